@@ -1,0 +1,111 @@
+"""Label corrections: a CSV of person_id,field,value[,agreed_by] -> an amended sample table.
+
+`field` is `gender` (male, female), `age` (years), `age_band` (<30, 30-59, >=60) or `swap` (`normal:incorrect_mask`:
+the two files carry each other's photo). `agreed_by` says how many reviewers agreed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from mask_lightning.data.index import OLDEST, SHOTS
+from mask_lightning.errors import SampleTableError
+from mask_lightning.labels import AGE, GENDER, age_band
+
+COLUMNS = ("person_id", "field", "value")
+
+
+@dataclass(frozen=True)
+class CorrectionReport:
+    """What became of the lines of a corrections file."""
+
+    applied: int
+    too_few_agreed: int
+    unknown_people: tuple[str, ...]
+
+    def __str__(self) -> str:
+        text = f"{self.applied} corrections applied, {self.too_few_agreed} below agreed_by left out"
+        if self.unknown_people:
+            text += f", {len(self.unknown_people)} for people who are not here"
+        return text
+
+
+def correct(table: pd.DataFrame, path: str | Path, *, agreed_by: int = 1) -> tuple[pd.DataFrame, CorrectionReport]:
+    """Apply the corrections in `path` that at least `agreed_by` reviewers share; the table given stays as it is.
+
+    Raises:
+        SampleTableError: the file is missing, lacks a column, or a line has an unknown field or value.
+    """
+    lines = _read(Path(path))
+    trusted = lines[lines["agreed_by"] >= agreed_by]
+    table = table.copy()
+    unknown = sorted(set(trusted["person_id"]) - set(table["person_id"]))
+    known = trusted[~trusted["person_id"].isin(unknown)]
+    for number, (person_id, field, value) in zip(known.index, known[list(COLUMNS)].to_numpy(), strict=True):
+        _apply(table, table["person_id"] == person_id, str(field), str(value), f"{path}, line {number + 2}")
+    return table, CorrectionReport(len(known), len(lines) - len(trusted), tuple(unknown))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise SampleTableError(f"expected a corrections CSV at {path}, found none; set data.corrections to it")
+    lines = pd.read_csv(path, dtype=str)
+    missing = [column for column in COLUMNS if column not in lines]
+    if missing:
+        raise SampleTableError(
+            f"expected columns {', '.join(COLUMNS)} in {path}, found {', '.join(lines.columns)}; "
+            f"add {', '.join(missing)}"
+        )
+    # Without the column every line counts as agreed by one, the lowest threshold.
+    lines["agreed_by"] = pd.to_numeric(lines.get("agreed_by", pd.Series("1", lines.index))).fillna(1).astype(int)
+    return lines
+
+
+def _apply(table: pd.DataFrame, person: pd.Series[bool], field: str, value: str, where: str) -> None:
+    corrector = _CORRECTORS.get(field)
+    if corrector is None:
+        raise SampleTableError(f"expected a field of {', '.join(_CORRECTORS)}, found {field} in {where}; correct it")
+    try:
+        corrector(table, person, value)
+    except ValueError as error:
+        raise SampleTableError(f"{where}: {field} cannot become {value!r} ({error}); correct the line") from None
+
+
+def _correct_gender(table: pd.DataFrame, person: pd.Series[bool], value: str) -> None:
+    table.loc[person, "gender"] = GENDER.classes.index(value)
+
+
+def _correct_age(table: pd.DataFrame, person: pd.Series[bool], value: str) -> None:
+    years = int(value)
+    if not 0 <= years <= OLDEST:
+        raise ValueError(f"expected 0 to {OLDEST} years")
+    table.loc[person, "years"] = years
+    table.loc[person, "age"] = int(age_band(years))
+
+
+def _correct_age_band(table: pd.DataFrame, person: pd.Series[bool], value: str) -> None:
+    table.loc[person, "age"] = AGE.classes.index(value)
+
+
+def _correct_swap(table: pd.DataFrame, person: pd.Series[bool], value: str) -> None:
+    first, _, second = value.partition(":")
+    if first not in SHOTS or second not in SHOTS:
+        raise ValueError(f"expected two of {', '.join(SHOTS)} with a colon between")
+    rows = {shot: table.index[person & (table["shot"] == shot)] for shot in (first, second)}
+    targets = {shot: table.loc[index, "mask"].iloc[0] for shot, index in rows.items() if len(index)}
+    if len(targets) < 2:
+        raise ValueError("this person lacks one of the two photos")
+    table.loc[rows[first], "mask"] = targets[second]
+    table.loc[rows[second], "mask"] = targets[first]
+
+
+_CORRECTORS: dict[str, Callable[[pd.DataFrame, pd.Series[bool], str], None]] = {
+    "gender": _correct_gender,
+    "age": _correct_age,
+    "age_band": _correct_age_band,
+    "swap": _correct_swap,
+}

@@ -1,0 +1,55 @@
+"""Opening one photo safely, whatever camera or program wrote it."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mask_lightning.errors import PhotoError
+
+MAX_PIXELS = 64_000_000  # beyond any camera in use; a file that claims more is a decompression bomb
+
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"})
+
+
+def is_photo(path: Path) -> bool:
+    """Whether the name is that of a photo: a known suffix, and not hidden (`._mask1.jpg` is macOS litter)."""
+    return path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
+
+
+def open_photo(path: str | Path) -> Image.Image:
+    """Decode a photo to upright 8-bit RGB.
+
+    EXIF orientation is applied; transparency is laid on white; 16-bit is scaled to 8; CMYK, palettes and
+    grey become RGB; of an animation the first frame counts.
+
+    Raises:
+        PhotoError: missing, truncated, not an image, or of more than MAX_PIXELS.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")  # of broken EXIF and odd palettes: the pixels are what counts
+            if image.width * image.height > MAX_PIXELS:
+                raise PhotoError(
+                    f"{path} claims {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; "
+                    "scale it down or remove it"
+                )
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError:
+        raise PhotoError(f"expected a photo at {path}, found none; was it moved or deleted?") from None
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        raise PhotoError(f"cannot decode {path} ({error}); replace or remove it") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # A PNG of 16 bits: Pillow's own conversion clips at 255 instead of scaling.
+        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,141 @@
+"""The competition's folder layout -> the sample table: a pandas DataFrame with a row per photo.
+
+Columns: `person_id` (str, as in the folder name), `family` (str, people who must share a side of every split),
+`race` (str), `years` (int), `shot` (str, the file's stem), `path` (str, absolute), and one integer target per
+task of FACE (`mask`, `gender`, `age`).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from mask_lightning.data.images import is_photo
+from mask_lightning.errors import DatasetNotFoundError, SampleTableError
+from mask_lightning.labels import GENDER, MASK, age_band
+
+log = logging.getLogger(__name__)
+
+SHOTS = ("mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal")
+OLDEST = 120
+
+_FOLDER = re.compile(r"(?P<id>[^_]+)_(?P<gender>[a-z]+)_(?P<race>[^_]+)_(?P<years>\d+)")
+
+
+@dataclass(frozen=True)
+class Person:
+    """What a folder name tells."""
+
+    person_id: str
+    gender: str
+    race: str
+    years: int
+
+    @classmethod
+    def parse(cls, folder: Path) -> Person:
+        """Read `<id>_<gender>_<race>_<age>`. Raises SampleTableError if it does not parse."""
+        match = _FOLDER.fullmatch(folder.name)
+        if not match or match["gender"] not in GENDER.classes:
+            raise SampleTableError(
+                f"expected a folder named <id>_<male|female>_<race>_<age>, found {folder}; rename or remove it"
+            )
+        years = int(match["years"])
+        if years > OLDEST:
+            raise SampleTableError(f"expected an age of 0 to {OLDEST}, found {years} in {folder}; correct its name")
+        return cls(match["id"], match["gender"], match["race"], years)
+
+    @property
+    def family(self) -> str:
+        """The id without `-1`, `-2`: those are other people, in front of the same background."""
+        return re.sub(r"-\d+$", "", self.person_id)
+
+
+def find_images(root: Path) -> Path:
+    """The folder of people below `root`, which may be the folder that holds `train/`, `train/` or `images/`.
+
+    Raises:
+        DatasetNotFoundError: none of them holds folders.
+    """
+    if not root.is_dir():
+        raise DatasetNotFoundError(root, "a file" if root.exists() else "no such folder")
+    candidates = (root / "train" / "images", root / "images", root)
+    for images in candidates:
+        if images.is_dir() and any(_FOLDER.fullmatch(entry.name) for entry in images.iterdir()):
+            return images
+    inside = [entry.name for entry in sorted(root.iterdir()) if not entry.name.startswith(".")]
+    raise DatasetNotFoundError(root, ", ".join(inside[:5]) + (", ..." if len(inside) > 5 else "") or "nothing")
+
+
+def read_index(root: str | Path) -> pd.DataFrame:
+    """Index the photos below `root` (decoding none), in the order of folder and file names.
+
+    `train.csv`, where it lies beside the folders, must name the same folders; the folder names are what counts.
+
+    Raises:
+        DatasetNotFoundError: `root` holds no people.
+        SampleTableError: a folder or file name does not parse, or train.csv names a folder that is not there.
+    """
+    images = find_images(Path(root).expanduser().resolve())
+    folders = [entry for entry in sorted(images.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+    _check_csv(images.parent / "train.csv", {folder.name for folder in folders})
+    table = pd.DataFrame([row for folder in folders for row in _rows(folder)])
+    if table.empty:
+        raise DatasetNotFoundError(images, "folders of people without photos")
+    table["age"] = age_band(table["years"])
+    _warn_of_counts(table)
+    return table
+
+
+def _check_csv(path: Path, folders: set[str]) -> None:
+    if not path.is_file():
+        return
+    listed = pd.read_csv(path, dtype=str)
+    if "path" not in listed:
+        raise SampleTableError(f"expected a column `path` in {path}, found {', '.join(listed.columns)}; add it")
+    missing = sorted(set(listed["path"]) - folders)
+    if missing:
+        raise SampleTableError(
+            f"{path} names {len(missing)} folders that are not there ({', '.join(missing[:3])}); "
+            "restore them or drop their lines"
+        )
+
+
+def _rows(folder: Path) -> list[dict[str, object]]:
+    person = Person.parse(folder)
+    photos = [path for path in sorted(folder.iterdir()) if path.is_file() and is_photo(path)]
+    return [
+        {
+            "person_id": person.person_id,
+            "family": person.family,
+            "race": person.race,
+            "years": person.years,
+            "shot": photo.stem,
+            "path": str(photo),
+            "mask": mask_state(photo),
+            "gender": GENDER.target(person.gender),
+        }
+        for photo in photos
+    ]
+
+
+def mask_state(photo: Path) -> int:
+    """The target of `mask` that a file name states. Raises SampleTableError for an unknown shot."""
+    if photo.stem not in SHOTS:
+        raise SampleTableError(f"expected a photo named {', '.join(SHOTS)}, found {photo}; rename or remove it")
+    return MASK.target({"normal": "normal", "incorrect_mask": "incorrect"}.get(photo.stem, "wear"))
+
+
+def _warn_of_counts(table: pd.DataFrame) -> None:
+    shots = table.groupby(["person_id", "years"])["shot"]
+    odd = shots.nunique()[lambda count: count != len(SHOTS)]
+    if len(odd):
+        people = ", ".join(f"{person} ({count})" for person, count in odd.droplevel("years").head(5).items())
+        log.warning("%d people do not have %d photos: %s; training goes on", len(odd), len(SHOTS), people)
+    twice = shots.count()[lambda count: count > shots.nunique()]
+    if len(twice):
+        people = ", ".join(twice.droplevel("years").head(5).index)
+        log.warning("%d people have one shot in two files: %s; both are used", len(twice), people)

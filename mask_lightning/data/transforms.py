@@ -1,0 +1,113 @@
+"""What happens to one photo, from one TransformSpec: the eval and the train pipeline cannot drift apart.
+
+Both end in uint8; normalisation happens on the device, for a whole batch (`data/batching.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import RandAugment
+from torchvision.transforms import functional as TF
+
+from mask_lightning.errors import ConfigError
+
+Transform = Callable[[Image.Image], Image.Image]
+
+NUM_BINS = 31  # torchvision's scale of magnitudes: 6 means 6 of 30
+
+
+@dataclass(frozen=True)
+class TransformSpec:
+    """How a photo becomes the network's input; travels in the checkpoint.
+
+    Attributes:
+        crop_height, crop_width: the centre crop, in pixels of the photo; a smaller photo is padded by reflection.
+        size: the square that the crop is resized to (its aspect is not kept).
+        mean, std: per channel, of values in 0..1.
+    """
+
+    crop_height: int = 380
+    crop_width: int = 256
+    size: int = 224
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if min(self.crop_height, self.crop_width, self.size) < 8:
+            raise ConfigError(
+                f"crop and size must be at least 8 pixels, got {self}; set data.crop and model.image_size"
+            )
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        plain = asdict(self)
+        return {**plain, "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> TransformSpec:
+        """The inverse of `to_plain`."""
+        return cls(**{**plain, "mean": tuple(plain["mean"]), "std": tuple(plain["std"])})
+
+
+@dataclass(frozen=True)
+class AugmentSpec:
+    """Random changes to a training photo: RandAugment (Cubuk et al. 2020), then a mirror image.
+
+    Attributes:
+        num_ops: how many operations of RandAugment each photo gets; 0 leaves it out.
+        magnitude: their strength on torchvision's scale of 0..30.
+        flip: probability of a mirror image.
+    """
+
+    num_ops: int = 3
+    magnitude: int = 6
+    flip: float = 0.0
+
+
+def eval_pipeline(spec: TransformSpec) -> Transform:
+    """RGB photo -> centre crop -> square of `spec.size`; the same photo always gives the same pixels."""
+
+    def transform(photo: Image.Image) -> Image.Image:
+        cropped = centre_crop(photo, spec.crop_height, spec.crop_width)
+        return cropped.resize((spec.size, spec.size), Image.Resampling.BILINEAR)
+
+    return transform
+
+
+def train_pipeline(spec: TransformSpec, augment: AugmentSpec) -> Transform:
+    """The eval pipeline, then random augmentation on the PIL image, drawn from torch's global generator."""
+    prepare = eval_pipeline(spec)
+    randaugment = RandAugment(augment.num_ops, augment.magnitude, NUM_BINS) if augment.num_ops else None
+
+    def transform(photo: Image.Image) -> Image.Image:
+        image = prepare(photo)
+        if randaugment is not None:
+            image = randaugment(image)
+        if augment.flip and torch.rand(()) < augment.flip:
+            image = TF.hflip(image)
+        return image
+
+    return transform
+
+
+def centre_crop(photo: Image.Image, height: int, width: int) -> Image.Image:
+    """The middle `height` x `width` pixels; where the photo is smaller, its border is mirrored outwards."""
+    short_x, short_y = max(width - photo.width, 0), max(height - photo.height, 0)
+    if short_x or short_y:
+        margins = ((short_y // 2, short_y - short_y // 2), (short_x // 2, short_x - short_x // 2), (0, 0))
+        photo = Image.fromarray(np.pad(np.asarray(photo), margins, mode="symmetric"))
+    left, top = (photo.width - width) // 2, (photo.height - height) // 2
+    return photo.crop((left, top, left + width, top + height))
+
+
+def to_uint8(image: Image.Image) -> Tensor:
+    """RGB image -> uint8 tensor of shape (3, H, W)."""
+    tensor: Tensor = TF.pil_to_tensor(image)
+    return tensor

@@ -1,0 +1,128 @@
+"""What every command shares: finding conf/, composing it, one-line errors with exit code 2, a quick --help.
+
+Imports neither torch nor Lightning, so that help and mistakes are answered at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import secrets
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mask_lightning.errors import MaskLightningError, did_you_mean
+
+EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+
+Main = Callable[[DictConfig], Any]
+
+
+def config_dir() -> Path:
+    """conf/: beside the package in a checkout, inside it in an installed wheel."""
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def _run_folder(parent: str, resume: str | None) -> str:
+    """Folder of this run or sweep: the one to resume, or a new name that no other process picks."""
+    return str(resume) if resume else f"{parent}/{_STAMP}"
+
+
+_STAMP = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
+
+OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
+
+
+def open_door(config_name: str, main: Main) -> None:
+    """Compose `conf/<config_name>.yaml` with the command line, run `main` on it, and exit.
+
+    Exit codes: 0; 2 and one line on stderr for what the user can mend; 130 after Ctrl-C; 1 with a traceback for
+    anything else, which is a bug.
+    """
+    sys.exit(_exit_code(config_name, main))
+
+
+def _exit_code(config_name: str, main: Main) -> int:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise what it would print over several lines
+    failures: list[MaskLightningError] = []
+
+    @functools.wraps(main)
+    def job(config: DictConfig) -> Any:
+        # Caught here and not outside: Hydra would put a line of its own before it, and end the whole sweep.
+        try:
+            return main(config)
+        except MaskLightningError as error:
+            failures.append(error)
+            print(f"error: {error}", file=sys.stderr)
+            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+            return None
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: {explain(error, config_name)}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return EXIT_USAGE if failures else 0
+
+
+def shorten(path: Path) -> Path:
+    """The path from here, where it lies below: what people read and type again."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """A job that never began leaves no folder."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def explain(error: Exception, config_name: str) -> str:
+    """A composition error of Hydra or OmegaConf as one line that names what is near."""
+    if isinstance(error, MissingConfigException) and error.options:
+        return _unknown_choice(error)
+    text = str(error)
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown:
+        key = unknown[1].split("@")[0]
+        return f"there is no option {key}; {did_you_mean(key, _known_options(config_name))}"
+    return " ".join(line.strip() for line in text.splitlines()[:2] if line.strip())
+
+
+def _unknown_choice(error: MissingConfigException) -> str:
+    group, _, choice = str(error.missing_cfg_file or "").rpartition("/")
+    choices = [option for option in error.options or () if not option.startswith("_")]
+    return f"{group}={choice} is not one of the choices; {did_you_mean(choice, choices)}"
+
+
+def _known_options(config_name: str) -> list[str]:
+    """Every key of the config as it composes without overrides, dotted."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = hydra.compose(config_name)
+    keys: list[str] = []
+
+    def walk(node: Any, prefix: str) -> None:
+        for key in node:
+            path = f"{prefix}{key}"
+            keys.append(path)
+            if OmegaConf.is_dict(node) and OmegaConf.is_dict(node._get_node(key)):
+                walk(node._get_node(key), f"{path}.")
+
+    walk(config, "")
+    return keys

@@ -1,0 +1,1 @@
+"""Losses per task, and their sum."""

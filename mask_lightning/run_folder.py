@@ -1,0 +1,135 @@
+"""The folder of one run: what lies where, and its record result.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from mask_lightning.errors import RunFolderError
+from mask_lightning.files import write_atomically, write_json
+
+Status = Literal["running", "finished", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What result.json holds: enough to know a run without opening its checkpoint.
+
+    Attributes:
+        status: "running" also where the machine went down.
+        monitor: the metric that chose best.ckpt.
+        best: metric -> value of best.ckpt; `best_epoch` is its epoch, from 1.
+        last: metric -> value after the last validation.
+        seconds: wall clock of this and earlier parts of the run; photos_per_second: of training alone.
+        weights: where the backbone's weights came from.
+        parameters: of the network.
+        data: root, fingerprint, people and photos per side.
+        versions: of what computed it.
+        overrides: what was typed.
+        error: of a failed run.
+    """
+
+    status: Status
+    monitor: str
+    overrides: list[str] = field(default_factory=list)
+    best: dict[str, float] = field(default_factory=dict)
+    best_epoch: int | None = None
+    last: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    photos_per_second: float = 0.0
+    weights: str = ""
+    parameters: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def score(self) -> float | None:
+        """The monitored metric of the best checkpoint."""
+        return self.best.get(self.monitor)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside a run's folder."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def result(self) -> Path:
+        """The record of the run."""
+        return self.path / "result.json"
+
+    @property
+    def metrics(self) -> Path:
+        """A row per epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint to predict with."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to resume from."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    def claim(self, config: Mapping[str, Any], result: RunResult) -> None:
+        """Make this folder the run's own.
+
+        Raises:
+            RunFolderError: another run has it, or it cannot be written.
+        """
+        try:
+            self.best.parent.mkdir(parents=True, exist_ok=True)
+            with self.result.open("x"):  # exclusive: of two runs, one gets it
+                pass
+            write_json(self.result, asdict(result))
+            write_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False).encode())
+        except FileExistsError:
+            raise RunFolderError(
+                f"{self.path} already holds a run; go on with resume={self.path}, or leave hydra.run.dir to itself"
+            ) from None
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot write to {self.path} ({error.strerror}); set outputs to another folder"
+            ) from error
+
+    def read_config(self) -> dict[str, Any]:
+        """The resolved config. Raises RunFolderError if there is none."""
+        if not self.config.is_file():
+            raise RunFolderError(f"expected the config of a run at {self.config}, found none; name a run's folder")
+        config: dict[str, Any] = yaml.safe_load(self.config.read_text())
+        return config
+
+    def read_result(self) -> RunResult:
+        """The record. Raises RunFolderError if there is none, or it cannot be read."""
+        try:
+            values = json.loads(self.result.read_text())
+            known = {entry.name for entry in fields(RunResult)}
+            return RunResult(**{key: value for key, value in values.items() if key in known})
+        except (OSError, ValueError, TypeError) as error:
+            raise RunFolderError(
+                f"cannot read a run's record at {self.result} ({error}); name a run's folder"
+            ) from error
+
+    def write_result(self, result: RunResult) -> None:
+        """Replace the record, atomically."""
+        write_json(self.result, asdict(result))
+
+    def update_result(self, **changes: Any) -> RunResult:
+        """Change some fields of the record."""
+        result = replace(self.read_result(), **changes)
+        self.write_result(result)
+        return result

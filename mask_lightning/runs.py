@@ -1,0 +1,174 @@
+"""One training run from settings to RunResult."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import timm
+import torch
+import torchvision
+
+from mask_lightning import __version__, assembly
+from mask_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from mask_lightning.callbacks.epoch_history import EpochHistory
+from mask_lightning.callbacks.phased_finetuning import PhasedFinetuning
+from mask_lightning.callbacks.throughput import Throughput
+from mask_lightning.data.fingerprint import fingerprint
+from mask_lightning.errors import ConfigError, RunFolderError
+from mask_lightning.models.weights import load_pretrained
+from mask_lightning.reports import inspection, run_report
+from mask_lightning.run_folder import RunFolder, RunResult
+from mask_lightning.settings import TrainSettings, check_settings
+from mask_lightning.training.modules import MultiTaskModule
+
+log = logging.getLogger(__name__)
+
+
+def train_run(settings: TrainSettings, path: Path, overrides: Sequence[str] = ()) -> RunResult:
+    """Train a network as `settings` say and leave everything about it in the folder `path`.
+
+    Raises:
+        MaskLightningError: what the user can mend; before anything is trained, where that is possible.
+        KeyboardInterrupt: after Ctrl-C, with the last checkpoint named.
+    """
+    photos = assembly.find_photos(settings)
+    pl.seed_everything(settings.seed, workers=True, verbose=False)
+    spec = assembly.transform_spec(settings)
+    module = assembly.build_module(settings, photos.split.train, spec)
+    weights = load_pretrained(module.network.backbone, settings.model.backbone, settings.model.pretrained)
+    folder = RunFolder(path)
+    started = RunResult(
+        status="running",
+        monitor=settings.monitor,
+        overrides=list(overrides),
+        weights=weights,
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        data={**photos.describe(), "fingerprint": fingerprint(photos.everyone)},
+        versions=_versions(),
+    )
+    folder.claim(settings.model_dump(mode="json"), started)
+    return _fit(settings, folder, photos, module, resume=False)
+
+
+def resume_run(path: Path, overrides: Sequence[str] = ()) -> RunResult:
+    """Go on with the run in `path` from its last checkpoint, with its own config.
+
+    Raises:
+        ConfigError: options beside `resume`.
+        RunFolderError: no run there, nothing to resume, or other photos than it was trained on.
+    """
+    others = [override for override in overrides if not override.lstrip("+~").startswith(("resume=", "hydra."))]
+    if others:
+        raise ConfigError(f"resume takes the run's own config, found {others[0]} beside it; leave that out")
+    folder = RunFolder(path)
+    settings, earlier = check_settings(folder.read_config()), folder.read_result()
+    if earlier.status == "finished":
+        raise RunFolderError(f"{path} is finished (score {earlier.score}); start a new run instead")
+    if not folder.last.is_file():
+        raise RunFolderError(f"expected a checkpoint at {folder.last}, found none; start the run anew")
+    photos = assembly.find_photos(settings)
+    if fingerprint(photos.everyone) != earlier.data.get("fingerprint"):
+        raise RunFolderError(f"the photos in {photos.root} are not those that {path} was trained on; restore them")
+    pl.seed_everything(settings.seed, workers=True, verbose=False)
+    module = assembly.build_module(settings, photos.split.train, assembly.transform_spec(settings))
+    return _fit(settings, folder, photos, module, resume=True)
+
+
+def inspect_run(settings: TrainSettings) -> None:
+    """Print what a run would be; train nothing."""
+    photos = assembly.find_photos(settings)
+    spec = assembly.transform_spec(settings)
+    data = assembly.build_data(settings, photos.split, spec)
+    module = assembly.build_module(settings, photos.split.train, spec)
+    inspection.print_inspection(module, photos.split, spec, len(data.train_dataloader()))
+
+
+def _fit(
+    settings: TrainSettings,
+    folder: RunFolder,
+    photos: assembly.Photos,
+    module: MultiTaskModule,
+    *,
+    resume: bool,
+) -> RunResult:
+    if photos.drawn:
+        run_report.print_portraits_banner(photos.root)
+    data = assembly.build_data(settings, photos.split, assembly.transform_spec(settings))
+    best = BestCheckpoint(
+        folder.best,
+        monitor=settings.monitor,
+        mode=settings.checkpoint.mode if settings.data.val_fraction else "last",
+        evidence=run_report.take_confusion,
+    )
+    throughput = Throughput()
+    finetuning = PhasedFinetuning(module.phases, module.layer_groups())
+    callbacks = [finetuning, throughput, best, EpochHistory(folder.metrics), LastCheckpoint(folder.last)]
+    trainer = assembly.build_trainer(settings, folder.path, callbacks)
+    run_report.save_augmented(folder.path, data, module.space)
+    earlier = folder.read_result()
+    started = perf_counter()
+
+    def so_far() -> dict[str, Any]:
+        return {
+            "best": best.scores,
+            "best_epoch": None if best.epoch is None else best.epoch + 1,
+            "last": _last_scores(trainer),
+            "seconds": round(earlier.seconds + perf_counter() - started, 1),
+            "photos_per_second": round(throughput.photos_per_second, 2),
+        }
+
+    with _recorded(folder, so_far):
+        trainer.fit(module, data, ckpt_path=folder.last if resume else None, weights_only=True)
+    result = folder.update_result(status="finished", error=None, **so_far())
+    history = pd.read_csv(folder.metrics)
+    run_report.save_figures(folder.path, history, module, best.evidence)
+    run_report.print_result(folder, result, module.space)
+    return result
+
+
+@contextmanager
+def _recorded(folder: RunFolder, so_far: Callable[[], dict[str, Any]]) -> Iterator[None]:
+    """Whatever ends the fit early is written to result.json; Ctrl-C comes out as KeyboardInterrupt."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")  # the number follows from the cores
+            warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning's own use of torch
+            warnings.filterwarnings("ignore", ".*number of training batches .* is smaller than the logging interval.*")
+            yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        signal.signal(signal.SIGINT, handler)  # Lightning ignores a second Ctrl-C
+        folder.update_result(status="interrupted", **so_far())
+        run_report.print_interrupted(folder)
+        raise KeyboardInterrupt from stop
+    except BaseException as error:
+        folder.update_result(status="failed", error=f"{type(error).__name__}: {error}", **so_far())
+        run_report.print_interrupted(folder)
+        raise
+
+
+def _last_scores(trainer: pl.Trainer) -> dict[str, float]:
+    metrics = trainer.callback_metrics.items()
+    return {name: float(value) for name, value in metrics if name.startswith(("val/", "clean_train/"))}
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "mask_lightning": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "pytorch_lightning": version("pytorch-lightning"),
+        "timm": timm.__version__,
+    }

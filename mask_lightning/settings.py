@@ -1,0 +1,232 @@
+"""What Hydra composed, checked: names, types and ranges of every option, and what is impossible together.
+
+Imports nothing heavy: a mistake is told before torch is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from mask_lightning.errors import ConfigError, did_you_mean
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Ratio = Annotated[float, Field(ge=1)]
+LearningRate = Annotated[float, Field(gt=0, le=100)]
+
+
+class Settings(BaseModel):
+    """Base of all sections: immutable, and strict about what it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(Settings):
+    """Which photos, who is held out, and what becomes of a photo before augmentation."""
+
+    name: Literal["auto", "competition"]
+    root: Path | None
+    portraits: Positive
+    corrections: Path | None
+    agreed_by: Positive
+    val_fraction: Share
+    split_seed: Count
+    limit_people: Positive | None
+    crop_height: Annotated[int, Field(ge=8)]
+    crop_width: Annotated[int, Field(ge=8)]
+    batch_size: Positive
+    clean_train_photos: Positive
+    num_workers: Count | None
+
+    @model_validator(mode="after")
+    def _root_is_there(self) -> DataSettings:
+        if self.name == "competition" and self.root is None:
+            raise ValueError("data=competition needs data.root, found null; set it to the folder that holds train/")
+        return self
+
+
+class TaskSettings(Settings):
+    """Which tasks of the label space the network learns."""
+
+    tasks: Annotated[list[Literal["mask", "gender", "age"]], Field(min_length=1)]
+
+
+class ModelSettings(Settings):
+    """The network; null takes what timm says of the backbone."""
+
+    backbone: str
+    pretrained: str
+    image_size: Annotated[int, Field(ge=32, le=1024)] | None
+    drop_rate: Share
+    drop_path_rate: Share
+
+    @model_validator(mode="before")
+    @classmethod
+    def _yaml_booleans(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and isinstance(values.get("pretrained"), bool):
+            return {**values, "pretrained": str(values["pretrained"]).lower()}
+        return values
+
+
+class LossSettings(Settings):
+    """Cross-entropy per task, and the weights of their sum."""
+
+    label_smoothing: Share
+    logit_adjustment: Annotated[float, Field(ge=0, le=4)]
+    task_weights: dict[str, Annotated[float, Field(ge=0)]]
+
+
+class AugmentSettings(Settings):
+    """RandAugment on torchvision's scale, and mirror images."""
+
+    num_ops: Annotated[int, Field(ge=0, le=14)]
+    magnitude: Annotated[int, Field(ge=0, le=30)]
+    flip: Annotated[float, Field(ge=0, le=1)]
+
+
+class OptimSettings(BaseModel):
+    """lr and weight decay; further options are the optimizer's own and checked by it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: Literal["adamw", "ranger", "sgd"]
+    lr: LearningRate
+    weight_decay: Annotated[float, Field(ge=0, le=10)]
+
+
+class ScheduleSettings(BaseModel):
+    """The curve of lr and momentum; further options are the schedule's own and checked by it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: Literal["one_cycle", "flat_cosine", "cosine", "constant"]
+
+
+class LastBlocks(Settings):
+    """The last n layer groups of the backbone."""
+
+    last: Positive
+
+
+class PhaseSettings(Settings):
+    """One entry of finetune.phases: see `optim.phases.Phase`."""
+
+    epochs: Positive
+    unfreeze: LastBlocks | str | Annotated[list[str], Field(min_length=1)] = "all"
+    lr_scale: Annotated[float, Field(gt=0)] = 1.0
+    lr_ratio: Ratio = 1.0
+    schedule: dict[str, Any] = {}
+
+
+class FinetuneSettings(Settings):
+    """The phases; the other keys are what the phases of a file are written with."""
+
+    epochs: Positive
+    frozen_epochs: Positive | None = None
+    lr_ratio: Ratio = 1.0
+    phases: Annotated[list[PhaseSettings], Field(min_length=1)]
+
+
+class CheckpointSettings(Settings):
+    """What is kept: best.ckpt by this metric, and last.ckpt."""
+
+    monitor: str | None
+    mode: Literal["max", "min"]
+
+
+class TrainerSettings(Settings):
+    """Lightning's Trainer."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "mps"]
+    devices: Positive | Literal["auto"]
+    precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
+    validate_every: Positive | Literal["end"]
+    max_batches: Positive | None
+    progress: bool
+
+
+class LoggerSettings(Settings):
+    """Beside metrics.csv, which is always written."""
+
+    name: Literal["tensorboard", "csv", "wandb", "none"]
+    project: str
+
+
+class TrainSettings(Settings):
+    """Everything that `python -m mask_lightning.train` can be told."""
+
+    seed: Count
+    outputs: Path
+    resume: Path | None
+    inspect: bool
+    data: DataSettings
+    task: TaskSettings
+    model: ModelSettings
+    loss: LossSettings
+    augment: AugmentSettings
+    optim: OptimSettings
+    schedule: ScheduleSettings
+    finetune: FinetuneSettings
+    checkpoint: CheckpointSettings
+    trainer: TrainerSettings
+    logger: LoggerSettings
+
+    @property
+    def epochs(self) -> int:
+        """Of all phases together."""
+        return sum(phase.epochs for phase in self.finetune.phases)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TrainSettings:
+        unknown = sorted(set(self.loss.task_weights) - {"mask", "gender", "age"})
+        if unknown:
+            raise ValueError(f"loss.task_weights names {unknown[0]!r}; {did_you_mean(unknown[0], self.task.tasks)}")
+        if not any(self.loss.task_weights.get(task, 1.0) for task in self.task.tasks):
+            raise ValueError("loss.task_weights are 0 for every task, so nothing would be learned; raise one")
+        every = self.trainer.validate_every
+        if isinstance(every, int) and every > self.epochs:
+            raise ValueError(
+                f"trainer.validate_every must be at most the {self.epochs} epochs, got {every}; use `end` for the last"
+            )
+        return self
+
+    @property
+    def monitor(self) -> str:
+        """The metric that chooses best.ckpt: by default f1 of the side that is scored."""
+        side = "val" if self.data.val_fraction else "clean_train"
+        return self.checkpoint.monitor or f"{side}/f1"
+
+
+def check_settings(config: Mapping[str, Any]) -> TrainSettings:
+    """Composed plain values -> settings. Raises ConfigError, in one line, for the first thing that is wrong."""
+    try:
+        return TrainSettings.model_validate(config)
+    except ValidationError as error:
+        raise ConfigError(_in_one_line(error.errors(include_url=False))) from None
+
+
+def _in_one_line(errors: list[ErrorDetails]) -> str:
+    # A value that fits none of a union's types has an error for each; the last one names the widest.
+    first = errors[0]
+    same = [error for error in errors if error["loc"][:2] == first["loc"][:2]]
+    expected = " or ".join(dict.fromkeys(error["msg"].removeprefix("Input should be ") for error in same))
+    path = ".".join(str(part) for part in first["loc"] if not _is_type_name(part))
+    if first["type"] == "value_error":
+        return first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"there is no option {path}; remove it"
+    if first["type"] == "missing":
+        return f"option {path} is missing; set it"
+    return f"{path} must be {expected}, got {first['input']!r}; set {path}"
+
+
+def _is_type_name(part: int | str) -> bool:
+    """pydantic puts the tried member of a union into the path of its errors."""
+    return isinstance(part, str) and (part in ("int", "float", "str", "none") or bool(re.search(r"[-\[A-Z]", part)))

@@ -1,0 +1,32 @@
+"""`python -m mask_lightning.train`: photos in, a trained network and its scores out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from mask_lightning.doors import open_door, shorten
+
+
+def main(config: DictConfig) -> float | None:
+    """One job: the composed config -> the monitored score (what an Optuna sweep maximises), None for inspect."""
+    from mask_lightning.settings import check_settings
+
+    settings = check_settings(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    hydra_config = HydraConfig.get()
+    folder, overrides = shorten(Path(hydra_config.runtime.output_dir)), list(hydra_config.overrides.task)
+
+    from mask_lightning import runs
+
+    if settings.inspect:
+        runs.inspect_run(settings)
+        return None
+    if settings.resume is not None:
+        return runs.resume_run(settings.resume, overrides).score
+    return runs.train_run(settings, folder, overrides).score
+
+
+if __name__ == "__main__":
+    open_door("train", main)

@@ -1,0 +1,165 @@
+"""The Lightning modules: what happens to a batch, and how the network is optimised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from mask_lightning.data.dataset import Sample
+from mask_lightning.errors import LabelError
+from mask_lightning.labels import LabelSpace
+from mask_lightning.losses.classification import ClassificationLoss, weighted_sum
+from mask_lightning.models.backbones import LayerGroups
+from mask_lightning.models.network import MultiTaskNetwork
+from mask_lightning.optim.optimizers import check_optimizer, make_optimizer
+from mask_lightning.optim.param_groups import build_param_groups, expand_lrs
+from mask_lightning.optim.phases import Phase
+from mask_lightning.optim.schedules import PhasedLR, PhaseSchedule, make_schedule
+from mask_lightning.training.metrics import Scores
+
+SIDES = ("val", "clean_train")  # the order of the validation dataloaders
+
+
+class MultiTaskModule(pl.LightningModule):
+    """A hard-sharing network over the tasks of a label space, trained in phases.
+
+    All arguments are plain values: they are the checkpoint's hyper-parameters, so that `load_from_checkpoint`
+    rebuilds the module with `weights_only=True`.
+
+    Args:
+        tasks: task -> class names (`LabelSpace.to_plain`).
+        backbone: name of a timm classifier; its weights are the caller's business.
+        class_counts: task -> training photos per class.
+        transform: the photos' TransformSpec (`to_plain`); kept for prediction.
+        network: options of MultiTaskNetwork.
+        loss: options of ClassificationLoss, and `task_weights` (task -> weight, 1 if left out).
+        optim: `name`, `lr`, `weight_decay` and the optimizer's own options.
+        schedule: `name` and options of `make_schedule`.
+        phases: fields of each Phase, in order.
+        config: the run's whole config; kept for the record.
+    """
+
+    def __init__(
+        self,
+        *,
+        tasks: Mapping[str, Sequence[str]],
+        backbone: str,
+        class_counts: Mapping[str, Sequence[int]],
+        transform: Mapping[str, Any],
+        network: Mapping[str, Any],
+        loss: Mapping[str, Any],
+        optim: Mapping[str, Any],
+        schedule: Mapping[str, Any],
+        phases: Sequence[Mapping[str, Any]],
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.space = LabelSpace.from_plain(tasks)
+        num_classes = {task.name: task.num_classes for task in self.space.tasks}
+        self.network = MultiTaskNetwork(backbone, num_classes, **network)
+        options = {**loss}
+        weights = options.pop("task_weights", {})
+        self.task_weights = {task: float(weights.get(task, 1.0)) for task in num_classes}
+        self.losses = nn.ModuleDict({task: ClassificationLoss(class_counts[task], **options) for task in num_classes})
+        self.scores = nn.ModuleDict({side: Scores(self.space) for side in SIDES})
+        self.phases = [Phase(**phase) for phase in phases]
+        self._check_choices()
+
+    def _check_choices(self) -> None:
+        """Refuse a phase, schedule or optimizer option here, not when the fit has begun."""
+        names = list(self.layer_groups())
+        for phase in self.phases:
+            phase.open_groups(names)
+            make_schedule(**{**self.hparams["schedule"], **phase.schedule})
+        check_optimizer(**self.hparams["optim"])
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Normalised images (B, 3, H, W) -> task -> logits (B, C)."""
+        logits: dict[str, Tensor] = self.network(images)
+        return logits
+
+    def layer_groups(self) -> LayerGroups:
+        """Group name -> parameters, from the image up, `heads` last."""
+        return self.network.layer_groups()
+
+    def _step(self, batch: Sample) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        logits = self(batch["image"])
+        losses = {task: self.losses[task](logits[task], batch["target"][task]) for task in self.space.names}
+        return logits, losses, weighted_sum(losses, self.task_weights)
+
+    def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        """Weighted sum of the task losses, a scalar; logged as train/loss and train/<task>/loss."""
+        _, losses, total = self._step(batch)
+        size = len(batch["index"])
+        self.log("train/loss", total, prog_bar=True, on_step=True, on_epoch=True, batch_size=size)
+        each = {f"train/{task}/loss": loss for task, loss in losses.items()}
+        self.log_dict(each, on_step=False, on_epoch=True, batch_size=size)
+        return total
+
+    def validation_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Adds the batch to the scores of its side."""
+        logits, losses, total = self._step(batch)
+        sides = SIDES[-len(self.trainer.num_val_batches) :]  # nobody held out: clean_train alone
+        self.side_scores(sides[dataloader_idx]).update(logits, batch["target"], losses, total)
+
+    def side_scores(self, side: str) -> Scores:
+        """Scores of "val" or "clean_train", kept until the next validation."""
+        return cast(Scores, self.scores[side])
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs `val/f1`, `val/<task>/f1`, `clean_train/...`: every side that saw photos."""
+        for side in SIDES:
+            scores = self.side_scores(side)
+            if not scores.is_empty:
+                for name, value in scores.compute().items():
+                    self.log(f"{side}/{name}", value, prog_bar=name == "f1", add_dataloader_idx=False)
+
+    def on_validation_epoch_start(self) -> None:
+        """The scores of an epoch are kept until the next, for figures."""
+        for side in SIDES:
+            self.side_scores(side).reset()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """One optimizer whose groups all stand from the start, and one schedule over all phases, per step."""
+        options = dict(self.hparams["optim"])
+        lr, weight_decay = options.pop("lr"), options.pop("weight_decay")
+        groups = self.layer_groups()
+        param_groups = build_param_groups(groups, weight_decay=weight_decay)
+        optimizer = make_optimizer(param_groups, lr=lr, **options)
+        steps = int(self.trainer.estimated_stepping_batches) // sum(phase.epochs for phase in self.phases)
+        schedule = self.hparams["schedule"]
+        plan = [
+            PhaseSchedule(
+                steps=steps * phase.epochs,
+                lrs=expand_lrs(param_groups, phase.group_lrs(list(groups), lr)),
+                schedule=make_schedule(**{**schedule, **phase.schedule}),
+            )
+            for phase in self.phases
+        ]
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": PhasedLR(optimizer, plan), "interval": "step", "name": "lr"},
+        }
+
+
+class SingleTaskModule(MultiTaskModule):
+    """MultiTaskModule over a label space of one task: `val/f1` is then that task's macro F1.
+
+    Raises:
+        LabelError: more than one task.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        if len(options["tasks"]) != 1:
+            raise LabelError(f"expected one task, got {', '.join(options['tasks'])}; use MultiTaskModule")
+        super().__init__(**options)
+
+
+def module_class(space: LabelSpace) -> type[MultiTaskModule]:
+    """The module for a label space: SingleTaskModule where it has one task."""
+    return SingleTaskModule if len(space.tasks) == 1 else MultiTaskModule

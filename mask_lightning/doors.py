@@ -19,7 +19,7 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -58,16 +58,16 @@ def open_door(config_name: str, main: Main) -> None:
 
 def _exit_code(config_name: str, main: Main) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise what it would print over several lines
-    failures: list[MaskLightningError] = []
+    failures: list[Exception] = []
 
     @functools.wraps(main)
     def job(config: DictConfig) -> Any:
         # Caught here and not outside: Hydra would put a line of its own before it, and end the whole sweep.
         try:
             return main(config)
-        except MaskLightningError as error:
+        except (MaskLightningError, OmegaConfBaseException) as error:
             failures.append(error)
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {explain(error, config_name)}", file=sys.stderr)
             _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
             return None
 
@@ -93,7 +93,12 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def explain(error: Exception, config_name: str) -> str:
-    """A composition error of Hydra or OmegaConf as one line that names what is near."""
+    """An error of ours as it is; one of Hydra or OmegaConf as one line that names what is near."""
+    if isinstance(error, MaskLightningError):
+        return str(error)
+    if isinstance(error, OverrideParseException):
+        reason = str(error).splitlines()[0]
+        return f"cannot read {error.override} ({reason}); write key=value, and key='\"value\"' around special signs"
     if isinstance(error, MissingConfigException) and error.options:
         return _unknown_choice(error)
     text = str(error)

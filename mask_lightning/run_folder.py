@@ -107,10 +107,15 @@ class RunFolder:
             ) from error
 
     def read_config(self) -> dict[str, Any]:
-        """The resolved config. Raises RunFolderError if there is none."""
+        """The resolved config. Raises RunFolderError if there is none, or it cannot be read."""
         if not self.config.is_file():
             raise RunFolderError(f"expected the config of a run at {self.config}, found none; name a run's folder")
-        config: dict[str, Any] = yaml.safe_load(self.config.read_text())
+        try:
+            config = yaml.safe_load(self.config.read_text())
+        except yaml.YAMLError:
+            config = None
+        if not isinstance(config, dict):
+            raise RunFolderError(f"expected the config of a run in {self.config}, found other text; restore it")
         return config
 
     def read_result(self) -> RunResult:
@@ -119,7 +124,7 @@ class RunFolder:
             values = json.loads(self.result.read_text())
             known = {entry.name for entry in fields(RunResult)}
             return RunResult(**{key: value for key, value in values.items() if key in known})
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise RunFolderError(
                 f"cannot read a run's record at {self.result} ({error}); name a run's folder"
             ) from error

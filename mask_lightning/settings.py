@@ -17,6 +17,7 @@ from mask_lightning.errors import ConfigError, did_you_mean
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy takes
 Share = Annotated[float, Field(ge=0, lt=1)]
 Ratio = Annotated[float, Field(ge=1)]
 LearningRate = Annotated[float, Field(gt=0, le=100)]
@@ -37,7 +38,7 @@ class DataSettings(Settings):
     corrections: Path | None
     agreed_by: Positive
     val_fraction: Share
-    split_seed: Count
+    split_seed: Seed
     limit_people: Positive | None
     crop_height: Annotated[int, Field(ge=8)]
     crop_width: Annotated[int, Field(ge=8)]
@@ -162,7 +163,7 @@ class LoggerSettings(Settings):
 class TrainSettings(Settings):
     """Everything that `python -m mask_lightning.train` can be told."""
 
-    seed: Count
+    seed: Seed
     outputs: Path
     resume: Path | None
     inspect: bool
@@ -195,7 +196,17 @@ class TrainSettings(Settings):
             raise ValueError(
                 f"trainer.validate_every must be at most the {self.epochs} epochs, got {every}; use `end` for the last"
             )
+        if self.monitor not in self._scores():
+            raise ValueError(
+                f"checkpoint.monitor must be a score of this run, got {self.monitor!r}; "
+                f"{did_you_mean(self.monitor, self._scores())}"
+            )
         return self
+
+    def _scores(self) -> list[str]:
+        sides = ("val", "clean_train") if self.data.val_fraction else ("clean_train",)
+        of = ("", *(f"{task}/" for task in self.task.tasks))
+        return [f"{side}/{task}{name}" for side in sides for task in of for name in ("f1", "accuracy", "loss")]
 
     @property
     def monitor(self) -> str:
@@ -213,11 +224,10 @@ def check_settings(config: Mapping[str, Any]) -> TrainSettings:
 
 
 def _in_one_line(errors: list[ErrorDetails]) -> str:
-    # A value that fits none of a union's types has an error for each; the last one names the widest.
-    first = errors[0]
-    same = [error for error in errors if error["loc"][:2] == first["loc"][:2]]
-    expected = " or ".join(dict.fromkeys(error["msg"].removeprefix("Input should be ") for error in same))
-    path = ".".join(str(part) for part in first["loc"] if not _is_type_name(part))
+    first, path = errors[0], _option(errors[0])
+    # A value that fits none of a union's types has an error for each.
+    same = [error for error in errors if _option(error) == path]
+    expected = " or ".join(dict.fromkeys(_expected(error["msg"]) for error in same))
     if first["type"] == "value_error":
         return first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
@@ -225,6 +235,24 @@ def _in_one_line(errors: list[ErrorDetails]) -> str:
     if first["type"] == "missing":
         return f"option {path} is missing; set it"
     return f"{path} must be {expected}, got {first['input']!r}; set {path}"
+
+
+def _option(error: ErrorDetails) -> str:
+    return ".".join(str(part) for part in error["loc"] if not _is_type_name(part))
+
+
+def _expected(message: str) -> str:
+    for wording, ours in _WORDINGS:
+        message = re.sub(wording, ours, message)
+    return message
+
+
+_WORDINGS = (  # pydantic's, and what fits after "must be"
+    (r"^Input should be ", ""),
+    (r"^Input is not a valid path for .*", "a path"),
+    (r"^List should have (.*) after validation.*", r"a list with \1"),
+    (r"^a valid dictionary or instance of LastBlocks$", "{last: n}"),
+)
 
 
 def _is_type_name(part: int | str) -> bool:

@@ -33,14 +33,14 @@ class PhasedFinetuning(pl.Callback):
         self._phase: int | None = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Enter the epoch's phase; BatchNorm modes are set anew each time, as the loop calls `train()` before."""
+        """Enter the epoch's phase; set the modes of its norms."""
         index = phase_of_epoch(self.phases, trainer.current_epoch)
         opened = self.phases[index].open_groups(list(self.layer_groups))
         if index != self._phase:
             self._phase = index
             self._freeze_all_but(opened)
             log.info("phase %d of %d: %s learns", index + 1, len(self.phases), self.phases[index])
-        set_frozen_norms_to_eval(pl_module)
+        set_norm_modes(pl_module)
 
     def _freeze_all_but(self, opened: Sequence[str]) -> None:
         for name, parameters in self.layer_groups.items():
@@ -50,10 +50,13 @@ class PhasedFinetuning(pl.Callback):
                     parameter.grad = None
 
 
-def set_frozen_norms_to_eval(model: nn.Module) -> None:
-    """Put every norm with running statistics and frozen parameters into eval mode."""
+def set_norm_modes(model: nn.Module) -> None:
+    """Put norms with running statistics into eval mode where their own parameters are frozen, else into train mode.
+
+    Both ways: Lightning keeps the modes that it finds, so that a thawed norm would stay in eval mode.
+    """
     for module in model.modules():
         if isinstance(module, _NormBase):
             own = list(module.parameters(recurse=False))
-            if own and not any(parameter.requires_grad for parameter in own):
-                module.eval()
+            if own:
+                module.train(any(parameter.requires_grad for parameter in own))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mask_lightning.data.index import OLDEST, SHOTS
+from mask_lightning.data.index import OLDEST, SHOTS, read_csv
 from mask_lightning.errors import SampleTableError
 from mask_lightning.labels import AGE, GENDER, age_band
 
@@ -53,7 +53,7 @@ def correct(table: pd.DataFrame, path: str | Path, *, agreed_by: int = 1) -> tup
 def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise SampleTableError(f"expected a corrections CSV at {path}, found none; set data.corrections to it")
-    lines = pd.read_csv(path, dtype=str)
+    lines = read_csv(path)
     missing = [column for column in COLUMNS if column not in lines]
     if missing:
         raise SampleTableError(

@@ -30,15 +30,16 @@ def open_photo(path: str | Path) -> Image.Image:
         PhotoError: missing, truncated, not an image, or of more than MAX_PIXELS.
     """
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of broken EXIF and odd palettes: the pixels are what counts
-            if image.width * image.height > MAX_PIXELS:
-                raise PhotoError(
-                    f"{path} claims {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; "
-                    "scale it down or remove it"
-                )
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise PhotoError(
+                        f"{path} claims {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; "
+                        "scale it down or remove it"
+                    )
+                image.load()
+                return _to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise PhotoError(f"expected a photo at {path}, found none; was it moved or deleted?") from None
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:

@@ -82,21 +82,30 @@ def read_index(root: str | Path) -> pd.DataFrame:
     images = find_images(Path(root).expanduser().resolve())
     folders = [entry for entry in sorted(images.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
     _check_csv(images.parent / "train.csv", {folder.name for folder in folders})
-    table = pd.DataFrame([row for folder in folders for row in _rows(folder)])
+    rows = {folder: _rows(folder) for folder in folders}
+    table = pd.DataFrame([row for photos in rows.values() for row in photos])
     if table.empty:
         raise DatasetNotFoundError(images, "folders of people without photos")
     table["age"] = age_band(table["years"])
-    _warn_of_counts(table)
+    _warn_of_counts(table, [folder for folder, photos in rows.items() if not photos])
     return table
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """A CSV whose values all are text. Raises SampleTableError if it is none."""
+    try:
+        return pd.read_csv(path, dtype=str)
+    except (OSError, ValueError) as error:  # pandas' own errors, and that of another encoding, are ValueErrors
+        raise SampleTableError(f"cannot read {path} ({error}); save it as a CSV in UTF-8") from error
 
 
 def _check_csv(path: Path, folders: set[str]) -> None:
     if not path.is_file():
         return
-    listed = pd.read_csv(path, dtype=str)
+    listed = read_csv(path)
     if "path" not in listed:
         raise SampleTableError(f"expected a column `path` in {path}, found {', '.join(listed.columns)}; add it")
-    missing = sorted(set(listed["path"]) - folders)
+    missing = sorted(set(listed["path"].dropna()) - folders)
     if missing:
         raise SampleTableError(
             f"{path} names {len(missing)} folders that are not there ({', '.join(missing[:3])}); "
@@ -129,11 +138,12 @@ def mask_state(photo: Path) -> int:
     return MASK.target({"normal": "normal", "incorrect_mask": "incorrect"}.get(photo.stem, "wear"))
 
 
-def _warn_of_counts(table: pd.DataFrame) -> None:
+def _warn_of_counts(table: pd.DataFrame, without: list[Path]) -> None:
     shots = table.groupby(["person_id", "years"])["shot"]
-    odd = shots.nunique()[lambda count: count != len(SHOTS)]
-    if len(odd):
-        people = ", ".join(f"{person} ({count})" for person, count in odd.droplevel("years").head(5).items())
+    odd = [(person, count) for (person, _), count in shots.nunique().items() if count != len(SHOTS)]
+    odd += [(Person.parse(folder).person_id, 0) for folder in without]
+    if odd:
+        people = ", ".join(f"{person} ({count})" for person, count in odd[:5])
         log.warning("%d people do not have %d photos: %s; training goes on", len(odd), len(SHOTS), people)
     twice = shots.count()[lambda count: count > shots.nunique()]
     if len(twice):

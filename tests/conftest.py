@@ -1,0 +1,88 @@
+"""What tests share: a tiny competition folder, the fairmask photos where they are, and skipping without CUDA."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+torch.set_num_threads(1)
+
+SHOTS = {"mask1": 0, "mask2": 0, "mask3": 0, "mask4": 0, "mask5": 0, "incorrect_mask": 1, "normal": 2}
+SUFFIXES = (".jpg", ".jpeg", ".png")
+# (gender, race, years of the people): every gender x age band at least twice, the old rare and women the more.
+PEOPLE = (
+    ("female", "Asian", (18, 22, 24, 26, 28, 29)),
+    ("female", "White", (30, 36, 41, 48, 59)),
+    ("female", "Black", (60, 63, 70)),
+    ("male", "Asian", (19, 25, 29)),
+    ("male", "Indian", (31, 44, 50, 57)),
+    ("male", "White", (60, 66)),
+)
+
+
+def folder_names() -> list[str]:
+    """24 folders: ids with leading zeros, 000003 and its namesake 000003-1, and 000022 at two ages."""
+    described = [f"{gender}_{race}_{age}" for gender, race, ages in PEOPLE for age in ages]
+    ids = [f"{i:06d}" for i in range(1, len(described) + 1)]
+    ids[3] = "000003-1"
+    return [*(f"{i}_{rest}" for i, rest in zip(ids, described, strict=True)), "000022_male_White_59"]
+
+
+def draw(name: str, shot: str, rng: np.random.Generator) -> Image.Image:
+    """96 x 128 patches: the background tells the gender, a band on top the age, a patch below the mask."""
+    _, gender, _, years = name.split("_")
+    pixels = np.empty((128, 96, 3))
+    pixels[:] = (170, 90, 90) if gender == "female" else (90, 90, 170)
+    pixels[8:48] = 40 + 80 * np.digitize(int(years), (30, 60))
+    pixels[70:110, 20:76] = ((240, 240, 240), (60, 200, 60), (200, 150, 120))[SHOTS[shot]]
+    noisy = pixels + rng.normal(0, 8, pixels.shape)
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds train/ in the competition's layout: 24 folders x 7 photos; copy it to change it.
+
+    23 ids, since 000022 stands twice (59 and 60 years), in 22 families, since 000003-1 stays with 000003. Suffixes
+    are mixed, `._mask1.jpg` lies beside one person's photos, and train.csv names every folder.
+    """
+    root = tmp_path_factory.mktemp("competition")
+    images = root / "train" / "images"
+    rng = np.random.default_rng(0)
+    names = folder_names()
+    for i, name in enumerate(names):
+        (images / name).mkdir(parents=True)
+        for j, shot in enumerate(SHOTS):
+            draw(name, shot, rng).save(images / name / f"{shot}{SUFFIXES[(i + j) % 3]}")
+    (images / names[0] / "._mask1.jpg").write_bytes(b"\0\5\26\7macOS")
+    (images / ".DS_Store").write_bytes(b"macOS")
+    rows = [[*name.split("_"), name] for name in names]
+    pd.DataFrame(rows, columns=["id", "gender", "race", "age", "path"]).to_csv(
+        root / "train" / "train.csv", index=False
+    )
+    return root
+
+
+@pytest.fixture(scope="session")
+def fairmask() -> Path:
+    """Real faces in the competition's layout: at $FAIRMASK, or in ../shared beside the checkout; else skips."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "fairmask"
+    root = Path(os.environ.get("FAIRMASK") or beside)
+    if not (root / "train" / "images").is_dir():
+        pytest.skip(f"no fairmask photos at {root}; set FAIRMASK to the folder that holds train/")
+    return root
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses fairmask, and skip `gpu` tests where there is no CUDA."""
+    for item in items:
+        if "fairmask" in getattr(item, "fixturenames", ()):
+            item.add_marker("fairmask")
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs CUDA, which this machine lacks"))

@@ -1,0 +1,155 @@
+"""Every file below conf/ composes into settings that hold, and that the code behind them takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import hydra
+import pytest
+import timm
+import torch
+import yaml
+from omegaconf import OmegaConf
+
+from mask_lightning.doors import config_dir
+from mask_lightning.models.network import MultiTaskNetwork
+from mask_lightning.optim.optimizers import check_optimizer
+from mask_lightning.optim.phases import Phase
+from mask_lightning.optim.schedules import make_schedule
+from mask_lightning.settings import TrainSettings, check_settings
+
+CONF = config_dir()
+TRAIN: dict[str, Any] = yaml.safe_load((CONF / "train.yaml").read_text())
+GROUPS = [group for entry in TRAIN["defaults"] if isinstance(entry, dict) for group in entry]
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+CHOICES = [
+    f"{group}={path.stem}"
+    for group in GROUPS
+    for path in sorted((CONF / group).glob("*.yaml"))
+    if group != "experiment" and not path.stem.startswith("_")
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hydra_in_conf() -> Iterator[None]:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def compose(*overrides: str) -> dict[str, Any]:
+    if "data=competition" in overrides:
+        overrides = (*overrides, "data.root=photos")
+    config = OmegaConf.to_container(hydra.compose("train", list(overrides)), resolve=True)
+    assert isinstance(config, dict)
+    return config  # type: ignore[return-value]
+
+
+def check(config: dict[str, Any]) -> TrainSettings:
+    """The settings, after the optimizer and the schedule have taken their own options."""
+    settings = check_settings(config)
+    check_optimizer(**settings.optim.model_dump())
+    for phase in settings.finetune.phases:
+        make_schedule(**{**settings.schedule.model_dump(), **phase.schedule})
+    assert timm.is_model(settings.model.backbone)
+    return settings
+
+
+def leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from leaves(value, (*path, key))
+    elif not (isinstance(node, (str, list)) and "${" in str(node)):
+        yield path, node
+
+
+def test_the_lists_of_files_are_not_empty() -> None:
+    assert "quick" in EXPERIMENTS
+    assert {"model=resnet34", "model=effb2", "task=age", "data=competition", "optim=ranger"} <= set(CHOICES)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_composes_and_its_values_win(experiment: str) -> None:
+    config = compose(f"experiment={experiment}")
+    check(config)
+    written = yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text())
+    written.pop("defaults", None)
+    written.pop("hydra", None)
+    for path, value in leaves(written):
+        found: Any = config
+        for key in path:
+            found = found[key]
+        assert found == value or found == float(value), f"{'.'.join(path)} of the experiment is overridden"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_command_line_wins_over_an_experiment(experiment: str) -> None:
+    config = compose(f"experiment={experiment}", "model=effb2", "data.val_fraction=0.31", "optim.lr=0.0123")
+    assert config["model"]["backbone"] == "efficientnet_b2"
+    assert (config["data"]["val_fraction"], config["optim"]["lr"]) == (0.31, 0.0123)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_and_says_no_more_than_there_is(choice: str) -> None:
+    config = compose(choice)
+    check(config)
+    for path, value in leaves(config):
+        # YAML 1.1 reads 1e-6 as text; an optimizer would fail with it in its first step.
+        number = isinstance(value, str) and re.fullmatch(r"-?[\d.]+(e-?\d+)?", value)
+        assert not number, f"{'.'.join(path)} is the text {value!r}"
+
+
+@pytest.mark.parametrize("model", [choice for choice in CHOICES if choice.startswith("model=")])
+@pytest.mark.parametrize("finetune", [choice for choice in CHOICES if choice.startswith("finetune=")])
+def test_every_model_has_the_layer_groups_that_phases_open(model: str, finetune: str) -> None:
+    settings = check(compose(model, finetune))
+    with torch.device("meta"):
+        names = list(MultiTaskNetwork(settings.model.backbone, {"mask": 3}).layer_groups())
+    for phase in settings.finetune.phases:
+        assert "heads" in Phase(**phase.model_dump()).open_groups(names)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "want"),
+    [
+        (
+            [],
+            {
+                "model.backbone": "resnet34",
+                "model.image_size": 224,
+                "task.tasks": ["mask", "gender", "age"],
+                "data.name": "auto",
+                "data.root": None,
+                "data.portraits": 60,
+                "data.crop_height": 380,
+                "data.crop_width": 256,
+                "augment.num_ops": 3,
+                "augment.magnitude": 6,
+                "finetune.phases.0.unfreeze": {"last": 6},
+                "finetune.phases.1.unfreeze": "all",
+            },
+        ),
+        (
+            ["model=effb2", "task=age"],
+            {
+                "model.backbone": "efficientnet_b2",
+                "model.image_size": 260,
+                "optim.name": "ranger",
+                "task.tasks": ["age"],
+            },
+        ),
+        (["model=lite0"], {"model.backbone": "tf_efficientnet_lite0", "model.image_size": 224}),
+        (["model=lite2"], {"model.backbone": "tf_efficientnet_lite2", "model.image_size": 260}),
+        (["model=effb2", "optim=adamw"], {"optim.name": "adamw"}),
+        (["seed=7"], {"seed": 7, "data.split_seed": 7}),
+        (["seed=7", "data.split_seed=1"], {"data.split_seed": 1}),
+    ],
+)
+def test_the_recipes_are_those_of_the_original_entry(overrides: list[str], want: dict[str, Any]) -> None:
+    config = compose(*overrides)
+    for path, value in want.items():
+        found: Any = config
+        for key in path.split("."):
+            found = found[int(key)] if isinstance(found, list) else found[key]
+        assert found == value, path

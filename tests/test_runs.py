@@ -1,0 +1,248 @@
+"""Whole runs of a tiny network: what they leave, how they end early, how they go on."""
+
+import json
+from pathlib import Path
+
+import hydra
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from mask_lightning import runs
+from mask_lightning.data.batching import normalise
+from mask_lightning.data.images import open_photo
+from mask_lightning.data.transforms import TransformSpec, eval_pipeline, to_uint8
+from mask_lightning.doors import config_dir
+from mask_lightning.errors import ConfigError, RunFolderError
+from mask_lightning.run_folder import RunFolder
+from mask_lightning.settings import TrainSettings, check_settings
+from mask_lightning.training.modules import MultiTaskModule, SingleTaskModule
+
+TINY = (
+    "model.backbone=test_resnet",
+    "model.pretrained=false",
+    "model.image_size=32",
+    "data.crop_height=96",
+    "data.crop_width=64",
+    "data.batch_size=16",
+    "data.num_workers=0",
+    "data.val_fraction=0.25",
+    "data.clean_train_photos=28",
+    "logger=none",
+    "trainer.accelerator=cpu",
+    "trainer.progress=false",
+)
+
+
+@pytest.fixture
+def compose(competition: Path, tmp_path: Path):
+    def compose(*overrides: str) -> TrainSettings:
+        fixed = (*TINY, f"data.root={competition}", f"outputs={tmp_path}", "hydra.run.dir=.")
+        with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+            config = hydra.compose("train", [*fixed, *overrides])
+        return check_settings(OmegaConf.to_container(config, resolve=True))
+
+    return compose
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, error: BaseException) -> None:
+    """Raise `error` in the training step number `at`."""
+    step = MultiTaskModule.training_step
+
+    def training_step(self: MultiTaskModule, batch, batch_idx: int):
+        if self.global_step == at:
+            raise error
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(MultiTaskModule, "training_step", training_step)
+
+
+def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return torch.load(checkpoint, weights_only=True)["state_dict"]
+
+
+def test_a_run_leaves_everything_about_it(compose, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    result = runs.train_run(compose("finetune.phases.0.unfreeze.last=2", "finetune.frozen_epochs=1", "finetune.epochs=1"), folder.path, ["seed=0"])
+    left = {str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.is_file()}
+    assert left == {
+        "config.yaml",
+        "result.json",
+        "metrics.csv",
+        "curves.png",
+        "augmented.png",
+        "confusion.png",
+        "confusion_mask.png",
+        "confusion_gender.png",
+        "confusion_age.png",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    }
+    record = json.loads(folder.result.read_text())
+    assert record["status"] == "finished"
+    assert record["weights"] == "from scratch"
+    assert record["overrides"] == ["seed=0"]
+    assert record["data"]["val"]["people"] > 0
+    history = pd.read_csv(folder.metrics)
+    assert len(history) == 2
+    assert result.score == pytest.approx(history["val/f1"].max(), abs=1e-6)
+    assert history["val/f1"].iloc[result.best_epoch - 1] == history["val/f1"].max()
+
+
+def test_checkpoint_rebuilds_the_module_and_its_preprocessing(compose, competition: Path, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    runs.train_run(compose("task=age", "finetune=none", "finetune.epochs=1"), folder.path)
+    module = SingleTaskModule.load_from_checkpoint(folder.best, weights_only=True, map_location="cpu").eval()
+    assert dict(module.hparams["tasks"]) == {"age": ["<30", "30-59", ">=60"]}
+    assert module.hparams["config"]["task"] == {"tasks": ["age"]}
+    spec = TransformSpec.from_plain(module.hparams["transform"])
+    assert (spec.crop_height, spec.crop_width, spec.size) == (96, 64, 32)
+    photo = open_photo(next(competition.rglob("normal.*")))
+    image = normalise(to_uint8(eval_pipeline(spec)(photo))[None], spec.mean, spec.std)
+    assert module(image)["age"].shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "at"),
+    [
+        (("optim=adamw", "schedule=one_cycle"), 2),  # in the first epoch
+        (("optim=adamw", "schedule=one_cycle"), 14),  # in the frozen phase
+        (("optim=adamw", "schedule=one_cycle"), 30),
+        (("optim=ranger", "schedule=flat_cosine"), 30),  # in the second phase
+    ],
+)
+def test_interrupted_run_goes_on_as_if_nothing_had_happened(
+    compose, tmp_path: Path, monkeypatch, capsys, recipe, at: int
+) -> None:
+    settings = compose(*recipe, "finetune.phases.0.unfreeze.last=1", "finetune.frozen_epochs=2", "finetune.epochs=2")
+    whole, cut = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut")
+    runs.train_run(settings, whole.path)
+    with monkeypatch.context() as patch:
+        interrupt(patch, at, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            runs.train_run(settings, cut.path)
+    assert cut.read_result().status == "interrupted"
+    assert cut.last.is_file()
+    assert f"resume={cut.path}" in capsys.readouterr().err.replace("\n", "")
+    result = runs.resume_run(cut.path, [f"resume={cut.path}"])
+    assert result.status == "finished"
+    pd.testing.assert_frame_equal(pd.read_csv(cut.metrics), pd.read_csv(whole.metrics), check_exact=True)
+    expected = weights_of(whole.last)
+    for name, tensor in weights_of(cut.last).items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_a_bug_is_recorded_and_raised(compose, tmp_path: Path, monkeypatch) -> None:
+    interrupt(monkeypatch, 1, ZeroDivisionError("of course"))
+    with pytest.raises(ZeroDivisionError):
+        runs.train_run(compose("finetune=none", "finetune.epochs=1"), tmp_path / "run")
+    result = RunFolder(tmp_path / "run").read_result()
+    assert (result.status, result.error) == ("failed", "ZeroDivisionError: of course")
+
+
+def test_run_folder_is_never_overwritten(compose, tmp_path: Path) -> None:
+    settings = compose("finetune=none", "finetune.epochs=1", "trainer.max_batches=1")
+    runs.train_run(settings, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(RunFolderError, match="already holds a run"):
+        runs.train_run(settings, tmp_path / "run")
+    with pytest.raises(RunFolderError, match="is finished"):
+        runs.resume_run(tmp_path / "run")
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
+def test_resume_takes_no_other_options_and_no_other_photos(compose, tmp_path: Path, monkeypatch) -> None:
+    settings = compose("finetune=none", "finetune.epochs=1")
+    with monkeypatch.context() as patch:
+        interrupt(patch, 0, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            runs.train_run(settings, tmp_path / "run")
+    with pytest.raises(ConfigError, match="found seed=3 beside it"):
+        runs.resume_run(tmp_path / "run", ["resume=run", "seed=3"])
+    record = RunFolder(tmp_path / "run").read_result()
+    RunFolder(tmp_path / "run").update_result(data={**record.data, "fingerprint": "of other photos"})
+    with pytest.raises(RunFolderError, match="are not those"):
+        runs.resume_run(tmp_path / "run")
+    with pytest.raises(RunFolderError, match="expected the config of a run"):
+        runs.resume_run(tmp_path / "nothing")
+
+
+def test_nobody_held_out_keeps_the_last_model(compose, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    settings = compose("data.val_fraction=0", "finetune=none", "finetune.epochs=3", "optim.lr=0.05")
+    result = runs.train_run(settings, folder.path)
+    assert (result.monitor, result.best_epoch) == ("clean_train/f1", 3)
+    assert not any(name.startswith("val/") for name in result.best)
+    best, last = weights_of(folder.best), weights_of(folder.last)
+    assert all(torch.equal(best[name], last[name]) for name in last)
+
+
+def test_single_task_scores_are_its_own(compose, tmp_path: Path) -> None:
+    result = runs.train_run(compose("task=gender", "finetune=none", "finetune.epochs=1"), tmp_path / "run")
+    assert result.best["val/f1"] == result.best["val/gender/f1"]
+
+
+@pytest.mark.parametrize("model", ["", "optim=ranger"])
+def test_training_learns(compose, tmp_path: Path, model: str) -> None:
+    options = ["task=mask", "finetune=none", "finetune.epochs=6", "optim.lr=0.01", "augment=none", *filter(None, [model])]
+    runs.train_run(compose(*options), tmp_path / "run")
+    loss = pd.read_csv(tmp_path / "run" / "metrics.csv")["clean_train/loss"].to_numpy()
+    assert loss[-1] < 0.7 * loss[0]
+
+
+def test_same_seed_same_run(compose, tmp_path: Path) -> None:
+    settings = compose("finetune=none", "finetune.epochs=1", "data.num_workers=0")
+    workers = compose("finetune=none", "finetune.epochs=1", "data.num_workers=2")
+    other = compose("finetune=none", "finetune.epochs=1", "seed=1", "data.split_seed=0")
+    scores = [
+        runs.train_run(each, tmp_path / str(i)).best for i, each in enumerate((settings, settings, workers, other))
+    ]
+    assert scores[0] == scores[1] == scores[2]
+    assert scores[0] != scores[3]
+
+
+def test_validation_at_the_end_only(compose, tmp_path: Path) -> None:
+    settings = compose("finetune=none", "finetune.epochs=3", "trainer.validate_every=end")
+    runs.train_run(settings, tmp_path / "run")
+    scored = pd.read_csv(tmp_path / "run" / "metrics.csv")["val/f1"].notna()
+    np.testing.assert_array_equal(scored, [False, False, True])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["finetune=two_phase", "finetune.phases.0.unfreeze.last=99"], "expected 1 to"),
+        (["finetune.phases.0.unfreeze=[blok1]"], "did you mean block1"),
+        (["optim.lr=0.1", "+optim.nestrov=true", "optim=sgd"], "did you mean nesterov"),
+        (["+schedule.pct_strat=0.3"], "did you mean pct_start"),
+        (["model.backbone=resnet43"], "did you mean .*resnet"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_training(compose, tmp_path: Path, overrides, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        runs.train_run(compose("finetune=none", *overrides), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_inspect_trains_nothing(compose, tmp_path: Path, capsys) -> None:
+    runs.inspect_run(compose("finetune.phases.0.unfreeze.last=2"))
+    shown = capsys.readouterr().out
+    assert "frozen" in shown
+    assert "GFLOPs" in shown
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.gpu
+def test_mixed_precision_with_ranger_and_resume(compose, tmp_path: Path, monkeypatch) -> None:
+    settings = compose("trainer.accelerator=gpu", "optim=ranger", "finetune=none", "finetune.epochs=3")
+    folder = RunFolder(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        interrupt(patch, 20, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            runs.train_run(settings, folder.path)
+    assert runs.resume_run(folder.path).status == "finished"
+    checkpoint = torch.load(folder.last, weights_only=True)
+    assert "MixedPrecision" in checkpoint  # the GradScaler's state
+    assert np.isfinite(pd.read_csv(folder.metrics)["train/loss"]).all()

@@ -1,0 +1,226 @@
+"""Every mistake in the options becomes one line: what was expected, what was found, what to set."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+
+from mask_lightning.doors import config_dir
+from mask_lightning.errors import ConfigError
+from mask_lightning.settings import check_settings
+
+Options = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def composed() -> Options:
+    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return OmegaConf.to_container(hydra.compose("train"), resolve=True)  # type: ignore[return-value]
+
+
+def changed(composed: Options, changes: Options) -> Options:
+    """A copy with dotted options set."""
+    options = copy.deepcopy(composed)
+    for path, value in changes.items():
+        *sections, name = path.split(".")
+        node = options
+        for section in sections:
+            node = node[section]
+        node[name] = value
+    return options
+
+
+PHASE = {"epochs": 1}
+
+# option, a value that is wrong, and what else the message must hold beside both
+WRONG = [
+    ("seed", -1, "greater than or equal to 0"),
+    ("seed", 2**32, "less than 4294967296"),
+    ("seed", "abc", "a valid integer"),
+    ("seed", 1.5, "a valid integer"),
+    ("outputs", None, "must be a path, got None"),
+    ("inspect", "maybe", "a valid boolean"),
+    ("data.name", "folder", "'auto' or 'competition'"),
+    ("data.root", 3, "must be a path, got 3"),
+    ("data.portraits", 0, "greater than or equal to 1"),
+    ("data.agreed_by", 0, "greater than or equal to 1"),
+    ("data.val_fraction", 1.5, "less than 1"),
+    ("data.val_fraction", 1.0, "less than 1"),
+    ("data.val_fraction", -0.1, "greater than or equal to 0"),
+    ("data.val_fraction", math.nan, "less than 1"),
+    ("data.split_seed", -3, "greater than or equal to 0"),
+    ("data.limit_people", 0, "greater than or equal to 1"),
+    ("data.crop_height", 4, "greater than or equal to 8"),
+    ("data.crop_width", 7, "greater than or equal to 8"),
+    ("data.batch_size", None, "a valid integer"),
+    ("data.clean_train_photos", 0, "greater than or equal to 1"),
+    ("data.num_workers", -1, "greater than or equal to 0"),
+    ("task.tasks", [], "a list with at least 1 item"),
+    ("task.tasks", "mask", "a valid list"),
+    ("task.tasks.1", "ages", "'mask', 'gender' or 'age'"),
+    ("model.backbone", None, "a valid string"),
+    ("model.image_size", 8, "greater than or equal to 32"),
+    ("model.image_size", 2000, "less than or equal to 1024"),
+    ("model.drop_rate", 1, "less than 1"),
+    ("loss.label_smoothing", 1, "less than 1"),
+    ("loss.logit_adjustment", -1, "greater than or equal to 0"),
+    ("loss.task_weights.mask", -1, "greater than or equal to 0"),
+    ("loss.task_weights", None, "a valid dictionary"),
+    ("augment.num_ops", 15, "less than or equal to 14"),
+    ("augment.magnitude", 31, "less than or equal to 30"),
+    ("augment.flip", 1.1, "less than or equal to 1"),
+    ("optim.name", "adam", "'adamw', 'ranger' or 'sgd'"),
+    ("optim.lr", 0, "greater than 0"),
+    ("optim.lr", math.nan, "less than or equal to 100"),
+    ("optim.lr", math.inf, "less than or equal to 100"),
+    ("optim.lr", "fast", "a valid number"),
+    ("optim.weight_decay", -0.1, "greater than or equal to 0"),
+    ("schedule.name", "step", "'one_cycle', 'flat_cosine', 'cosine' or 'constant'"),
+    ("finetune.phases", [], "a list with at least 1 item"),
+    ("finetune.phases", 3, "a valid list"),
+    ("finetune.lr_ratio", 0.5, "greater than or equal to 1"),
+    ("checkpoint.mode", "best", "'max' or 'min'"),
+    ("trainer.accelerator", "tpu", "'auto', 'cpu', 'gpu' or 'mps'"),
+    ("trainer.devices", 0, "greater than or equal to 1 or 'auto'"),
+    ("trainer.devices", "many", "or 'auto', got 'many'"),
+    ("trainer.precision", "fp16", "'auto', '32-true', '16-mixed' or 'bf16-mixed'"),
+    ("trainer.validate_every", 0, "greater than or equal to 1 or 'end'"),
+    ("trainer.max_batches", 0, "greater than or equal to 1"),
+    ("logger.name", "tb", "'tensorboard', 'csv', 'wandb' or 'none'"),
+]
+
+
+def message_of(options: Options) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check_settings(options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(("option", "value", "expected"), WRONG)
+def test_a_wrong_value_is_told_with_its_option_and_range(
+    composed: Options, option: str, value: Any, expected: str
+) -> None:
+    section, _, index = option.rpartition(".")
+    changes = {section: ["mask", value]} if index == "1" else {option: value}
+    message = message_of(changed(composed, changes))
+    assert message.startswith(f"{option} must be ")
+    assert message.endswith(f"got {value!r}; set {option}")
+    assert expected in message
+
+
+@pytest.mark.parametrize(
+    ("phases", "message"),
+    [
+        (
+            [{"epochs": 0}, {"epochs": 1, "lr_scale": -1}],
+            "finetune.phases.0.epochs must be greater than or equal to 1, got 0; set finetune.phases.0.epochs",
+        ),
+        (
+            [PHASE, {"epochs": 1, "lr_scale": 0}],
+            "finetune.phases.1.lr_scale must be greater than 0, got 0; set finetune.phases.1.lr_scale",
+        ),
+        (
+            [{"epochs": 1, "unfreeze": {"last": 0}}],
+            "finetune.phases.0.unfreeze.last must be greater than or equal to 1, got 0; "
+            "set finetune.phases.0.unfreeze.last",
+        ),
+        (
+            [{"epochs": 1, "unfreeze": 3}],
+            "finetune.phases.0.unfreeze must be {last: n} or a valid string or a valid list, got 3; "
+            "set finetune.phases.0.unfreeze",
+        ),
+        ([{"unfreeze": "all"}], "option finetune.phases.0.epochs is missing; set it"),
+        ([{"epochs": 1, "lr": 1e-3}], "there is no option finetune.phases.0.lr; remove it"),
+    ],
+)
+def test_a_wrong_phase_is_told_by_its_place(composed: Options, phases: list[Options], message: str) -> None:
+    assert message_of(changed(composed, {"finetune.phases": phases})) == message
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"colour": 1}, ["there is no option colour", "remove it"]),
+        ({"data.colour": 1}, ["there is no option data.colour", "remove it"]),
+        ({"data.name": "competition"}, ["needs data.root", "found null", "the folder that holds train/"]),
+        ({"loss.task_weights": {"masks": 1.0}}, ["names 'masks'", "did you mean mask?"]),
+        (
+            {"loss.task_weights": {"mask": 0.0, "gender": 0.0, "age": 0.0}},
+            ["0 for every task", "raise one"],
+        ),
+        (
+            {"task.tasks": ["age"], "loss.task_weights": {"mask": 1.0, "age": 0.0}},
+            ["0 for every task", "raise one"],
+        ),
+        ({"trainer.validate_every": 11}, ["at most the 10 epochs", "got 11", "use `end`"]),
+        ({"checkpoint.monitor": "val/f2"}, ["got 'val/f2'", "did you mean", "val/f1"]),
+        ({"checkpoint.monitor": "val/mask/f1", "task.tasks": ["age"]}, ["got 'val/mask/f1'", "val/age/f1"]),
+        ({"checkpoint.monitor": "val/f1", "data.val_fraction": 0}, ["got 'val/f1'", "clean_train/f1"]),
+    ],
+)
+def test_what_is_impossible_together_is_told(composed: Options, changes: Options, parts: list[str]) -> None:
+    message = message_of(changed(composed, changes))
+    for part in parts:
+        assert part in message
+
+
+def test_a_missing_option_is_told(composed: Options) -> None:
+    options = copy.deepcopy(composed)
+    del options["data"]["batch_size"]
+    assert message_of(options) == "option data.batch_size is missing; set it"
+
+
+@pytest.mark.parametrize(
+    ("changes", "option", "want"),
+    [
+        ({"model.pretrained": True}, "model.pretrained", "true"),
+        ({"model.pretrained": False}, "model.pretrained", "false"),
+        ({"model.pretrained": "weights.pth"}, "model.pretrained", "weights.pth"),
+        ({"data.root": "~/photos"}, "data.root", Path("~/photos")),
+        ({"data.val_fraction": 0}, "data.val_fraction", 0.0),
+        ({"optim.betas": [0.8, 0.9]}, "optim.betas", [0.8, 0.9]),
+        ({"trainer.devices": "auto"}, "trainer.devices", "auto"),
+        ({"trainer.devices": 2}, "trainer.devices", 2),
+        ({"seed": 2**32 - 1}, "seed", 2**32 - 1),
+        ({"checkpoint.monitor": "clean_train/age/loss"}, "monitor", "clean_train/age/loss"),
+        ({}, "monitor", "val/f1"),
+        ({"data.val_fraction": 0}, "monitor", "clean_train/f1"),
+        ({"finetune.phases": [PHASE, {"epochs": 4}]}, "epochs", 5),
+    ],
+)
+def test_what_is_right_comes_through(composed: Options, changes: Options, option: str, want: Any) -> None:
+    found: Any = check_settings(changed(composed, changes))
+    for name in option.split("."):
+        found = getattr(found, name)
+    assert found == want
+    assert type(found) is type(want)
+
+
+@pytest.mark.parametrize("unfreeze", ["all", "heads", "block16", ["block1", "heads"], {"last": 6}])
+def test_phases_come_back_as_they_were_written(composed: Options, unfreeze: Any) -> None:
+    settings = check_settings(changed(composed, {"finetune.phases": [{"epochs": 2, "unfreeze": unfreeze}]}))
+    plain = settings.model_dump(mode="json")
+    assert plain["finetune"]["phases"][0]["unfreeze"] == unfreeze
+    assert check_settings(plain) == settings
+
+
+def test_settings_cannot_be_changed(composed: Options) -> None:
+    with pytest.raises(Exception, match="frozen"):
+        check_settings(composed).data.batch_size = 1  # type: ignore[misc]
+
+
+def test_every_range_of_the_table_is_closed_where_it_says(composed: Options) -> None:
+    """The neighbours of the wrong values are right: the table tells the ranges' ends."""
+    ends = {"data.crop_height": 8, "model.image_size": 32, "augment.magnitude": 30, "augment.flip": 1.0}
+    settings = check_settings(changed(composed, ends))
+    assert (settings.data.crop_height, settings.model.image_size) == (8, 32)
+    assert re.fullmatch("30 1.0", f"{settings.augment.magnitude} {settings.augment.flip}")

@@ -23,7 +23,7 @@ from mask_lightning.data.transforms import AugmentSpec, TransformSpec
 from mask_lightning.errors import ConfigError
 from mask_lightning.labels import FACE, LabelSpace
 from mask_lightning.models.backbones import input_spec
-from mask_lightning.settings import DataSettings, TrainSettings
+from mask_lightning.settings.train import DataSettings, TrainSettings
 from mask_lightning.training.modules import MultiTaskModule, module_class
 
 log = logging.getLogger(__name__)

@@ -29,7 +29,8 @@ from mask_lightning.errors import ConfigError, RunFolderError
 from mask_lightning.models.weights import load_pretrained
 from mask_lightning.reports import inspection, run_report
 from mask_lightning.run_folder import RunFolder, RunResult
-from mask_lightning.settings import TrainSettings, check_settings
+from mask_lightning.settings.checking import check
+from mask_lightning.settings.train import TrainSettings
 from mask_lightning.training.modules import MultiTaskModule
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def resume_run(path: Path, overrides: Sequence[str] = ()) -> RunResult:
     if others:
         raise ConfigError(f"resume takes the run's own config, found {others[0]} beside it; leave that out")
     folder = RunFolder(path)
-    settings, earlier = check_settings(folder.read_config()), folder.read_result()
+    settings, earlier = check(TrainSettings, folder.read_config()), folder.read_result()
     if earlier.status == "finished":
         raise RunFolderError(f"{path} is finished (score {earlier.score}); start a new run instead")
     if not folder.last.is_file():

@@ -12,9 +12,10 @@ from mask_lightning.doors import open_door, shorten
 
 def main(config: DictConfig) -> float | None:
     """One job: the composed config -> the monitored score (what an Optuna sweep maximises), None for inspect."""
-    from mask_lightning.settings import check_settings
+    from mask_lightning.settings.checking import check
+    from mask_lightning.settings.train import TrainSettings
 
-    settings = check_settings(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    settings = check(TrainSettings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
     hydra_config = HydraConfig.get()
     folder, overrides = shorten(Path(hydra_config.runtime.output_dir)), list(hydra_config.overrides.task)
 

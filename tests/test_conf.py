@@ -18,7 +18,8 @@ from mask_lightning.models.network import MultiTaskNetwork
 from mask_lightning.optim.optimizers import check_optimizer
 from mask_lightning.optim.phases import Phase
 from mask_lightning.optim.schedules import make_schedule
-from mask_lightning.settings import TrainSettings, check_settings
+from mask_lightning.settings.checking import check
+from mask_lightning.settings.train import TrainSettings
 
 CONF = config_dir()
 TRAIN: dict[str, Any] = yaml.safe_load((CONF / "train.yaml").read_text())
@@ -48,7 +49,7 @@ def compose(*overrides: str) -> dict[str, Any]:
 
 def check(config: dict[str, Any]) -> TrainSettings:
     """The settings, after the optimizer and the schedule have taken their own options."""
-    settings = check_settings(config)
+    settings = check(TrainSettings, config)
     check_optimizer(**settings.optim.model_dump())
     for phase in settings.finetune.phases:
         make_schedule(**{**settings.schedule.model_dump(), **phase.schedule})

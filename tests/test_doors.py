@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from mask_lightning import doors
 from mask_lightning.errors import ConfigError
-from mask_lightning.settings import check_settings
+from mask_lightning.settings.checking import check
+    from mask_lightning.settings.train import TrainSettings
 
 Outcome = tuple[int, str]  # exit code, stderr
 Door = Callable[..., Outcome]
@@ -22,7 +23,7 @@ Door = Callable[..., Outcome]
 
 def check(config: DictConfig) -> None:
     """The part of train.main that sees the options."""
-    check_settings(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    check(TrainSettings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
 
 
 @pytest.fixture

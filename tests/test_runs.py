@@ -17,7 +17,8 @@ from mask_lightning.data.transforms import TransformSpec, eval_pipeline, to_uint
 from mask_lightning.doors import config_dir
 from mask_lightning.errors import ConfigError, RunFolderError
 from mask_lightning.run_folder import RunFolder
-from mask_lightning.settings import TrainSettings, check_settings
+from mask_lightning.settings.checking import check
+from mask_lightning.settings.train import TrainSettings
 from mask_lightning.training.modules import MultiTaskModule, SingleTaskModule
 
 TINY = (
@@ -42,7 +43,7 @@ def compose(competition: Path, tmp_path: Path):
         fixed = (*TINY, f"data.root={competition}", f"outputs={tmp_path}", "hydra.run.dir=.")
         with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
             config = hydra.compose("train", [*fixed, *overrides])
-        return check_settings(OmegaConf.to_container(config, resolve=True))
+        return check(TrainSettings, OmegaConf.to_container(config, resolve=True))
 
     return compose
 
@@ -65,7 +66,11 @@ def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 def test_a_run_leaves_everything_about_it(compose, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    result = runs.train_run(compose("finetune.phases.0.unfreeze.last=2", "finetune.frozen_epochs=1", "finetune.epochs=1"), folder.path, ["seed=0"])
+    result = runs.train_run(
+        compose("finetune.phases.0.unfreeze.last=2", "finetune.frozen_epochs=1", "finetune.epochs=1"),
+        folder.path,
+        ["seed=0"],
+    )
     left = {str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.is_file()}
     assert left == {
         "config.yaml",
@@ -186,7 +191,14 @@ def test_single_task_scores_are_its_own(compose, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", ["", "optim=ranger"])
 def test_training_learns(compose, tmp_path: Path, model: str) -> None:
-    options = ["task=mask", "finetune=none", "finetune.epochs=6", "optim.lr=0.01", "augment=none", *filter(None, [model])]
+    options = [
+        "task=mask",
+        "finetune=none",
+        "finetune.epochs=6",
+        "optim.lr=0.01",
+        "augment=none",
+        *filter(None, [model]),
+    ]
     runs.train_run(compose(*options), tmp_path / "run")
     loss = pd.read_csv(tmp_path / "run" / "metrics.csv")["clean_train/loss"].to_numpy()
     assert loss[-1] < 0.7 * loss[0]

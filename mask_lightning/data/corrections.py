@@ -61,7 +61,13 @@ def _read(path: Path) -> pd.DataFrame:
             f"add {', '.join(missing)}"
         )
     # Without the column every line counts as agreed by one, the lowest threshold.
-    lines["agreed_by"] = pd.to_numeric(lines.get("agreed_by", pd.Series("1", lines.index))).fillna(1).astype(int)
+    agreed = pd.to_numeric(lines.get("agreed_by", pd.Series("1", lines.index)).fillna("1"), errors="coerce")
+    if agreed.isna().any():
+        line = int(agreed.isna().to_numpy().argmax())
+        raise SampleTableError(
+            f"expected a number as agreed_by in {path}, line {line + 2}, found {lines['agreed_by'][line]}; correct it"
+        )
+    lines["agreed_by"] = agreed.astype(int)
     return lines
 
 

@@ -140,7 +140,8 @@ def mask_state(photo: Path) -> int:
 
 def _warn_of_counts(table: pd.DataFrame, without: list[Path]) -> None:
     shots = table.groupby(["person_id", "years"])["shot"]
-    odd = [(person, count) for (person, _), count in shots.nunique().items() if count != len(SHOTS)]
+    counts = shots.nunique().reset_index().itertuples()
+    odd = [(row.person_id, row.shot) for row in counts if row.shot != len(SHOTS)]
     odd += [(Person.parse(folder).person_id, 0) for folder in without]
     if odd:
         people = ", ".join(f"{person} ({count})" for person, count in odd[:5])

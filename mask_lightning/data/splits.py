@@ -68,7 +68,7 @@ def assign_folds(table: pd.DataFrame, k: int, *, seed: int, strata: Sequence[str
             f"expected at least {max(k, 2)} people for {k} folds, found {families}; "
             "add people or change data.val_fraction"
         )
-    stratum = people.groupby(list(strata)).ngroup()
+    stratum = _strata_for_folds(people, strata, k)
     fold_of = pd.Series(0, index=people["family"].unique())
     folds = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
@@ -76,6 +76,15 @@ def assign_folds(table: pd.DataFrame, k: int, *, seed: int, strata: Sequence[str
         for i, (_, held_out) in enumerate(folds.split(people, stratum, people["family"])):
             fold_of[people["family"].iloc[held_out]] = i
     return table["family"].map(_most_complete_first(table, fold_of, strata)).to_numpy(np.int64)
+
+
+def _strata_for_folds(people: pd.DataFrame, strata: Sequence[str], k: int) -> pd.Series[int]:
+    """Stratum of every person; by fewer columns where no stratum has k people, which scikit-learn refuses."""
+    for count in range(len(strata), 0, -1):
+        stratum = people.groupby(list(strata[:count])).ngroup()
+        if stratum.value_counts().max() >= k:
+            return stratum
+    return pd.Series(0, index=people.index)
 
 
 def _most_complete_first(table: pd.DataFrame, fold_of: pd.Series[int], strata: Sequence[str]) -> pd.Series[int]:
@@ -121,8 +130,13 @@ def draw_stratified(rows: pd.DataFrame, count: int, *, strata: Sequence[str], se
 def _simple_fraction(value: float) -> Fraction:
     if not 0 < value < 1:
         raise SplitError(f"val_fraction must be in [0, 1), got {value}; set data.val_fraction")
-    for denominator in range(2, 201):
-        numerator = round(value * denominator)
-        if 0 < numerator < denominator and abs(numerator / denominator - value) <= 0.005:
-            return Fraction(numerator, denominator)
-    return Fraction(value).limit_denominator(200)
+    for denominator in range(2, 200):
+        fraction = _nearest(value, denominator)
+        if abs(fraction - value) <= 0.005:
+            return fraction
+    return _nearest(value, 200)
+
+
+def _nearest(value: float, denominator: int) -> Fraction:
+    """The nearest fraction that leaves people on both sides."""
+    return Fraction(min(max(round(value * denominator), 1), denominator - 1), denominator)

@@ -1,32 +1,15 @@
-"""What Hydra composed, checked: names, types and ranges of every option, and what is impossible together.
-
-Imports nothing heavy: a mistake is told before torch is loaded.
-"""
+"""What `python -m mask_lightning.train` can be told."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mask_lightning.errors import ConfigError, did_you_mean
-
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy takes
-Share = Annotated[float, Field(ge=0, lt=1)]
-Ratio = Annotated[float, Field(ge=1)]
-LearningRate = Annotated[float, Field(gt=0, le=100)]
-
-
-class Settings(BaseModel):
-    """Base of all sections: immutable, and strict about what it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from mask_lightning.errors import did_you_mean
+from mask_lightning.settings.checking import Count, LearningRate, Positive, Ratio, Seed, Settings, Share
 
 
 class DataSettings(Settings):
@@ -123,7 +106,7 @@ class PhaseSettings(Settings):
     unfreeze: LastBlocks | str | Annotated[list[str], Field(min_length=1)] = "all"
     lr_scale: Annotated[float, Field(gt=0)] = 1.0
     lr_ratio: Ratio = 1.0
-    schedule: dict[str, Any] = {}
+    schedule: dict[str, Any] = Field(default_factory=dict)
 
 
 class FinetuneSettings(Settings):
@@ -213,48 +196,3 @@ class TrainSettings(Settings):
         """The metric that chooses best.ckpt: by default f1 of the side that is scored."""
         side = "val" if self.data.val_fraction else "clean_train"
         return self.checkpoint.monitor or f"{side}/f1"
-
-
-def check_settings(config: Mapping[str, Any]) -> TrainSettings:
-    """Composed plain values -> settings. Raises ConfigError, in one line, for the first thing that is wrong."""
-    try:
-        return TrainSettings.model_validate(config)
-    except ValidationError as error:
-        raise ConfigError(_in_one_line(error.errors(include_url=False))) from None
-
-
-def _in_one_line(errors: list[ErrorDetails]) -> str:
-    first, path = errors[0], _option(errors[0])
-    # A value that fits none of a union's types has an error for each.
-    same = [error for error in errors if _option(error) == path]
-    expected = " or ".join(dict.fromkeys(_expected(error["msg"]) for error in same))
-    if first["type"] == "value_error":
-        return first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        return f"there is no option {path}; remove it"
-    if first["type"] == "missing":
-        return f"option {path} is missing; set it"
-    return f"{path} must be {expected}, got {first['input']!r}; set {path}"
-
-
-def _option(error: ErrorDetails) -> str:
-    return ".".join(str(part) for part in error["loc"] if not _is_type_name(part))
-
-
-def _expected(message: str) -> str:
-    for wording, ours in _WORDINGS:
-        message = re.sub(wording, ours, message)
-    return message
-
-
-_WORDINGS = (  # pydantic's, and what fits after "must be"
-    (r"^Input should be ", ""),
-    (r"^Input is not a valid path for .*", "a path"),
-    (r"^List should have (.*) after validation.*", r"a list with \1"),
-    (r"^a valid dictionary or instance of LastBlocks$", "{last: n}"),
-)
-
-
-def _is_type_name(part: int | str) -> bool:
-    """pydantic puts the tried member of a union into the path of its errors."""
-    return isinstance(part, str) and (part in ("int", "float", "str", "none") or bool(re.search(r"[-\[A-Z]", part)))

@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 
 from mask_lightning.doors import config_dir
 from mask_lightning.errors import ConfigError
-from mask_lightning.settings import check_settings
+from mask_lightning.settings.checking import check
+from mask_lightning.settings.train import TrainSettings
 
 Options = dict[str, Any]
 
@@ -99,7 +100,7 @@ WRONG = [
 
 def message_of(options: Options) -> str:
     with pytest.raises(ConfigError) as caught:
-        check_settings(options)
+        check(TrainSettings, options)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -198,7 +199,7 @@ def test_a_missing_option_is_told(composed: Options) -> None:
     ],
 )
 def test_what_is_right_comes_through(composed: Options, changes: Options, option: str, want: Any) -> None:
-    found: Any = check_settings(changed(composed, changes))
+    found: Any = check(TrainSettings, changed(composed, changes))
     for name in option.split("."):
         found = getattr(found, name)
     assert found == want
@@ -207,20 +208,20 @@ def test_what_is_right_comes_through(composed: Options, changes: Options, option
 
 @pytest.mark.parametrize("unfreeze", ["all", "heads", "block16", ["block1", "heads"], {"last": 6}])
 def test_phases_come_back_as_they_were_written(composed: Options, unfreeze: Any) -> None:
-    settings = check_settings(changed(composed, {"finetune.phases": [{"epochs": 2, "unfreeze": unfreeze}]}))
+    settings = check(TrainSettings, changed(composed, {"finetune.phases": [{"epochs": 2, "unfreeze": unfreeze}]}))
     plain = settings.model_dump(mode="json")
     assert plain["finetune"]["phases"][0]["unfreeze"] == unfreeze
-    assert check_settings(plain) == settings
+    assert check(TrainSettings, plain) == settings
 
 
 def test_settings_cannot_be_changed(composed: Options) -> None:
     with pytest.raises(Exception, match="frozen"):
-        check_settings(composed).data.batch_size = 1  # type: ignore[misc]
+        check(TrainSettings, composed).data.batch_size = 1  # type: ignore[misc]
 
 
 def test_every_range_of_the_table_is_closed_where_it_says(composed: Options) -> None:
     """The neighbours of the wrong values are right: the table tells the ranges' ends."""
     ends = {"data.crop_height": 8, "model.image_size": 32, "augment.magnitude": 30, "augment.flip": 1.0}
-    settings = check_settings(changed(composed, ends))
+    settings = check(TrainSettings, changed(composed, ends))
     assert (settings.data.crop_height, settings.model.image_size) == (8, 32)
     assert re.fullmatch("30 1.0", f"{settings.augment.magnitude} {settings.augment.flip}")

@@ -1,0 +1,4 @@
+"""What Hydra composed, checked: one module per door.
+
+Imports nothing heavy: a mistake is told before torch is loaded.
+"""

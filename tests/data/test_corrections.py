@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from mask_lightning.data.corrections import correct
+from mask_lightning.data.index import read_index
+from mask_lightning.errors import SampleTableError
+
+
+@pytest.fixture(scope="module")
+def table(competition: Path) -> pd.DataFrame:
+    return read_index(competition)
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write(*lines: str, header: str = "person_id,field,value,agreed_by") -> Path:
+        path = tmp_path / "corrections.csv"
+        path.write_text("\n".join((header, *lines)) + "\n")
+        return path
+
+    return write
+
+
+def values(table: pd.DataFrame, person: str, column: str, shot: str | None = None) -> set[Any]:
+    rows = table[table["person_id"] == person]
+    return set(rows[column] if shot is None else rows.loc[rows["shot"] == shot, column])
+
+
+@pytest.mark.parametrize(
+    ("line", "person", "want"),
+    [
+        ("000001,gender,male,25", "000001", {"gender": 0, "years": 18, "age": 0}),
+        ("000015,gender,female,25", "000015", {"gender": 1}),
+        ("000001,age,60,25", "000001", {"years": 60, "age": 2}),
+        ("000012,age,29,25", "000012", {"years": 29, "age": 0}),
+        ("000001,age_band,30-59,25", "000001", {"age": 1}),
+        ("000001,age_band,>=60,25", "000001", {"age": 2}),
+        ("000012,age_band,<30,25", "000012", {"age": 0, "gender": 1}),
+        ("000003-1,age,70,25", "000003-1", {"years": 70}),
+        ("000003-1,age,70,25", "000003", {"years": 24}),
+        ("000022,gender,female,25", "000022", {"gender": 1}),
+    ],
+)
+def test_a_line_changes_one_person(table: pd.DataFrame, write, line: str, person: str, want: dict[str, int]) -> None:
+    corrected, report = correct(table, write(line))
+    for column, value in want.items():
+        assert values(corrected, person, column) == {value}
+    named = line.split(",")[0]
+    others = table["person_id"] != named
+    pd.testing.assert_frame_equal(corrected[others], table[others])
+    assert (report.applied, report.too_few_agreed, report.unknown_people) == (1, 0, ())
+
+
+@pytest.mark.parametrize(
+    ("value", "want"),
+    [
+        ("normal:incorrect_mask", {"normal": 1, "incorrect_mask": 2, "mask1": 0}),
+        ("incorrect_mask:mask3", {"incorrect_mask": 0, "mask3": 1, "normal": 2}),
+        ("mask1:mask2", {"mask1": 0, "mask2": 0, "normal": 2}),
+    ],
+)
+def test_swapped_photos_swap_targets(table: pd.DataFrame, write, value: str, want: dict[str, int]) -> None:
+    corrected, _ = correct(table, write(f"000005,swap,{value},25"))
+    for shot, mask in want.items():
+        assert values(corrected, "000005", "mask", shot) == {mask}
+    assert values(corrected, "000006", "mask", "normal") == {2}
+
+
+def test_the_table_given_stays_as_it_is(table: pd.DataFrame, write) -> None:
+    before = table.copy(deep=True)
+    correct(table, write("000001,gender,male,1", "000001,age,60,1", "000005,swap,normal:mask1,1"))
+    pd.testing.assert_frame_equal(table, before)
+
+
+@pytest.mark.parametrize(("agreed_by", "applied"), [(1, 3), (2, 2), (10, 2), (25, 1), (26, 0)])
+def test_a_threshold_leaves_out_what_few_agree_on(table: pd.DataFrame, write, agreed_by: int, applied: int) -> None:
+    path = write("000001,gender,male,25", "000002,gender,male,10", "000005,gender,male,1")
+    corrected, report = correct(table, path, agreed_by=agreed_by)
+    assert (report.applied, report.too_few_agreed) == (applied, 3 - applied)
+    changed = (corrected["gender"] != table["gender"]).groupby(table["person_id"]).any()
+    assert list(changed[changed].index) == ["000001", "000002", "000005"][:applied]
+
+
+def test_without_the_column_every_line_counts_once(table: pd.DataFrame, write) -> None:
+    path = write("000001,gender,male", header="person_id,field,value")
+    assert correct(table, path)[1].applied == 1
+    assert correct(table, path, agreed_by=2)[1].applied == 0
+
+
+def test_people_who_are_not_here_are_reported(table: pd.DataFrame, write) -> None:
+    path = write("999999,gender,male,25", "1,gender,male,25", "000001,gender,male,25", "000002,age,20,1")
+    corrected, report = correct(table, path, agreed_by=2)
+    assert report.unknown_people == ("1", "999999")
+    assert values(corrected, "000001", "gender") == {0}
+    assert str(report) == ("1 corrections applied, 1 below agreed_by left out, 2 for people who are not here")
+
+
+@pytest.mark.parametrize(
+    ("lines", "parts"),
+    [
+        (["000001,colour,red,9"], ["expected a field of gender, age, age_band, swap", "found colour", "line 2"]),
+        (["000001,gender,male,9", "000001,gender,men,9"], ["gender cannot become 'men'", "line 3"]),
+        (["000001,age,200,9"], ["age cannot become '200'", "0 to 120", "line 2"]),
+        (["000001,age,-1,9"], ["age cannot become '-1'", "0 to 120"]),
+        (["000001,age,old,9"], ["age cannot become 'old'", "correct the line"]),
+        (["000001,age,,9"], ["age cannot become", "line 2"]),
+        (["000001,age_band,60+,9"], ["age_band cannot become '60+'"]),
+        (["000001,swap,normal,9"], ["swap cannot become 'normal'", "a colon between"]),
+        (["000001,swap,normal:mask9,9"], ["swap cannot become 'normal:mask9'"]),
+        (["000001,gender,male,many"], ["agreed_by", "many"]),
+    ],
+)
+def test_a_line_that_makes_no_sense_is_named(table: pd.DataFrame, write, lines: list[str], parts: list[str]) -> None:
+    path = write(*lines)
+    with pytest.raises(SampleTableError) as caught:
+        correct(table, path)
+    for part in (str(path), *parts):
+        assert part in str(caught.value)
+
+
+def test_a_swap_needs_both_photos(table: pd.DataFrame, write) -> None:
+    rows = table[(table["person_id"] != "000001") | (table["shot"] != "normal")]
+    with pytest.raises(SampleTableError, match="lacks one of the two photos"):
+        correct(rows, write("000001,swap,normal:mask1,9"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "expected a corrections CSV at .*, found none; set data.corrections"),
+        ("id,field,value\n1,gender,male\n", "expected columns person_id, field, value .* add person_id"),
+        ("", "cannot read .*corrections.csv"),
+    ],
+)
+def test_a_file_that_is_none_is_told(table: pd.DataFrame, tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "corrections.csv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SampleTableError, match=message):
+        correct(table, path)

@@ -1,0 +1,234 @@
+"""Splits by person: nobody on both sides, nobody left out, strata alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mask_lightning.data.index import read_index
+from mask_lightning.data.splits import (
+    Split,
+    assign_folds,
+    check_classes,
+    draw_stratified,
+    k_folds,
+    limit_people,
+    split_people,
+)
+from mask_lightning.errors import SplitError
+from mask_lightning.labels import FACE
+
+STRATA = ["gender", "age"]
+
+
+def people(sizes: dict[tuple[int, int], int], *, photos: int = 7) -> pd.DataFrame:
+    """A table of `sizes[gender, age]` people, every tenth of whom shares the family of the one before."""
+    rows = []
+    for (gender, age), size in sizes.items():
+        for _ in range(size):
+            number = len(rows) // photos
+            family = number - 1 if number % 10 == 9 else number
+            person = {"person_id": f"{number:06d}", "family": f"{family:06d}", "gender": gender, "age": age}
+            rows += [{**person, "mask": min(shot, 2)} for shot in range(photos)]
+    return pd.DataFrame(rows).sample(frac=1, random_state=0).reset_index(drop=True)
+
+
+IMBALANCED = {(1, 0): 86, (1, 1): 84, (1, 2): 13, (0, 0): 55, (0, 1): 54, (0, 2): 8}  # the competition's shares
+TABLE = people(IMBALANCED)
+
+tables = st.builds(
+    lambda sizes, photos: people(dict(zip(IMBALANCED, sizes, strict=True)), photos=photos),
+    st.lists(st.integers(0, 12), min_size=6, max_size=6).filter(lambda sizes: sum(sizes) >= 4),
+    st.integers(1, 3),
+)
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def parts(table: pd.DataFrame, split: Split) -> None:
+    """Both sides together are the table, and share no family."""
+    columns = ["person_id", "mask"]
+    both = pd.concat([split.train, split.val])
+    key = both.sort_values(columns).reset_index(drop=True)
+    pd.testing.assert_frame_equal(key, table.sort_values(columns).reset_index(drop=True), check_dtype=False)
+    assert not set(split.train["family"]) & set(split.val["family"])
+
+
+@quick
+@given(tables, st.integers(2, 4), st.integers(0, 2**32 - 1))
+def test_folds_hold_out_everyone_once(table: pd.DataFrame, k: int, seed: int) -> None:
+    if table["family"].nunique() < k:
+        return
+    folds = k_folds(table, k, seed=seed)
+    assert len(folds) == k
+    for fold in folds:
+        parts(table, fold)
+    held_out = pd.concat([fold.val for fold in folds])["person_id"]
+    assert sorted(held_out) == sorted(table["person_id"])
+
+
+@quick
+@given(tables, st.floats(0.0001, 0.9999), st.integers(0, 2**32 - 1))
+def test_a_hold_out_parts_any_table_or_says_why_not(table: pd.DataFrame, fraction: float, seed: int) -> None:
+    try:
+        split = split_people(table, val_fraction=fraction, seed=seed)
+    except SplitError as error:
+        assert "data.val_fraction" in str(error)  # noqa: PT017 (either outcome is right)
+    else:
+        parts(table, split)
+        assert len(split.train)
+        assert len(split.val)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.25, 1 / 3, 0.5, 0.667, 0.9, 0.123])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_sides_have_the_share_and_the_strata_asked_for(fraction: float, seed: int) -> None:
+    split = split_people(TABLE, val_fraction=fraction, seed=seed)
+    parts(TABLE, split)
+    everyone = TABLE.drop_duplicates("person_id")
+    held_out = split.val.drop_duplicates("person_id")
+    assert len(held_out) / len(everyone) == pytest.approx(fraction, abs=0.02)
+    counts = held_out.groupby(STRATA).size().reindex(list(product_of_strata()), fill_value=0)
+    for stratum, size in IMBALANCED.items():
+        assert counts[stratum[0], stratum[1]] == pytest.approx(size * fraction, abs=2.5)
+
+
+def product_of_strata() -> list[tuple[int, int]]:
+    return [(gender, age) for gender in (0, 1) for age in (0, 1, 2)]
+
+
+@pytest.mark.parametrize("fraction", [0.0001, 0.004, 0.996, 0.9999])
+def test_a_fraction_near_an_end_holds_out_few_or_all_but_few(fraction: float) -> None:
+    split = split_people(people({(1, 0): 150, (0, 1): 90}, photos=1), val_fraction=fraction, seed=0)
+    small = split.val if fraction < 0.5 else split.train
+    assert 1 <= len(small) <= 3
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_few_people_are_divided_too(size: int) -> None:
+    """No stratum has as many people as there are folds."""
+    table = people(dict.fromkeys(IMBALANCED, size))
+    split = split_people(table, val_fraction=0.2, seed=0)
+    parts(table, split)
+    assert len(split.val)
+
+
+def test_the_seed_alone_decides() -> None:
+    first, again, other = (split_people(TABLE, val_fraction=0.2, seed=seed) for seed in (0, 0, 1))
+    pd.testing.assert_frame_equal(first.val, again.val)
+    assert set(first.val["person_id"]) != set(other.val["person_id"])
+
+
+def test_photos_may_come_in_any_order() -> None:
+    """Where a file system or a table lists people in another order, shots of one person stay together."""
+    split = split_people(TABLE.iloc[::-1].reset_index(drop=True), val_fraction=0.2, seed=0)
+    parts(TABLE, split)
+
+
+def test_everyone_trains_where_nobody_is_held_out() -> None:
+    split = split_people(TABLE, val_fraction=0, seed=0)
+    pd.testing.assert_frame_equal(split.train, TABLE)
+    assert split.val.empty
+    assert list(split.val.columns) == list(TABLE.columns)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_namesakes_and_one_id_at_two_ages_stay_together(competition: Path, seed: int) -> None:
+    table = read_index(competition)
+    for fold in k_folds(table, 4, seed=seed):
+        side = {"train": fold.train, "val": fold.val}
+        for ids in ({"000003", "000003-1"}, {"000022"}):
+            there = {name: rows[rows["person_id"].isin(ids)] for name, rows in side.items()}
+            assert sorted(len(rows) for rows in there.values()) == [0, 14]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_class_of_a_few_people_reaches_the_held_out_side(seed: int) -> None:
+    table = people({(1, 0): 25, (1, 1): 20, (0, 0): 25, (0, 1): 20, (1, 2): 2})
+    split = split_people(table, val_fraction=0.2, seed=seed)
+    check_classes(split, FACE)
+    assert set(split.val["age"]) == set(split.train["age"]) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("fraction", [1.0, 1.5, -0.2, float("nan")])
+def test_an_impossible_fraction_is_told(fraction: float) -> None:
+    with pytest.raises(SplitError, match=rf"val_fraction must be in \[0, 1\), got {fraction}; set data"):
+        split_people(TABLE, val_fraction=fraction, seed=0)
+
+
+@pytest.mark.parametrize(("size", "fraction", "folds"), [(1, 0.5, 2), (3, 0.2, 5), (4, 0.2, 5)])
+def test_too_few_people_are_told(size: int, fraction: float, folds: int) -> None:
+    with pytest.raises(SplitError, match=f"at least {folds} people for {folds} folds, found {size}; add people"):
+        split_people(people({(1, 0): size}), val_fraction=fraction, seed=0)
+
+
+def test_a_person_on_both_sides_is_refused() -> None:
+    rows = TABLE[TABLE["person_id"] == "000005"]
+    with pytest.raises(SplitError, match="found 000005 on both"):
+        Split(TABLE, rows)
+
+
+@pytest.mark.parametrize(
+    ("without", "side", "message"),
+    [
+        (("val", "age", 2), "validation", "none of age >=60 among"),
+        (("train", "age", 0), "training", "none of age <30 among"),
+        (("val", "gender", 1), "validation", "none of gender female among"),
+        (("train", "mask", 1), "training", "none of mask incorrect among"),
+    ],
+)
+def test_a_class_missing_on_one_side_is_told(without: tuple[str, str, int], side: str, message: str) -> None:
+    split = split_people(TABLE, val_fraction=0.2, seed=0)
+    sides = {"train": split.train, "val": split.val}
+    name, task, target = without
+    sides[name] = sides[name][sides[name][task] != target]
+    with pytest.raises(SplitError, match=f"on the {side} side, found {message}") as caught:
+        check_classes(Split(**sides), FACE)
+    assert f"{sides[name]['person_id'].nunique()} people" in str(caught.value)
+    others = [other for other in FACE.names if other != task]
+    check_classes(Split(**sides), FACE.only(others))
+
+
+def test_an_empty_validation_side_lacks_nothing() -> None:
+    check_classes(split_people(TABLE, val_fraction=0, seed=0), FACE)
+
+
+@pytest.mark.parametrize("count", [6, 30, 100, 250])
+def test_limited_people_are_whole_and_stratified(count: int) -> None:
+    rows = limit_people(TABLE, count, seed=0)
+    families = rows.drop_duplicates("family")
+    assert len(families) == count
+    whole = TABLE[TABLE["family"].isin(families["family"])]
+    assert len(rows) == len(whole)
+    everyone = TABLE.drop_duplicates("family")
+    for stratum, size in everyone.groupby(STRATA).size().items():
+        found = (families[STRATA] == list(stratum)).all(axis=1).sum()
+        assert found >= 1
+        assert found == pytest.approx(size * count / len(everyone), abs=1.01)
+
+
+def test_a_limit_above_all_people_keeps_every_row() -> None:
+    assert len(limit_people(TABLE, 10_000, seed=0)) == len(TABLE)
+
+
+def test_a_stratified_draw_keeps_the_order_and_follows_the_seed() -> None:
+    drawn = draw_stratified(TABLE, 50, strata=STRATA, seed=0)
+    assert list(drawn.index) == sorted(drawn.index)
+    pd.testing.assert_frame_equal(drawn, TABLE.loc[drawn.index])
+    assert list(draw_stratified(TABLE, 50, strata=STRATA, seed=0).index) == list(drawn.index)
+    assert list(draw_stratified(TABLE, 50, strata=STRATA, seed=1).index) != list(drawn.index)
+
+
+@pytest.mark.parametrize(("count", "want"), [(0, 0), (50, 50), (10**6, len(TABLE))])
+def test_a_draw_has_the_size_asked_for(count: int, want: int) -> None:
+    assert len(draw_stratified(TABLE, count, strata=["mask"], seed=0)) == want
+
+
+def test_folds_are_numbered_from_0(competition: Path) -> None:
+    folds = assign_folds(read_index(competition), 3, seed=0, strata=STRATA)
+    assert set(np.unique(folds)) == {0, 1, 2}
+    assert np.bincount(folds).min() >= 6 * 7

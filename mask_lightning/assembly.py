@@ -7,23 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from mask_lightning.callbacks.progress import ProgressBar
-from mask_lightning.data.corrections import correct
 from mask_lightning.data.datamodule import FaceDataModule
-from mask_lightning.data.index import read_index
 from mask_lightning.data.portraits import write_portraits
-from mask_lightning.data.splits import Split, check_classes, limit_people, split_people
+from mask_lightning.data.sources import LabelledPhotos, corrected, read_photo_table, read_photos
+from mask_lightning.data.splits import Split, check_classes, class_counts, limit_people, split_people
 from mask_lightning.data.transforms import AugmentSpec, TransformSpec
 from mask_lightning.errors import ConfigError
-from mask_lightning.labels import FACE, LabelSpace
+from mask_lightning.labels import LabelSpace
 from mask_lightning.models.backbones import input_spec
-from mask_lightning.settings.train import DataSettings, TrainSettings
+from mask_lightning.settings.train import TrainSettings
 from mask_lightning.training.modules import MultiTaskModule, module_class
 
 log = logging.getLogger(__name__)
@@ -33,9 +31,10 @@ PORTRAIT_SEED = 0  # everyone's drawn portraits are the same, so that scores on 
 
 @dataclass(frozen=True)
 class Photos:
-    """A split of labelled photos and where they come from."""
+    """A split of labelled photos, the tasks that are learned from them, and where they come from."""
 
     split: Split
+    space: LabelSpace
     root: Path
     drawn: bool
 
@@ -53,11 +52,6 @@ class Photos:
         return {"root": str(self.root), "drawn": self.drawn, **sides}
 
 
-def label_space(settings: TrainSettings) -> LabelSpace:
-    """The tasks that the network learns."""
-    return FACE.only(settings.task.tasks)
-
-
 def find_photos(settings: TrainSettings) -> Photos:
     """Index and split the photos; draw them first where no root is given.
 
@@ -65,16 +59,23 @@ def find_photos(settings: TrainSettings) -> Photos:
         MaskLightningError: whatever is wrong with them.
     """
     data = settings.data
-    root = data.root or draw_portraits(data.portraits, settings.outputs)
-    table = read_index(root)
-    if data.corrections:
-        table, report = correct(table, data.corrections, agreed_by=data.agreed_by)
-        log.info("%s", report)
-    split = split_people(table, val_fraction=data.val_fraction, seed=data.split_seed)
+    photos = corrected(read_labelled(settings), data.corrections, agreed_by=data.agreed_by)
+    space = settings.choose(photos.space)
+    split = split_people(photos.table, val_fraction=data.val_fraction, seed=data.split_seed, strata=photos.strata)
     if data.limit_people:
-        split = Split(limit_people(split.train, data.limit_people, seed=data.split_seed), split.val)
-    check_classes(split, label_space(settings))
-    return Photos(split, Path(root), drawn=data.root is None)
+        limited = limit_people(split.train, data.limit_people, seed=data.split_seed, strata=photos.strata)
+        split = Split(limited, split.val)
+    check_classes(split, space)
+    return Photos(split, space, photos.root, drawn=data.name == "auto" and data.root is None)
+
+
+def read_labelled(settings: TrainSettings) -> LabelledPhotos:
+    """The sample table of the photos that `data` names; portraits are drawn where it names none."""
+    data, space = settings.data, settings.known_space
+    if data.table is not None:
+        needed = settings.task.tasks or (space.names if space else ())
+        return read_photo_table(data.table, data.root, space=space, needed=needed)
+    return read_photos(data.name, data.root or draw_portraits(data.portraits, settings.outputs))
 
 
 def draw_portraits(people: int, outputs: Path) -> Path:
@@ -89,12 +90,12 @@ def transform_spec(settings: TrainSettings) -> TransformSpec:
     return TransformSpec(data.crop_height, data.crop_width, size, native.mean, native.std)
 
 
-def build_data(settings: TrainSettings, split: Split, spec: TransformSpec) -> FaceDataModule:
+def build_data(settings: TrainSettings, photos: Photos, spec: TransformSpec) -> FaceDataModule:
     """Dataloaders over the split."""
-    data: DataSettings = settings.data
+    data = settings.data
     return FaceDataModule(
-        split,
-        tasks=label_space(settings).names,
+        photos.split,
+        tasks=photos.space.names,
         spec=spec,
         augment=AugmentSpec(**settings.augment.model_dump()),
         batch_size=data.batch_size,
@@ -104,17 +105,13 @@ def build_data(settings: TrainSettings, split: Split, spec: TransformSpec) -> Fa
     )
 
 
-def build_module(settings: TrainSettings, train_rows: pd.DataFrame, spec: TransformSpec) -> MultiTaskModule:
+def build_module(settings: TrainSettings, photos: Photos, spec: TransformSpec) -> MultiTaskModule:
     """An untrained module, without pretrained weights, in channels_last."""
-    space = label_space(settings)
-    counts = {
-        task.name: np.bincount(train_rows[task.name], minlength=task.num_classes).tolist() for task in space.tasks
-    }
     plain = settings.model_dump(mode="json")
-    module = module_class(space)(
-        tasks=space.to_plain(),
+    module = module_class(photos.space)(
+        tasks=photos.space.to_plain(),
         backbone=settings.model.backbone,
-        class_counts=counts,
+        class_counts=class_counts(photos.split.train, photos.space),
         transform=spec.to_plain(),
         network={name: plain["model"][name] for name in ("drop_rate", "drop_path_rate")},
         loss=plain["loss"],

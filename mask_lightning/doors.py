@@ -13,6 +13,7 @@ import secrets
 import sys
 from collections.abc import Callable
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,20 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mask_lightning.errors import MaskLightningError, did_you_mean
+from mask_lightning.sweeps import records
+from mask_lightning.sweeps.callback import SweepSummary
 
-EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+EXIT_BUG, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXPECTED = (MaskLightningError, OmegaConfBaseException)  # what the user can mend
+
+
+class ExitCode(int):
+    """What a `main` returns to end its command with this exit code; in a multirun the largest counts."""
+
 
 Main = Callable[[DictConfig], Any]
+
+PLUGINS = {("hydra/sweeper", "optuna"): "optuna"}  # choice -> our extra that brings it
 
 
 def config_dir() -> Path:
@@ -44,14 +55,24 @@ def _run_folder(parent: str, resume: str | None) -> str:
 
 _STAMP = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
 
-OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
+
+def _job_folder(sweep: str, number: int) -> str:
+    """Folder of a sweep's job: its number, with -2, -3, ... where an earlier start has left a run there."""
+    names = chain([str(number)], (f"{number}-{i}" for i in count(2)))
+    return next(name for name in names if not (Path(sweep) / name / "result.json").exists())
+
+
+# Cached with the config, so that a launcher's other processes find the same name.
+OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True, use_cache=True)
+OmegaConf.register_new_resolver("job_folder", _job_folder, replace=True)
 
 
 def open_door(config_name: str, main: Main) -> None:
     """Compose `conf/<config_name>.yaml` with the command line, run `main` on it, and exit.
 
-    Exit codes: 0; 2 and one line on stderr for what the user can mend; 130 after Ctrl-C; 1 with a traceback for
-    anything else, which is a bug.
+    Exit codes: 0, or the ExitCode that `main` returns; 2 and one line on stderr for what the user can mend; 130
+    after Ctrl-C; 1 with a traceback for anything else, which is a bug. In a multirun neither stops the other jobs, and
+    the traceback of each stands in the log of its job.
     """
     sys.exit(_exit_code(config_name, main))
 
@@ -59,17 +80,28 @@ def open_door(config_name: str, main: Main) -> None:
 def _exit_code(config_name: str, main: Main) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise what it would print over several lines
     failures: list[Exception] = []
+    codes: list[int] = [0]
+    jobs: list[str] = []
 
     @functools.wraps(main)
     def job(config: DictConfig) -> Any:
         # Caught here and not outside: Hydra would put a line of its own before it, and end the whole sweep.
+        jobs.append(HydraConfig.get().job.name)
         try:
-            return main(config)
-        except (MaskLightningError, OmegaConfBaseException) as error:
+            with records.recorded():
+                result = main(config)
+            codes.extend([result] if isinstance(result, ExitCode) else [])
+            return result
+        except Exception as error:
+            if not (isinstance(error, EXPECTED) or records.in_sweep()):
+                raise
             failures.append(error)
-            print(f"error: {explain(error, config_name)}", file=sys.stderr)
-            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+            text = explain(error, config_name)
+            print(f"error: {text}", file=sys.stderr)
+            records.note_failure(error, text)
             return None
+        finally:
+            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(job)()
@@ -77,8 +109,25 @@ def _exit_code(config_name: str, main: Main) -> int:
         print(f"error: {explain(error, config_name)}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
+        SweepSummary.report()
         return EXIT_INTERRUPTED
-    return EXIT_USAGE if failures else 0
+    except OSError as error:
+        if jobs:
+            raise
+        # Hydra could not make the output folder of the first job.
+        print(
+            f"error: cannot write to {error.filename} ({error.strerror}); set outputs to another folder",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
+    except ValueError:
+        if not failures:
+            raise
+        SweepSummary.report()  # Optuna gives up where no trial has a score; why, each job has told
+    if not all(isinstance(error, EXPECTED) for error in failures):
+        return EXIT_BUG
+    # A launcher may have run the jobs in other processes.
+    return EXIT_USAGE if failures else max(*codes, EXIT_BUG if SweepSummary.any_failed() else 0)
 
 
 def shorten(path: Path) -> Path:
@@ -87,9 +136,10 @@ def shorten(path: Path) -> Path:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """A job that never began leaves no folder."""
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+    """A job that never began leaves no folder; one that writes nothing works right here."""
+    if folder.resolve() != Path.cwd():
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def explain(error: Exception, config_name: str) -> str:
@@ -101,6 +151,8 @@ def explain(error: Exception, config_name: str) -> str:
         return f"cannot read {error.override} ({reason}); write key=value, and key='\"value\"' around special signs"
     if isinstance(error, MissingConfigException) and error.options:
         return _unknown_choice(error)
+    if not isinstance(error, (HydraException, OmegaConfBaseException)):
+        return f"{type(error).__name__}: {error}"
     text = str(error)
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
@@ -111,6 +163,8 @@ def explain(error: Exception, config_name: str) -> str:
 
 def _unknown_choice(error: MissingConfigException) -> str:
     group, _, choice = str(error.missing_cfg_file or "").rpartition("/")
+    if (group, choice) in PLUGINS:
+        return f"{group}={choice} needs a plugin; pip install 'mask_lightning[{PLUGINS[group, choice]}]'"
     choices = [option for option in error.options or () if not option.startswith("_")]
     return f"{group}={choice} is not one of the choices; {did_you_mean(choice, choices)}"
 

@@ -21,13 +21,19 @@ class DatasetNotFoundError(MaskLightningError):
     Args:
         root: the folder that was searched.
         found: what lies there instead.
+        expected: what should lie there; by default the competition's layout.
+        remedy: what to do.
     """
 
-    def __init__(self, root: Path, found: str) -> None:
-        super().__init__(
-            f"expected labelled photos at train/images/<id>_<gender>_<race>_<age>/ below {root}, found {found}; "
-            "set data.root to the folder that holds train/"
-        )
+    def __init__(
+        self,
+        root: Path,
+        found: str,
+        *,
+        expected: str = "labelled photos at train/images/<id>_<gender>_<race>_<age>/ below",
+        remedy: str = "set data.root to the folder that holds train/",
+    ) -> None:
+        super().__init__(f"expected {expected} {root}, found {found}; {remedy}")
 
 
 class SampleTableError(MaskLightningError):
@@ -54,10 +60,23 @@ class RunFolderError(MaskLightningError):
     """A run folder cannot be written, or cannot be resumed."""
 
 
+class CheckpointError(MaskLightningError):
+    """A file is no checkpoint of ours, or does not fit the others."""
+
+
+class PredictionsError(MaskLightningError):
+    """A file of predictions cannot be read, or does not fit what is asked of it."""
+
+
+class SubmissionError(MaskLightningError):
+    """Answers cannot become a submission, or a submission is not valid."""
+
+
 def did_you_mean(word: str, known: Iterable[str], *, most: int = 3) -> str:
-    """The end of an error message: the known words nearest to `word`, or all of them if none is near."""
+    """The end of an error message: the known words nearest to `word`, or those to choose from if none is near."""
     words = sorted(known)
     near = get_close_matches(word, words, n=most, cutoff=0.6)
+    near = near or [other for other in words if word and word in other][:most]
     if near:
         return "did you mean " + " or ".join(near) + "?"
-    return "choose from " + ", ".join(words)
+    return "choose from " + ", ".join(words[:20]) + (", ..." if len(words) > 20 else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,6 +13,8 @@ import numpy.typing as npt
 from mask_lightning.errors import LabelError, did_you_mean
 
 Codes = TypeVar("Codes")  # an int, a NumPy array or a torch tensor of integers
+
+UNLABELLED = -1  # the target of a photo whose class nobody stated
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class LabelSpace:
     @property
     def num_codes(self) -> int:
         """How many combined classes there are (18 for FACE)."""
-        return int(np.prod([task.num_classes for task in self.tasks]))
+        return math.prod(task.num_classes for task in self.tasks)
 
     @property
     def code_names(self) -> tuple[str, ...]:
@@ -109,6 +112,14 @@ MASK = Task("mask", ("wear", "incorrect", "normal"))
 GENDER = Task("gender", ("male", "female"))
 AGE = Task("age", ("<30", "30-59", ">=60"))
 FACE = LabelSpace((MASK, GENDER, AGE))
+
+PERSON_TASKS = ("gender", "age")  # what all photos of a person share
+FACE_SETS = {  # what each kind of data is labelled with; data=table brings its own tasks
+    "auto": FACE,
+    "competition": FACE,
+    "utkface": FACE.only(PERSON_TASKS),
+    "fairface": FACE.only(PERSON_TASKS),
+}
 
 AGE_CUTS = (30, 60)  # years at which the second and the third age band begin
 

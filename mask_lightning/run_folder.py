@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import yaml
 
 from mask_lightning.errors import RunFolderError
 from mask_lightning.files import write_atomically, write_json
+from mask_lightning.locks import hold, is_held
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 
@@ -32,6 +34,7 @@ class RunResult:
         versions: of what computed it.
         overrides: what was typed.
         error: of a failed run.
+        config_hash: of the options that make the run what it is, see `settings.identity`; "" in older records.
     """
 
     status: Status
@@ -47,6 +50,7 @@ class RunResult:
     data: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     error: str | None = None
+    config_hash: str = ""
 
     @property
     def score(self) -> float | None:
@@ -105,6 +109,22 @@ class RunFolder:
             raise RunFolderError(
                 f"cannot write to {self.path} ({error.strerror}); set outputs to another folder"
             ) from error
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep a claimed run to this process for the block; the lock ends with the process, also by SIGKILL.
+
+        Raises:
+            RunFolderError: another process trains it.
+        """
+        with hold(self.config) as got:
+            if not got:
+                raise RunFolderError(f"{self.path} is trained by another process; wait for it, or end it")
+            yield
+
+    def is_held(self) -> bool:
+        """Whether some process trains it at this moment."""
+        return is_held(self.config)
 
     def read_config(self) -> dict[str, Any]:
         """The resolved config. Raises RunFolderError if there is none, or it cannot be read."""

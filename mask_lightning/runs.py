@@ -30,6 +30,7 @@ from mask_lightning.models.weights import load_pretrained
 from mask_lightning.reports import inspection, run_report
 from mask_lightning.run_folder import RunFolder, RunResult
 from mask_lightning.settings.checking import check
+from mask_lightning.settings.identity import config_hash
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.training.modules import MultiTaskModule
 
@@ -43,10 +44,10 @@ def train_run(settings: TrainSettings, path: Path, overrides: Sequence[str] = ()
         MaskLightningError: what the user can mend; before anything is trained, where that is possible.
         KeyboardInterrupt: after Ctrl-C, with the last checkpoint named.
     """
+    spec = assembly.transform_spec(settings)  # first, as it knows the backbone before any portrait is drawn
     photos = assembly.find_photos(settings)
     pl.seed_everything(settings.seed, workers=True, verbose=False)
-    spec = assembly.transform_spec(settings)
-    module = assembly.build_module(settings, photos.split.train, spec)
+    module = assembly.build_module(settings, photos, spec)
     weights = load_pretrained(module.network.backbone, settings.model.backbone, settings.model.pretrained)
     folder = RunFolder(path)
     started = RunResult(
@@ -57,13 +58,17 @@ def train_run(settings: TrainSettings, path: Path, overrides: Sequence[str] = ()
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         data={**photos.describe(), "fingerprint": fingerprint(photos.everyone)},
         versions=_versions(),
+        config_hash=config_hash(settings),
     )
     folder.claim(settings.model_dump(mode="json"), started)
-    return _fit(settings, folder, photos, module, resume=False)
+    with folder.held():
+        return _fit(settings, folder, photos, module, resume=False)
 
 
-def resume_run(path: Path, overrides: Sequence[str] = ()) -> RunResult:
+def resume_run(path: Path, overrides: Sequence[str] = (), settings: TrainSettings | None = None) -> RunResult:
     """Go on with the run in `path` from its last checkpoint, with its own config.
+
+    `settings`, where given, take the place of that config: equal but for paths, device and workers.
 
     Raises:
         ConfigError: options beside `resume`.
@@ -73,7 +78,7 @@ def resume_run(path: Path, overrides: Sequence[str] = ()) -> RunResult:
     if others:
         raise ConfigError(f"resume takes the run's own config, found {others[0]} beside it; leave that out")
     folder = RunFolder(path)
-    settings, earlier = check(TrainSettings, folder.read_config()), folder.read_result()
+    settings, earlier = settings or check(TrainSettings, folder.read_config()), folder.read_result()
     if earlier.status == "finished":
         raise RunFolderError(f"{path} is finished (score {earlier.score}); start a new run instead")
     if not folder.last.is_file():
@@ -82,16 +87,17 @@ def resume_run(path: Path, overrides: Sequence[str] = ()) -> RunResult:
     if fingerprint(photos.everyone) != earlier.data.get("fingerprint"):
         raise RunFolderError(f"the photos in {photos.root} are not those that {path} was trained on; restore them")
     pl.seed_everything(settings.seed, workers=True, verbose=False)
-    module = assembly.build_module(settings, photos.split.train, assembly.transform_spec(settings))
-    return _fit(settings, folder, photos, module, resume=True)
+    module = assembly.build_module(settings, photos, assembly.transform_spec(settings))
+    with folder.held():
+        return _fit(settings, folder, photos, module, resume=True)
 
 
 def inspect_run(settings: TrainSettings) -> None:
     """Print what a run would be; train nothing."""
     photos = assembly.find_photos(settings)
     spec = assembly.transform_spec(settings)
-    data = assembly.build_data(settings, photos.split, spec)
-    module = assembly.build_module(settings, photos.split.train, spec)
+    data = assembly.build_data(settings, photos, spec)
+    module = assembly.build_module(settings, photos, spec)
     inspection.print_inspection(module, photos.split, spec, len(data.train_dataloader()))
 
 
@@ -105,7 +111,7 @@ def _fit(
 ) -> RunResult:
     if photos.drawn:
         run_report.print_portraits_banner(photos.root)
-    data = assembly.build_data(settings, photos.split, assembly.transform_spec(settings))
+    data = assembly.build_data(settings, photos, assembly.transform_spec(settings))
     best = BestCheckpoint(
         folder.best,
         monitor=settings.monitor,

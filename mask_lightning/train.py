@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from mask_lightning.doors import open_door, shorten
 
 
 def main(config: DictConfig) -> float | None:
-    """One job: the composed config -> the monitored score (what an Optuna sweep maximises), None for inspect."""
+    """One job: the composed config -> what an Optuna sweep maximises, None for inspect.
+
+    That is the monitored score of best.ckpt, negated where `checkpoint.mode=min`.
+    """
     from mask_lightning.settings.checking import check
     from mask_lightning.settings.train import TrainSettings
 
@@ -24,6 +28,11 @@ def main(config: DictConfig) -> float | None:
     if settings.inspect:
         runs.inspect_run(settings)
         return None
+    if hydra_config.mode == RunMode.MULTIRUN:
+        from mask_lightning import jobs
+
+        score = jobs.run_job(settings, folder, overrides).score
+        return -score if score is not None and settings.checkpoint.mode == "min" else score
     if settings.resume is not None:
         return runs.resume_run(settings.resume, overrides).score
     return runs.train_run(settings, folder, overrides).score

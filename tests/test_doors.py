@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from mask_lightning import doors
 from mask_lightning.errors import ConfigError
 from mask_lightning.settings.checking import check
-    from mask_lightning.settings.train import TrainSettings
+from mask_lightning.settings.train import TrainSettings
 
 Outcome = tuple[int, str]  # exit code, stderr
 Door = Callable[..., Outcome]
 
 
-def check(config: DictConfig) -> None:
+def look(config: DictConfig) -> None:
     """The part of train.main that sees the options."""
     check(TrainSettings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
 
@@ -48,7 +49,7 @@ def door(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
 
-    def knock(*arguments: str, main: Callable[[DictConfig], Any] = check) -> Outcome:
+    def knock(*arguments: str, main: Callable[[DictConfig], Any] = look) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["train", *arguments])
         with pytest.raises(SystemExit) as left:
             doors.open_door("train", main)
@@ -137,9 +138,18 @@ def test_a_sweep_goes_on_after_a_job_that_failed(door: Door) -> None:
 
 
 def test_a_run_has_a_folder_of_its_own(door: Door, tmp_path: Path) -> None:
-    assert door(main=lambda _: None)[0] == 0
+    def writes(_: DictConfig) -> None:
+        (Path(HydraConfig.get().runtime.output_dir) / "notes.txt").write_text("something")
+
+    assert door(main=writes)[0] == 0
     (run,) = (tmp_path / "outputs" / "runs").iterdir()
     assert len(run.name) == len("2026-01-31_12-59-59-a1b2")
+    assert (run / "notes.txt").is_file()
+
+
+def test_a_job_that_writes_nothing_leaves_no_folder(door: Door, tmp_path: Path) -> None:
+    assert door(main=lambda _: None)[0] == 0
+    assert list(tmp_path.glob("outputs/runs/*")) == []
 
 
 @pytest.mark.parametrize(("resume", "want"), [(None, "out/runs/"), ("out/runs/old", "out/runs/old")])

@@ -11,7 +11,10 @@ from mask_lightning.errors import DatasetNotFoundError, did_you_mean
         ("ages", ["mask", "age", "gender"], 3, "did you mean age?"),
         ("lite", ["lite2", "lite0", "effb2"], 3, "did you mean lite2 or lite0?"),
         ("lite", ["lite0", "effb2"], 1, "did you mean lite0?"),
+        ("lite0", ["tf_efficientnet_lite0", "resnet34"], 3, "did you mean tf_efficientnet_lite0?"),
         ("xyz", ["mask", "age"], 3, "choose from age, mask"),
+        ("", ["mask", "age"], 3, "choose from age, mask"),
+        ("xyz", [f"w{i:02d}" for i in range(21)], 3, f"choose from {', '.join(f'w{i:02d}' for i in range(20))}, ..."),
     ],
 )
 def test_near_words_are_suggested_else_all(word: str, known: list[str], most: int, want: str) -> None:

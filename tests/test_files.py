@@ -16,7 +16,7 @@ def test_content_replaces_what_was_there(tmp_path: Path) -> None:
     path.write_bytes(b"a longer old content")
     write_atomically(path, b"new\0\r\n")
     assert path.read_bytes() == b"new\0\r\n"
-    assert os.listdir(tmp_path) == ["record"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["record"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
@@ -38,7 +38,7 @@ def test_a_failure_leaves_the_old_file_and_no_litter(
     with pytest.raises(type(stop)):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["record"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["record"]
 
 
 def test_json_is_readable_by_people_and_programs(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from mask_lightning.data.batching import normalise
 from mask_lightning.data.images import open_photo
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline, to_uint8
 from mask_lightning.doors import config_dir
-from mask_lightning.errors import ConfigError, RunFolderError
+from mask_lightning.errors import ConfigError, LabelError, MaskLightningError, RunFolderError
 from mask_lightning.run_folder import RunFolder
 from mask_lightning.settings.checking import check
 from mask_lightning.settings.train import TrainSettings
@@ -236,6 +236,80 @@ def test_what_cannot_be_is_refused_before_training(compose, tmp_path: Path, over
     with pytest.raises(ConfigError, match=message):
         runs.train_run(compose("finetune=none", *overrides), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def photo_table(competition: Path, tmp_path: Path) -> Path:
+    """The competition folder as a CSV: colour (by person) and cover, of which many photos lack one or both."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for photo in sorted((competition / "train" / "images").glob("*/[!.]*.*")):
+        person, gender, _, _ = photo.parent.name.split("_")
+        cover = {"normal": "no", "incorrect_mask": ""}.get(photo.stem, "yes")
+        colour = "" if rng.random() < 0.3 else {"male": "blue", "female": "red"}[gender]
+        rows.append((photo.relative_to(competition), person, colour, "" if rng.random() < 0.2 else cover, photo.stem))
+    table = pd.DataFrame(rows, columns=["path", "person_id", "colour", "cover", "shot"])
+    table.to_csv(tmp_path / "faces.csv", index=False)
+    return tmp_path / "faces.csv"
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "balanced"])
+def test_a_table_with_missing_labels_trains(compose, photo_table: Path, tmp_path: Path, loss: str) -> None:
+    options = ["data=table", f"data.table={photo_table}", f"loss={loss}", "finetune=none", "finetune.epochs=4"]
+    folder = RunFolder(tmp_path / "run")
+    settings = compose(*options, "augment=none", "optim.lr=0.01", "data.batch_size=4")
+    result = runs.train_run(settings, folder.path)
+    history = pd.read_csv(folder.metrics)
+    assert np.isfinite(history.to_numpy(float)).all()
+    assert history["clean_train/loss"].iloc[-1] < 0.8 * history["clean_train/loss"].iloc[0]
+    assert {"val/f1", "val/colour/f1", "val/cover/f1", "train/colour/loss"} <= set(history)
+    module = MultiTaskModule.load_from_checkpoint(folder.best, weights_only=True, map_location="cpu")
+    assert module.space.to_plain() == {"colour": ["blue", "red"], "cover": ["no", "yes"]}
+    table = pd.read_csv(photo_table)
+    counts = {task: sum(module.hparams["class_counts"][task]) for task in ("colour", "cover")}
+    assert all(0 < counts[task] < table[task].notna().sum() for task in counts)
+    assert (folder.path / "confusion_colour.png").is_file()
+    assert result.data["root"] == str(settings.data.root)
+    assert not result.data["drawn"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["task.tasks=[smlie]"], "expected a column smlie"),
+        (["task.tasks=[shot]"], "names 'shot', which these photos are not labelled with"),
+        (["labels.tasks={colour: [blue, green]}"], "colour has no class 'red'"),
+        (["labels=face"], "expected a column mask"),
+        (["+loss.task_weights.smlie=2"], "names 'smlie'"),
+        (["checkpoint.monitor=val/colr/f1"], "did you mean val/colour/f1"),
+        (["data.corrections={corrections}"], "corrects gender, which needs gender"),
+    ],
+)
+def test_what_a_table_does_not_have_is_told(compose, photo_table: Path, tmp_path: Path, overrides, message) -> None:
+    corrections = tmp_path / "corrections.csv"
+    corrections.write_text("person_id,field,value\n000001,gender,male\n")
+    changes = [override.replace("{corrections}", str(corrections)) for override in overrides]
+    with pytest.raises(MaskLightningError, match=message):
+        runs.train_run(compose("data=table", f"data.table={photo_table}", *changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_column_cannot_be_called_as_pytorch_calls_its_own(compose, photo_table: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(photo_table).rename(columns={"cover": "type"})
+    table.to_csv(photo_table, index=False)
+    with pytest.raises(LabelError, match=r"a task cannot be called 'type'.*rename its column"):
+        runs.train_run(compose("data=table", f"data.table={photo_table}"), tmp_path / "run")
+
+
+def test_a_table_is_resumed(compose, photo_table: Path, tmp_path: Path, monkeypatch) -> None:
+    settings = compose("data=table", f"data.table={photo_table}", "finetune=none", "finetune.epochs=2")
+    whole, cut = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut")
+    runs.train_run(settings, whole.path)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 5, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            runs.train_run(settings, cut.path)
+    assert runs.resume_run(cut.path).best == whole.read_result().best
 
 
 def test_inspect_trains_nothing(compose, tmp_path: Path, capsys) -> None:

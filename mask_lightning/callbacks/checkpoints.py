@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -50,7 +51,7 @@ class BestCheckpoint(pl.Callback):
             trainer.save_checkpoint(self.path)
 
     def _is_better(self, score: float) -> bool:
-        if self.score is None or self.mode == "last":
+        if self.score is None or math.isnan(self.score) or self.mode == "last":
             return True
         return score > self.score if self.mode == "max" else score < self.score
 

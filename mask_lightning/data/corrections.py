@@ -13,10 +13,11 @@ from pathlib import Path
 import pandas as pd
 
 from mask_lightning.data.index import OLDEST, SHOTS, read_csv
-from mask_lightning.errors import SampleTableError
-from mask_lightning.labels import AGE, GENDER, age_band
+from mask_lightning.errors import ConfigError, SampleTableError
+from mask_lightning.labels import AGE, FACE, GENDER, LabelSpace, age_band
 
 COLUMNS = ("person_id", "field", "value")
+CORRECTED = {"gender": ("gender",), "age": ("years", "age"), "age_band": ("age",), "swap": ("shot", "mask")}
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,17 @@ class CorrectionReport:
         return text
 
 
-def correct(table: pd.DataFrame, path: str | Path, *, agreed_by: int = 1) -> tuple[pd.DataFrame, CorrectionReport]:
+def correct(
+    table: pd.DataFrame, path: str | Path, *, agreed_by: int = 1, space: LabelSpace = FACE
+) -> tuple[pd.DataFrame, CorrectionReport]:
     """Apply the corrections in `path` that at least `agreed_by` reviewers share; the table given stays as it is.
 
     Raises:
         SampleTableError: the file is missing, lacks a column, or a line has an unknown field or value.
+        ConfigError: they correct what this table does not have, or has with other classes than FACE.
     """
     lines = _read(Path(path))
+    _check_columns(table, space, set(lines["field"].dropna()), path)
     trusted = lines[lines["agreed_by"] >= agreed_by]
     table = table.copy()
     unknown = sorted(set(trusted["person_id"]) - set(table["person_id"]))
@@ -69,6 +74,17 @@ def _read(path: Path) -> pd.DataFrame:
         )
     lines["agreed_by"] = agreed.astype(int)
     return lines
+
+
+def _check_columns(table: pd.DataFrame, space: LabelSpace, fields: set[str], path: str | Path) -> None:
+    for field in sorted(fields & set(CORRECTED)):
+        for column in CORRECTED[field]:
+            same_classes = column not in FACE.names or (column in space.names and space[column] == FACE[column])
+            if column not in table or not same_classes:
+                raise ConfigError(
+                    f"{path} corrects {field}, which needs {column} as the competition has it; "
+                    "set data.corrections=null for these photos"
+                )
 
 
 def _apply(table: pd.DataFrame, person: pd.Series[bool], field: str, value: str, where: str) -> None:

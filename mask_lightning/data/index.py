@@ -51,7 +51,12 @@ class Person:
     @property
     def family(self) -> str:
         """The id without `-1`, `-2`: those are other people, in front of the same background."""
-        return re.sub(r"-\d+$", "", self.person_id)
+        return family_of(self.person_id)
+
+
+def family_of(person_id: str) -> str:
+    """The id without the `-1` of a namesake."""
+    return re.sub(r"-\d+$", "", person_id)
 
 
 def find_images(root: Path) -> Path:
@@ -61,13 +66,30 @@ def find_images(root: Path) -> Path:
         DatasetNotFoundError: none of them holds folders.
     """
     if not root.is_dir():
-        raise DatasetNotFoundError(root, "a file" if root.exists() else "no such folder")
+        raise DatasetNotFoundError(root, what_lies_in(root))
     candidates = (root / "train" / "images", root / "images", root)
     for images in candidates:
         if images.is_dir() and any(_FOLDER.fullmatch(entry.name) for entry in images.iterdir()):
             return images
+    raise DatasetNotFoundError(root, what_lies_in(root))
+
+
+def what_lies_in(root: Path) -> str:
+    """The first few names in a folder, for an error message."""
+    if not root.is_dir():
+        return "a file" if root.exists() else "no such folder"
     inside = [entry.name for entry in sorted(root.iterdir()) if not entry.name.startswith(".")]
-    raise DatasetNotFoundError(root, ", ".join(inside[:5]) + (", ..." if len(inside) > 5 else "") or "nothing")
+    return ", ".join(inside[:5]) + (", ..." if len(inside) > 5 else "") or "nothing"
+
+
+def people_folders(images: Path) -> list[Path]:
+    """The folders in `images`, one per person, in the order of their names; hidden ones are passed over."""
+    return [entry for entry in sorted(images.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+
+
+def photos_of(folder: Path) -> list[Path]:
+    """The photos in one person's folder, in the order of their names."""
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and is_photo(path)]
 
 
 def read_index(root: str | Path) -> pd.DataFrame:
@@ -80,7 +102,7 @@ def read_index(root: str | Path) -> pd.DataFrame:
         SampleTableError: a folder or file name does not parse, or train.csv names a folder that is not there.
     """
     images = find_images(Path(root).expanduser().resolve())
-    folders = [entry for entry in sorted(images.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+    folders = people_folders(images)
     _check_csv(images.parent / "train.csv", {folder.name for folder in folders})
     rows = {folder: _rows(folder) for folder in folders}
     table = pd.DataFrame([row for photos in rows.values() for row in photos])
@@ -91,21 +113,34 @@ def read_index(root: str | Path) -> pd.DataFrame:
     return table
 
 
-def read_csv(path: Path) -> pd.DataFrame:
-    """A CSV whose values all are text. Raises SampleTableError if it is none."""
+def read_csv(path: Path, *, empty_only: bool = False) -> pd.DataFrame:
+    """A CSV whose values all are text. Raises SampleTableError if it is none.
+
+    Args:
+        path: the file.
+        empty_only: take only empty cells for missing values, not also `NA`, `None` and the like.
+    """
     try:
-        return pd.read_csv(path, dtype=str)
+        cells = pd.read_csv(path, dtype=str, keep_default_na=not empty_only)
     except (OSError, ValueError) as error:  # pandas' own errors, and that of another encoding, are ValueErrors
         raise SampleTableError(f"cannot read {path} ({error}); save it as a CSV in UTF-8") from error
+    if not isinstance(cells.index, pd.RangeIndex):  # pandas takes what is too much for an index
+        raise SampleTableError(f"{path} has lines with more cells than headings; quote cells that hold a comma")
+    return cells
+
+
+def read_train_csv(path: Path) -> pd.DataFrame:
+    """train.csv as text, with the column `path`. Raises SampleTableError if it is none."""
+    listed = read_csv(path)
+    if "path" not in listed:
+        raise SampleTableError(f"expected a column `path` in {path}, found {', '.join(listed.columns)}; add it")
+    return listed
 
 
 def _check_csv(path: Path, folders: set[str]) -> None:
     if not path.is_file():
         return
-    listed = read_csv(path)
-    if "path" not in listed:
-        raise SampleTableError(f"expected a column `path` in {path}, found {', '.join(listed.columns)}; add it")
-    missing = sorted(set(listed["path"].dropna()) - folders)
+    missing = sorted(set(read_train_csv(path)["path"].dropna()) - folders)
     if missing:
         raise SampleTableError(
             f"{path} names {len(missing)} folders that are not there ({', '.join(missing[:3])}); "
@@ -115,20 +150,21 @@ def _check_csv(path: Path, folders: set[str]) -> None:
 
 def _rows(folder: Path) -> list[dict[str, object]]:
     person = Person.parse(folder)
-    photos = [path for path in sorted(folder.iterdir()) if path.is_file() and is_photo(path)]
-    return [
-        {
-            "person_id": person.person_id,
-            "family": person.family,
-            "race": person.race,
-            "years": person.years,
-            "shot": photo.stem,
-            "path": str(photo),
-            "mask": mask_state(photo),
-            "gender": GENDER.target(person.gender),
-        }
-        for photo in photos
-    ]
+    return [photo_row(person, photo) for photo in photos_of(folder)]
+
+
+def photo_row(person: Person, photo: Path) -> dict[str, object]:
+    """One row of the sample table, still without `age`. Raises SampleTableError for an unknown shot."""
+    return {
+        "person_id": person.person_id,
+        "family": person.family,
+        "race": person.race,
+        "years": person.years,
+        "shot": photo.stem,
+        "path": str(photo),
+        "mask": mask_state(photo),
+        "gender": GENDER.target(person.gender),
+    }
 
 
 def mask_state(photo: Path) -> int:

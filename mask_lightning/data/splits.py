@@ -16,9 +16,9 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from mask_lightning.errors import SplitError
-from mask_lightning.labels import LabelSpace
+from mask_lightning.labels import PERSON_TASKS, UNLABELLED, LabelSpace
 
-STRATA = ("gender", "age")
+STRATA = PERSON_TASKS
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,16 @@ def _strata_for_folds(people: pd.DataFrame, strata: Sequence[str], k: int) -> pd
 def _most_complete_first(table: pd.DataFrame, fold_of: pd.Series[int], strata: Sequence[str]) -> pd.Series[int]:
     """Number the folds anew, those with most classes first: a small rare class reaches the held-out side."""
     fold = table["family"].map(fold_of)
-    present = reduce(add, (table.groupby(fold)[column].nunique() for column in strata))
+    labelled = (table[column].where(table[column] != UNLABELLED) for column in strata)
+    present = reduce(add, (column.groupby(fold).nunique() for column in labelled), fold.groupby(fold).size() * 0)
     order = present.sort_values(ascending=False, kind="stable").index
     return fold_of.map({old: new for new, old in enumerate(order)})
+
+
+def class_counts(rows: pd.DataFrame, space: LabelSpace) -> dict[str, list[int]]:
+    """Task -> labelled photos per class."""
+    labelled = {task.name: rows.loc[rows[task.name] != UNLABELLED, task.name] for task in space.tasks}
+    return {task.name: np.bincount(labelled[task.name], minlength=task.num_classes).tolist() for task in space.tasks}
 
 
 def check_classes(split: Split, space: LabelSpace) -> None:
@@ -121,9 +128,12 @@ def limit_people(rows: pd.DataFrame, people: int, *, seed: int, strata: Sequence
 
 
 def draw_stratified(rows: pd.DataFrame, count: int, *, strata: Sequence[str], seed: int) -> pd.DataFrame:
-    """`count` of the rows, in their order: each stratum with its share, and at least one while they last."""
-    groups = rows.sample(frac=1, random_state=seed).groupby(list(strata))
-    position = groups.cumcount() / groups[strata[0]].transform("size")
+    """`count` of the rows, in their order: each stratum with its share, and at least one while they last.
+
+    Photos without a label are a stratum of their own; without strata all rows are one.
+    """
+    groups = rows.sample(frac=1, random_state=seed).groupby(list(strata) or (lambda _: 0))
+    position = groups.cumcount() / groups[rows.columns[0]].transform("size")
     return rows.loc[position.sort_values(kind="stable").index[:count].sort_values()]
 
 

@@ -28,19 +28,25 @@ class TransformSpec:
     """How a photo becomes the network's input; travels in the checkpoint.
 
     Attributes:
-        crop_height, crop_width: the centre crop, in pixels of the photo; a smaller photo is padded by reflection.
+        crop_height, crop_width: the centre crop, in pixels of the photo; a smaller photo is padded by reflection. Both
+            None: the largest centre square of each photo, which is the whole of an aligned face crop.
         size: the square that the crop is resized to (its aspect is not kept).
         mean, std: per channel, of values in 0..1.
     """
 
-    crop_height: int = 380
-    crop_width: int = 256
+    crop_height: int | None = 380
+    crop_width: int | None = 256
     size: int = 224
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        if min(self.crop_height, self.crop_width, self.size) < 8:
+        if (self.crop_height is None) != (self.crop_width is None):
+            raise ConfigError(
+                f"a crop needs height and width or neither, got {self}; set data.crop_height and crop_width"
+            )
+        sizes = [size for size in (self.crop_height, self.crop_width, self.size) if size is not None]
+        if min(sizes) < 8:
             raise ConfigError(
                 f"crop and size must be at least 8 pixels, got {self}; set data.crop and model.image_size"
             )
@@ -75,7 +81,9 @@ def eval_pipeline(spec: TransformSpec) -> Transform:
     """RGB photo -> centre crop -> square of `spec.size`; the same photo always gives the same pixels."""
 
     def transform(photo: Image.Image) -> Image.Image:
-        cropped = centre_crop(photo, spec.crop_height, spec.crop_width)
+        square = (min(photo.size), min(photo.size))
+        crop = (spec.crop_height, spec.crop_width) if spec.crop_height and spec.crop_width else square
+        cropped = centre_crop(photo, *crop)
         return cropped.resize((spec.size, spec.size), Image.Resampling.BILINEAR)
 
     return transform

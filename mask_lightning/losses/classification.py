@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mask_lightning.labels import UNLABELLED
+
 
 class ClassificationLoss(nn.Module):
     """Cross-entropy with label smoothing and logit adjustment.
@@ -34,10 +36,13 @@ class ClassificationLoss(nn.Module):
         self.register_buffer("log_prior", (counts / counts.sum()).log(), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits (B, C), target (B,) -> mean loss, a scalar."""
+        """Logits (B, C), target (B,) -> mean loss over the labelled photos, a scalar; 0 where none is labelled."""
         if self.logit_adjustment and self.training:
             logits = logits + self.logit_adjustment * self.log_prior
-        return F.cross_entropy(logits, target, label_smoothing=self.label_smoothing if self.training else 0.0)
+        smoothing = self.label_smoothing if self.training else 0.0
+        # Not reduction="mean": over no labelled photo that is NaN, and so are its gradients.
+        total = F.cross_entropy(logits, target, ignore_index=UNLABELLED, label_smoothing=smoothing, reduction="sum")
+        return total / (target != UNLABELLED).sum().clamp(min=1)
 
 
 def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

@@ -23,9 +23,15 @@ class InputSpec(NamedTuple):
 
 
 def check_backbone(name: str) -> None:
-    """Raises ConfigError, with the nearest names, if timm has no model of that name."""
+    """Raises ConfigError, with the nearest names, if timm has no model of that name, or no such weights of it."""
+    architecture, _, tag = name.partition(".")
     if not timm.is_model(name):
-        raise ConfigError(f"timm {timm.__version__} has no model {name!r}; {did_you_mean(name, timm.list_models())}")
+        known = timm.list_models()
+    elif tag and name not in timm.list_pretrained():
+        known = [architecture, *timm.list_pretrained(f"{architecture}.*")]
+    else:
+        return
+    raise ConfigError(f"timm {timm.__version__} has no model {name!r}; {did_you_mean(name, known)}")
 
 
 def input_spec(name: str) -> InputSpec:

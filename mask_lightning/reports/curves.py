@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, cycle
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def plot_curves(history: pd.DataFrame, phases: Sequence[Phase], tasks: Sequence[
         _line(axes[0], history, f"{side}/loss", SIDE_COLOURS[side], SIDE_NAMES[side])
         _line(axes[1], history, f"{side}/f1", SIDE_COLOURS[side], SIDE_NAMES[side])
     scored = "val" if "val/f1" in history else "clean_train"
-    for task, colour in zip(tasks, TASK_COLOURS, strict=False):
+    for task, colour in zip(tasks, cycle(TASK_COLOURS), strict=False):
         _line(axes[2], history, f"{scored}/{task}/f1", colour, task)
     titles = (
         "loss",

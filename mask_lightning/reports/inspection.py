@@ -9,6 +9,7 @@ from rich.table import Table
 
 from mask_lightning.data.splits import Split
 from mask_lightning.data.transforms import TransformSpec
+from mask_lightning.labels import UNLABELLED
 from mask_lightning.models.backbones import count_flops
 from mask_lightning.optim.schedules import make_schedule
 from mask_lightning.training.modules import MultiTaskModule
@@ -43,6 +44,9 @@ def split_table(module: MultiTaskModule, split: Split) -> Table:
             chosen = [rows[rows[task.name] == target] for rows in sides]
             counts = [str(n) for rows in chosen for n in (rows["person_id"].nunique(), len(rows))]
             table.add_row(f"{task.name} {name}", *counts)
+        unlabelled = [str(int((rows[task.name] == UNLABELLED).sum())) for rows in sides]
+        if any(count != "0" for count in unlabelled):
+            table.add_row(f"{task.name} not labelled", "", unlabelled[0], "", unlabelled[1])
     return table
 
 

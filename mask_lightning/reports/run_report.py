@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ from rich.panel import Panel
 from rich.table import Table
 
 from mask_lightning.data.datamodule import FaceDataModule
-from mask_lightning.labels import LabelSpace
+from mask_lightning.labels import UNLABELLED, LabelSpace
 from mask_lightning.reports.confusion import plot_confusion
 from mask_lightning.reports.curves import plot_curves
 from mask_lightning.reports.figures import save_figure
 from mask_lightning.reports.photos import plot_photos
 from mask_lightning.run_folder import RunFolder, RunResult
-from mask_lightning.training.metrics import JOINT
+from mask_lightning.training.metrics import JOINT, MAX_JOINT
 from mask_lightning.training.modules import SIDES, MultiTaskModule
 
 SHOWN = 32  # photos in augmented.png
@@ -42,8 +43,14 @@ def save_augmented(folder: Path, data: FaceDataModule, space: LabelSpace) -> Non
     rows = [int(row) for row in np.linspace(0, len(dataset) - 1, min(SHOWN, len(dataset)))]
     samples = [dataset[data.seed + row, row] for row in rows]
     photos = [sample["image"].permute(1, 2, 0).numpy() for sample in samples]
-    captions = [" ".join(task.classes[int(sample["target"][task.name])] for task in space.tasks) for sample in samples]
+    captions = [" ".join(name_classes(space, sample["target"])) for sample in samples]
     save_figure(plot_photos(photos, captions, title="training photos, augmented"), folder / "augmented.png")
+
+
+def name_classes(space: LabelSpace, target: Mapping[str, Any]) -> list[str]:
+    """Targets of one photo -> class names, `?` where it is not labelled."""
+    targets = ((task, int(target[task.name])) for task in space.tasks)
+    return ["?" if i == UNLABELLED else task.classes[i] for task, i in targets]
 
 
 def save_figures(folder: Path, history: pd.DataFrame, module: MultiTaskModule, evidence: dict[str, Any]) -> None:
@@ -81,7 +88,8 @@ def print_result(folder: RunFolder, result: RunResult, space: LabelSpace) -> Non
     for side in sides:
         table.add_column(f"{side} macro F1", justify="right")
         table.add_column(f"{side} accuracy", justify="right")
-    names = {"": " x ".join(space.names)} | ({f"{task}/": task for task in space.names} if len(space.tasks) > 1 else {})
+    together = " x ".join(space.names) if space.num_codes <= MAX_JOINT else "mean of the tasks"
+    names = {"": together} | ({f"{task}/": task for task in space.names} if len(space.tasks) > 1 else {})
     for prefix, name in names.items():
         cells = [f"{result.best[f'{side}/{prefix}{metric}']:.3f}" for side in sides for metric in ("f1", "accuracy")]
         table.add_row(name, *cells)
@@ -93,7 +101,10 @@ def print_result(folder: RunFolder, result: RunResult, space: LabelSpace) -> Non
         f"weights: {result.weights}"
     )
     console.print(f"look at: {folder.path}/curves.png, confusion*.png, augmented.png, metrics.csv")
-    console.print(f"next:    tensorboard --logdir {folder.path.parent}", highlight=False)
+    command = f"python -m mask_lightning.predict ckpt={folder.path} data.root=PHOTOS"
+    console.print(f"next:    {command}", highlight=False, soft_wrap=True)
+    if (folder.path / "tensorboard").is_dir():
+        console.print(f"         tensorboard --logdir {folder.path.parent}", highlight=False, soft_wrap=True)
 
 
 def print_interrupted(folder: RunFolder) -> None:

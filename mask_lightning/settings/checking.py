@@ -64,10 +64,13 @@ _WORDINGS = (  # pydantic's, and what fits after "must be"
     (r"^Input should be ", ""),
     (r"^Input is not a valid path for .*", "a path"),
     (r"^List should have (.*) after validation.*", r"a list with \1"),
+    (r"^a valid boolean.*", "true or false"),
     (r"^a valid dictionary or instance of LastBlocks$", "{last: n}"),
 )
 
 
 def _is_type_name(part: int | str) -> bool:
     """pydantic puts the tried member of a union into the path of its errors."""
-    return isinstance(part, str) and (part in ("int", "float", "str", "none") or bool(re.search(r"[-\[A-Z]", part)))
+    return isinstance(part, str) and (
+        part in ("int", "float", "str", "bool", "none") or bool(re.search(r"[-\[A-Z]", part))
+    )

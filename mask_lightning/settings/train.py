@@ -8,38 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mask_lightning.errors import did_you_mean
-from mask_lightning.settings.checking import Count, LearningRate, Positive, Ratio, Seed, Settings, Share
-
-
-class DataSettings(Settings):
-    """Which photos, who is held out, and what becomes of a photo before augmentation."""
-
-    name: Literal["auto", "competition"]
-    root: Path | None
-    portraits: Positive
-    corrections: Path | None
-    agreed_by: Positive
-    val_fraction: Share
-    split_seed: Seed
-    limit_people: Positive | None
-    crop_height: Annotated[int, Field(ge=8)]
-    crop_width: Annotated[int, Field(ge=8)]
-    batch_size: Positive
-    clean_train_photos: Positive
-    num_workers: Count | None
-
-    @model_validator(mode="after")
-    def _root_is_there(self) -> DataSettings:
-        if self.name == "competition" and self.root is None:
-            raise ValueError("data=competition needs data.root, found null; set it to the folder that holds train/")
-        return self
-
-
-class TaskSettings(Settings):
-    """Which tasks of the label space the network learns."""
-
-    tasks: Annotated[list[Literal["mask", "gender", "age"]], Field(min_length=1)]
+from mask_lightning.errors import ConfigError, did_you_mean
+from mask_lightning.labels import FACE, LabelSpace
+from mask_lightning.settings.checking import LearningRate, Positive, Ratio, Seed, Settings, Share
+from mask_lightning.settings.data import DataSettings, LabelSettings, TaskSettings, known_space
 
 
 class ModelSettings(Settings):
@@ -150,7 +122,9 @@ class TrainSettings(Settings):
     outputs: Path
     resume: Path | None
     inspect: bool
+    skip_done: bool
     data: DataSettings
+    labels: LabelSettings = LabelSettings()
     task: TaskSettings
     model: ModelSettings
     loss: LossSettings
@@ -169,26 +143,44 @@ class TrainSettings(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainSettings:
-        unknown = sorted(set(self.loss.task_weights) - {"mask", "gender", "age"})
-        if unknown:
-            raise ValueError(f"loss.task_weights names {unknown[0]!r}; {did_you_mean(unknown[0], self.task.tasks)}")
-        if not any(self.loss.task_weights.get(task, 1.0) for task in self.task.tasks):
-            raise ValueError("loss.task_weights are 0 for every task, so nothing would be learned; raise one")
+        if self.known_space is not None:
+            self.choose(self.known_space)
         every = self.trainer.validate_every
         if isinstance(every, int) and every > self.epochs:
             raise ValueError(
                 f"trainer.validate_every must be at most the {self.epochs} epochs, got {every}; use `end` for the last"
             )
-        if self.monitor not in self._scores():
-            raise ValueError(
-                f"checkpoint.monitor must be a score of this run, got {self.monitor!r}; "
-                f"{did_you_mean(self.monitor, self._scores())}"
-            )
         return self
 
-    def _scores(self) -> list[str]:
+    @property
+    def known_space(self) -> LabelSpace | None:
+        """The label space of the photos, before they are read; None where only their table tells it."""
+        return known_space(self.data, self.labels)
+
+    def choose(self, space: LabelSpace) -> LabelSpace:
+        """The tasks of the photos' label space that the network learns.
+
+        Raises:
+            ConfigError: `task`, `loss.task_weights` or `checkpoint.monitor` name what this run does not have.
+        """
+        chosen = self.task.choose(space)
+        weights = self.loss.task_weights
+        unknown = sorted(set(weights) - {*space.names, *FACE.names})  # conf/loss names FACE's tasks
+        if unknown:
+            raise ConfigError(f"loss.task_weights names {unknown[0]!r}; {did_you_mean(unknown[0], space.names)}")
+        if not any(weights.get(task, 1.0) for task in chosen.names):
+            raise ConfigError("loss.task_weights are 0 for every task, so nothing would be learned; raise one")
+        scores = self._scores(chosen)
+        if self.monitor not in scores:
+            raise ConfigError(
+                f"checkpoint.monitor must be a score of this run, got {self.monitor!r}; "
+                f"{did_you_mean(self.monitor, scores)}"
+            )
+        return chosen
+
+    def _scores(self, space: LabelSpace) -> list[str]:
         sides = ("val", "clean_train") if self.data.val_fraction else ("clean_train",)
-        of = ("", *(f"{task}/" for task in self.task.tasks))
+        of = ("", *(f"{task}/" for task in space.names))
         return [f"{side}/{task}{name}" for side in sides for task in of for name in ("f1", "accuracy", "loss")]
 
     @property

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from mask_lightning.labels import LabelSpace
+from mask_lightning.labels import UNLABELLED, LabelSpace
 
 TOTAL = "total"  # the weighted sum of the tasks' losses
 JOINT = "joint"  # the combined class of all tasks
+MAX_JOINT = 100  # combined classes; beyond, their confusion matrix would be huge and nearly empty
 
 
 def macro_f1(confusion: Tensor) -> Tensor:
@@ -36,14 +38,28 @@ def accuracy(confusion: Tensor) -> Tensor:
     return confusion.diagonal().float().sum() / confusion.sum().clamp(min=1)
 
 
+def joint_target(space: LabelSpace, target: Mapping[str, Tensor]) -> Tensor:
+    """Targets (B,) per task -> codes (B,), UNLABELLED where a task of the photo is not labelled."""
+    labelled = torch.stack([target[task] != UNLABELLED for task in space.names]).all(dim=0)
+    return torch.where(labelled, space.encode(target), UNLABELLED)
+
+
 class Scores(nn.Module):
-    """Accumulates one side of the split (val, clean_train) over an epoch."""
+    """Accumulates one side of the split (val, clean_train) over an epoch.
+
+    A photo counts for the tasks that it is labelled for, and for the combined class if it is labelled for all. A
+    label space of more than MAX_JOINT combined classes is scored by the mean of its tasks instead.
+    """
 
     def __init__(self, space: LabelSpace) -> None:
         super().__init__()
         self.space = space
-        sizes = {task.name: task.num_classes for task in space.tasks} | {JOINT: space.num_codes}
-        self.confusion = nn.ModuleDict({name: MulticlassConfusionMatrix(size) for name, size in sizes.items()})
+        sizes = {task.name: task.num_classes for task in space.tasks}
+        if space.num_codes <= MAX_JOINT:
+            sizes[JOINT] = space.num_codes
+        self.confusion = nn.ModuleDict(
+            {name: MulticlassConfusionMatrix(size, ignore_index=UNLABELLED) for name, size in sizes.items()}
+        )
         self.losses = nn.ModuleDict({name: MeanMetric() for name in (TOTAL, *space.names)})
 
     def update(
@@ -53,16 +69,18 @@ class Scores(nn.Module):
         preds = {task: values.argmax(dim=1) for task, values in logits.items()}
         for task in self.space.names:
             self._metric(self.confusion, task).update(preds[task], target[task])
-        self._metric(self.confusion, JOINT).update(self.space.encode(preds), self.space.encode(target))
-        count = len(preds[self.space.names[0]])
-        for name, loss in {TOTAL: total, **losses}.items():
-            self._metric(self.losses, name).update(loss, count)
+            self._metric(self.losses, task).update(losses[task], (target[task] != UNLABELLED).sum())
+        if JOINT in self.confusion:
+            self._metric(self.confusion, JOINT).update(self.space.encode(preds), joint_target(self.space, target))
+        self._metric(self.losses, TOTAL).update(total, len(preds[self.space.names[0]]))
 
     def compute(self) -> dict[str, Tensor]:
         """`loss`, `f1`, `accuracy` of the combined class, and `<task>/loss|f1|accuracy`, scalars."""
-        scores = {"loss": self._metric(self.losses, TOTAL).compute()}
         matrices = self.confusion_matrices()
-        scores |= {"f1": macro_f1(matrices[JOINT]), "accuracy": accuracy(matrices[JOINT])}
+        scores = {"loss": self._metric(self.losses, TOTAL).compute()}
+        over = [JOINT] if JOINT in matrices else list(self.space.names)
+        for name, score in (("f1", macro_f1), ("accuracy", accuracy)):
+            scores[name] = torch.stack([score(matrices[matrix]) for matrix in over]).mean()
         for task in self.space.names:
             scores[f"{task}/loss"] = self._metric(self.losses, task).compute()
             scores[f"{task}/f1"] = macro_f1(matrices[task])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from mask_lightning.data.dataset import Sample
 from mask_lightning.errors import LabelError
-from mask_lightning.labels import LabelSpace
+from mask_lightning.labels import UNLABELLED, LabelSpace
 from mask_lightning.losses.classification import ClassificationLoss, weighted_sum
 from mask_lightning.models.backbones import LayerGroups
 from mask_lightning.models.network import MultiTaskNetwork
@@ -19,7 +20,7 @@ from mask_lightning.optim.optimizers import check_optimizer, make_optimizer
 from mask_lightning.optim.param_groups import build_param_groups, expand_lrs
 from mask_lightning.optim.phases import Phase
 from mask_lightning.optim.schedules import PhasedLR, PhaseSchedule, make_schedule
-from mask_lightning.training.metrics import Scores
+from mask_lightning.training.metrics import JOINT, TOTAL, Scores
 
 SIDES = ("val", "clean_train")  # the order of the validation dataloaders
 
@@ -61,6 +62,7 @@ class MultiTaskModule(pl.LightningModule):
         self.save_hyperparameters()
         self.space = LabelSpace.from_plain(tasks)
         num_classes = {task.name: task.num_classes for task in self.space.tasks}
+        check_task_names(num_classes)
         self.network = MultiTaskNetwork(backbone, num_classes, **network)
         options = {**loss}
         weights = options.pop("task_weights", {})
@@ -97,8 +99,9 @@ class MultiTaskModule(pl.LightningModule):
         _, losses, total = self._step(batch)
         size = len(batch["index"])
         self.log("train/loss", total, prog_bar=True, on_step=True, on_epoch=True, batch_size=size)
-        each = {f"train/{task}/loss": loss for task, loss in losses.items()}
-        self.log_dict(each, on_step=False, on_epoch=True, batch_size=size)
+        for task, loss in losses.items():
+            labelled = (batch["target"][task] != UNLABELLED).sum()  # stays on the device, as Lightning's sums do
+            self.log(f"train/{task}/loss", loss, on_step=False, on_epoch=True, batch_size=cast(int, labelled))
         return total
 
     def validation_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -158,6 +161,16 @@ class SingleTaskModule(MultiTaskModule):
         if len(options["tasks"]) != 1:
             raise LabelError(f"expected one task, got {', '.join(options['tasks'])}; use MultiTaskModule")
         super().__init__(**options)
+
+
+def check_task_names(names: Iterable[str]) -> None:
+    """Raises LabelError for a name that cannot stand in a metric, a file's name or a ModuleDict."""
+    for name in names:
+        if not re.fullmatch(r"\w[\w -]*", name) or hasattr(nn.ModuleDict, name) or name in (TOTAL, JOINT, "training"):
+            raise LabelError(
+                f"a task cannot be called {name!r}: expected letters, digits, spaces, - and _, and no word of "
+                "PyTorch's own; rename its column"
+            )
 
 
 def module_class(space: LabelSpace) -> type[MultiTaskModule]:

@@ -57,6 +57,11 @@ def test_the_root_may_lie_higher_or_lower(competition: Path, below: str) -> None
     assert len(read_index(str(competition / below))) == 24 * 7
 
 
+def test_a_root_from_here_gives_paths_for_anywhere(competition: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(competition)
+    assert all(Path(path).is_absolute() for path in read_index("train")["path"])
+
+
 def test_labels_are_those_of_names(competition: Path) -> None:
     """Parsed anew from the paths; the first digit of a code is the mask, the second the gender, the third the age."""
     for row in read_index(competition).itertuples():

@@ -15,13 +15,14 @@ from mask_lightning.data.splits import (
     Split,
     assign_folds,
     check_classes,
+    class_counts,
     draw_stratified,
     k_folds,
     limit_people,
     split_people,
 )
 from mask_lightning.errors import SplitError
-from mask_lightning.labels import FACE
+from mask_lightning.labels import FACE, UNLABELLED
 
 STRATA = ["gender", "age"]
 
@@ -72,7 +73,7 @@ def test_folds_hold_out_everyone_once(table: pd.DataFrame, k: int, seed: int) ->
 
 
 @quick
-@given(tables, st.floats(0.0001, 0.9999), st.integers(0, 2**32 - 1))
+@given(tables, st.sampled_from([0.2, 0.25, 1 / 3, 0.5]) | st.floats(0.0001, 0.9999), st.integers(0, 2**32 - 1))
 def test_a_hold_out_parts_any_table_or_says_why_not(table: pd.DataFrame, fraction: float, seed: int) -> None:
     try:
         split = split_people(table, val_fraction=fraction, seed=seed)
@@ -232,3 +233,49 @@ def test_folds_are_numbered_from_0(competition: Path) -> None:
     folds = assign_folds(read_index(competition), 3, seed=0, strata=STRATA)
     assert set(np.unique(folds)) == {0, 1, 2}
     assert np.bincount(folds).min() >= 6 * 7
+
+
+def unlabelled(share: float, *, seed: int = 0) -> pd.DataFrame:
+    """TABLE with a share of the people of unknown age, and of the photos of unknown mask."""
+    rng = np.random.default_rng(seed)
+    table = TABLE.copy()
+    unknown = rng.choice(table["person_id"].unique(), int(share * table["person_id"].nunique()), replace=False)
+    table.loc[table["person_id"].isin(unknown), "age"] = UNLABELLED
+    table.loc[rng.random(len(table)) < share, "mask"] = UNLABELLED
+    return table
+
+
+@pytest.mark.parametrize("strata", [STRATA, ["age"], []])
+def test_people_without_labels_are_divided_too(strata: list[str]) -> None:
+    table = unlabelled(0.4)
+    split = split_people(table, val_fraction=0.25, seed=0, strata=strata)
+    parts(table, split)
+    check_classes(split, FACE.only(["mask", "gender"]))
+    people = split.val["person_id"].nunique()
+    assert people == pytest.approx(table["person_id"].nunique() / 4, abs=4)
+    if strata:
+        of = split.val.drop_duplicates("person_id")
+        assert (of["age"] == UNLABELLED).mean() == pytest.approx(0.4, abs=0.06)
+
+
+@pytest.mark.parametrize("strata", [STRATA, []])
+def test_fewer_people_may_lack_labels_and_strata(strata: list[str]) -> None:
+    rows = limit_people(unlabelled(0.4), 60, seed=0, strata=strata)
+    assert rows["family"].nunique() == 60
+    assert len(draw_stratified(rows, 30, strata=strata, seed=0)) == 30
+
+
+def test_a_class_is_missing_where_only_photos_without_a_label_could_have_it() -> None:
+    table = unlabelled(0.4)
+    table.loc[table["age"] == 2, "age"] = UNLABELLED
+    with pytest.raises(SplitError, match="found none of age >=60 among"):
+        check_classes(split_people(table, val_fraction=0.25, seed=0), FACE)
+
+
+def test_class_counts_are_of_labelled_photos() -> None:
+    table = unlabelled(0.4)
+    counts = class_counts(table, FACE)
+    for task in FACE.tasks:
+        want = table[task.name][table[task.name] >= 0].value_counts()
+        assert counts[task.name] == [int(want.get(i, 0)) for i in range(task.num_classes)]
+    assert class_counts(table[table["age"] != 2], FACE)["age"][2] == 0

@@ -19,9 +19,7 @@ def blank(pose: Pose | None = None) -> Canvas:
         (Pose(10, 20, 5, pitch=0.2), (0, 0), (10, 21)),
     ],
 )
-def test_pose_maps_face_units_to_pixels(
-    pose: Pose, point: tuple[float, float], want: tuple[float, float]
-) -> None:
+def test_pose_maps_face_units_to_pixels(pose: Pose, point: tuple[float, float], want: tuple[float, float]) -> None:
     assert pose.project(np.array([point]))[0] == pytest.approx(want)
 
 

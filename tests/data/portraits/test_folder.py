@@ -71,9 +71,7 @@ def test_what_is_complete_is_left_alone(drawn: Path) -> None:
 
 
 @pytest.mark.parametrize("loss", ["photo", "table", "broken stamp", "older drawing"])
-def test_what_is_incomplete_is_drawn_anew(
-    drawn: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, loss: str
-) -> None:
+def test_what_is_incomplete_is_drawn_anew(drawn: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, loss: str) -> None:
     monkeypatch.setattr(folder, "_draw", lambda draft, _: shutil.copytree(drawn, draft))
     if loss == "photo":
         next(copy.rglob("normal.*")).unlink()
@@ -121,9 +119,7 @@ def test_whoever_comes_second_keeps_the_first_folder(
     assert list(tmp_path.iterdir()) == [root]
 
 
-def test_nothing_stays_behind_when_drawing_is_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_stays_behind_when_drawing_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(draft: Path, stamp: dict[str, int]) -> None:
         (draft / "train").mkdir(parents=True)
         raise KeyboardInterrupt

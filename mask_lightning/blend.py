@@ -1,0 +1,27 @@
+"""`python -m mask_lightning.blend`: several submissions or files of predictions in, one out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from mask_lightning.doors import open_door, shorten
+
+
+def main(config: DictConfig) -> None:
+    """One job: the composed config -> a folder with the blended submission."""
+    from mask_lightning.settings.blend import BlendSettings
+    from mask_lightning.settings.checking import check
+
+    settings = check(BlendSettings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    folder = shorten(Path(HydraConfig.get().runtime.output_dir))
+
+    from mask_lightning import prediction_runs
+
+    prediction_runs.blend(settings, folder)
+
+
+if __name__ == "__main__":
+    open_door("blend", main)

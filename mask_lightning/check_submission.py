@@ -1,0 +1,23 @@
+"""`python -m mask_lightning.check_submission`: is this CSV fit to be handed in, and how does it differ from another?"""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig, OmegaConf
+
+from mask_lightning.doors import open_door
+
+
+def main(config: DictConfig) -> None:
+    """One job: the composed config -> tables, and an error if the submission is not valid."""
+    from mask_lightning.settings.check_submission import CheckSubmissionSettings
+    from mask_lightning.settings.checking import check
+
+    settings = check(CheckSubmissionSettings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+
+    from mask_lightning import prediction_runs
+
+    prediction_runs.check_submission(settings)
+
+
+if __name__ == "__main__":
+    open_door("check_submission", main)

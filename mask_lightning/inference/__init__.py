@@ -1,0 +1,1 @@
+"""From a trained network to answers: photos are passed once, and everything later reads what was kept."""

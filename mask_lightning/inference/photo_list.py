@@ -1,0 +1,179 @@
+"""What to predict: the competition's eval folder, a folder of photos, one photo, or a CSV -> a table of photos.
+
+Columns: `photo` (str, the name that the answer carries), `path` (str) and `person_id` (str, where it is known).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import track
+
+from mask_lightning.data.images import PHOTO_SUFFIXES, is_photo, open_photo
+from mask_lightning.data.index import read_csv
+from mask_lightning.data.paths import path_inside
+from mask_lightning.errors import PhotoError, SampleTableError
+
+log = logging.getLogger(__name__)
+
+NAMED = 5  # files in an error message; the log has them all
+
+Kind = Literal["info", "table", "folder", "photo"]
+
+
+@dataclass(frozen=True)
+class PhotoList:
+    """The photos in the order of the answers.
+
+    Attributes:
+        table: see this module.
+        kind: what they were found in; "info" is the competition's info.csv.
+        root: where it lies.
+    """
+
+    table: pd.DataFrame
+    kind: Kind
+    root: Path
+
+
+def read_photo_list(root: Path) -> PhotoList:
+    """Find the photos and see that each is a file; decodes none.
+
+    Args:
+        root: the competition's `eval/` or the folder that holds it, a folder (with its subfolders), a photo, or a
+            CSV with a column `path` or `ImageID`, relative to its folder or to `images/` beside it.
+
+    Raises:
+        PhotoError: no photo there, or one that a list names is missing.
+        SampleTableError: a list lacks its column, names a photo twice, or one outside of its folder.
+    """
+    root = root.expanduser()
+    if not root.exists():
+        raise PhotoError(f"expected photos at {root}, found nothing; set data.root to a folder, a photo or a CSV")
+    if root.is_dir():
+        info = _find_info(root)
+        return _listed(info, root) if info else _folder(root)
+    if root.suffix.lower() == ".csv":
+        return _listed(root, root)
+    if root.suffix.lower() not in PHOTO_SUFFIXES:
+        raise PhotoError(
+            f"expected a photo ({', '.join(sorted(PHOTO_SUFFIXES))}) or a CSV, found {root}; set data.root to one"
+        )
+    return PhotoList(_table([(root.name, root)]), "photo", root)
+
+
+def check_readable(photos: PhotoList, *, progress: bool = False) -> None:
+    """Decode every photo once, in parallel: a broken one is told before anything is predicted.
+
+    Raises:
+        PhotoError: naming those that cannot be decoded.
+    """
+    paths, console = photos.table["path"].tolist(), Console(stderr=True)
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        outcomes = track(
+            pool.map(_decoding_error, paths),
+            description="checking the photos",
+            total=len(paths),
+            console=console,
+            transient=True,
+            disable=not (progress and console.is_terminal),
+        )
+        broken = [error for error in outcomes if error]
+    if len(broken) == 1:
+        raise PhotoError(broken[0])
+    if broken:
+        raise PhotoError(
+            f"{len(broken)} of {len(paths)} photos cannot be decoded: {_some(broken)}; replace or remove them"
+        )
+
+
+def _find_info(root: Path) -> Path | None:
+    """info.csv of the eval folder in or at `root`; None where it is just a folder."""
+    if (root / "eval").is_dir():
+        info = root / "eval" / "info.csv"
+        if not info.is_file():
+            raise PhotoError(f"expected the list of photos at {info}, found none; restore it, or name a folder")
+        return info
+    return root / "info.csv" if (root / "info.csv").is_file() else None
+
+
+def _folder(root: Path) -> PhotoList:
+    photos = sorted(path for path in root.rglob("*") if is_photo(path) and path.is_file())
+    names = [(path.relative_to(root), path) for path in photos]
+    visible = [(name.as_posix(), path) for name, path in names if not any(part.startswith(".") for part in name.parts)]
+    if not visible:
+        raise PhotoError(f"expected photos in {root}, found none; set data.root to a folder, a photo or a CSV")
+    return PhotoList(_table(visible), "folder", root)
+
+
+def _listed(path: Path, root: Path) -> PhotoList:
+    """The photos that a CSV names, in its order."""
+    lines = read_csv(path, empty_only=True)
+    columns = [column for column in ("ImageID", "path") if column in lines]
+    if not columns:
+        found = ", ".join(map(str, lines.columns))
+        raise SampleTableError(f"expected a column `path` or `ImageID` in {path}, found {found}; add it")
+    official = columns[0] == "ImageID"
+    folder = path.parent / "images" if official else path.parent
+    names = lines[columns[0]]
+    _check_names(names, path)
+    photos = list(zip(names, _inside(folder, names, path), strict=True))
+    missing = [name for name, photo in photos if not photo.is_file()]
+    if missing:
+        raise PhotoError(
+            f"{path} names {len(missing)} of {len(photos)} photos that are not in {folder} "
+            f"({_some(missing)}); restore them"
+        )
+    people = lines.get("person_id")
+    return PhotoList(_table(photos, people), "info" if official else "table", root)
+
+
+def _check_names(names: pd.Series[str], path: Path) -> None:
+    if names.empty:
+        raise SampleTableError(f"expected photos in {path}, found no line; add them")
+    nameless = names.isna() | (names == "")
+    if nameless.any():
+        line = int(nameless.to_numpy().argmax()) + 2
+        raise SampleTableError(f"expected a photo in {path}, line {line}, found nothing; name it or drop the line")
+    twice = names[names.duplicated()].unique().tolist()
+    if twice:
+        raise SampleTableError(f"{path} names {len(twice)} photos more than once ({_some(twice)}); keep one line each")
+
+
+def _inside(folder: Path, names: pd.Series[str], listed_in: Path) -> list[Path]:
+    try:
+        return [path_inside(folder, name) for name in names]
+    except SampleTableError as error:
+        raise SampleTableError(f"{listed_in}: {error}") from error
+
+
+def _table(photos: Iterable[tuple[str, Path]], people: pd.Series[str] | None = None) -> pd.DataFrame:
+    table = pd.DataFrame([(name, str(path)) for name, path in photos], columns=["photo", "path"])
+    if people is not None:
+        table["person_id"] = people.to_numpy()
+    return table
+
+
+def _decoding_error(path: str) -> str | None:
+    try:
+        open_photo(path)
+    except PhotoError as error:
+        return str(error)
+    return None
+
+
+def _some(texts: list[str]) -> str:
+    """The first of them for a message of one line; all of them go to the log if there are more."""
+    if len(texts) <= NAMED:
+        return ", ".join(texts)
+    for text in texts:
+        log.error("  %s", text)
+    return ", ".join(texts[:NAMED]) + f" and {len(texts) - NAMED} more, listed above"

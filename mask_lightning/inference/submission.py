@@ -1,0 +1,172 @@
+"""The competition's CSV, `ImageID,ans`: writing one, reading one, and finding what is wrong with one."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mask_lightning.data.index import read_csv
+from mask_lightning.errors import SampleTableError, SubmissionError
+from mask_lightning.files import write_atomically
+from mask_lightning.inference.prediction_file import describe_space, read_predictions
+from mask_lightning.inference.predictions import Predictions
+from mask_lightning.labels import FACE, LabelSpace
+
+FILE_NAME = "submission.csv"
+COLUMNS = ["ImageID", "ans"]
+NAMED = 3  # examples in a message
+
+Codes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One code of FACE per photo: N names, and codes of shape (N,)."""
+
+    image_ids: tuple[str, ...]
+    codes: Codes
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def in_order(self, image_ids: Sequence[str]) -> Submission:
+        """The same answers in another order. Raises SubmissionError if they are for other photos."""
+        answers = dict(zip(self.image_ids, self.codes.tolist(), strict=True))
+        missing = [image_id for image_id in image_ids if image_id not in answers]
+        if missing or len(image_ids) != len(self):
+            raise SubmissionError(
+                f"expected answers for the same {len(image_ids)} photos, found {len(self)} "
+                f"({_examples(missing) or 'with others among them'}); compare answers to the same photos"
+            )
+        return Submission(tuple(image_ids), np.array([answers[each] for each in image_ids], np.int64))
+
+
+def submission_of(predictions: Predictions) -> Submission:
+    """Answers in the order of the photos. Raises SubmissionError if they lack a task of FACE."""
+    require_face(predictions.space)
+    preds = predictions.preds
+    return Submission(tuple(predictions.photos["photo"]), FACE.encode({task: preds[task] for task in FACE.names}))
+
+
+def require_face(space: LabelSpace) -> None:
+    """Raise SubmissionError unless the tasks of FACE are there, with its classes."""
+    if not can_submit(space):
+        raise SubmissionError(
+            f"a submission takes the {FACE.num_codes} classes of {describe_space(FACE)}, found "
+            f"{describe_space(space)}; name runs that have them together: ckpt=[RUN,RUN,RUN]"
+        )
+
+
+def can_submit(space: LabelSpace) -> bool:
+    """Whether these tasks hold all of FACE."""
+    return all(task in space.tasks for task in FACE.tasks)
+
+
+def write_submission(path: Path, submission: Submission) -> None:
+    """Write the CSV, atomically. Raises SubmissionError if there is something wrong with it."""
+    rows = pd.DataFrame({"ImageID": submission.image_ids, "ans": [str(code) for code in submission.codes]})
+    _raise_first(find_problems(rows), path)
+    text = StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(COLUMNS)
+    lines.writerows(rows.itertuples(index=False))
+    write_atomically(path, text.getvalue().encode())
+
+
+def read_answers(path: Path) -> Submission:
+    """Read a submission, or the answers of a parquet file of predictions; a folder means its submission.csv.
+
+    Raises:
+        SubmissionError: it is not one, or has a problem (the first is told).
+        PredictionsError: the parquet file cannot be read.
+    """
+    if path.suffix == ".parquet":
+        return submission_of(read_predictions(path))
+    path, rows = read_rows(path)
+    _raise_first(find_problems(rows), path)
+    return Submission(tuple(rows["ImageID"]), rows["ans"].to_numpy().astype(np.int64))
+
+
+def read_rows(path: Path) -> tuple[Path, pd.DataFrame]:
+    """The file that is meant and its lines as text. Raises SubmissionError if it is no CSV."""
+    path = path / FILE_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise SubmissionError(f"expected a submission at {path}, found none; name its CSV or the folder that holds it")
+    try:
+        return path, read_csv(path, empty_only=True)
+    except SampleTableError as error:
+        raise SubmissionError(str(error)) from error
+
+
+def find_problems(rows: pd.DataFrame, image_ids: Sequence[str] | None = None) -> list[str]:
+    """What is wrong with the lines of a submission (all values text); empty: nothing.
+
+    Args:
+        rows: its lines.
+        image_ids: the official names in their order; None: not known.
+    """
+    if list(rows.columns) != COLUMNS:
+        return [f"expected the columns {','.join(COLUMNS)}, found {','.join(map(str, rows.columns))}"]
+    names, answers = rows["ImageID"], rows["ans"]
+    nameless = names.isna() | (names == "")
+    valid = answers.isin([str(code) for code in range(FACE.num_codes)])
+    found = {
+        "lines have no ImageID": (nameless, rows.index + 2),
+        "ImageIDs stand twice": (names.duplicated() & ~nameless, names),
+        f"answers are not a class from 0 to {FACE.num_codes - 1}": (~valid, answers),
+    }
+    problems = [
+        f"{int(wrong.sum())} {what} ({_examples(pd.Series(shown)[wrong.to_numpy()].tolist())})"
+        for what, (wrong, shown) in found.items()
+        if wrong.any()
+    ]
+    return problems + ([] if image_ids is None else _differences(names[~nameless].tolist(), image_ids))
+
+
+def _differences(names: Sequence[str], image_ids: Sequence[str]) -> list[str]:
+    problems = []
+    there, official = set(names), set(image_ids)
+    missing = [image_id for image_id in image_ids if image_id not in there]
+    if missing:
+        problems.append(f"{len(missing)} of {len(image_ids)} photos have no answer ({_examples(missing)})")
+    others = [name for name in names if name not in official]
+    if others:
+        problems.append(f"{len(others)} answers are for photos that are not asked for ({_examples(others)})")
+    if not problems and list(names) != list(image_ids):
+        first = next((i for i, (a, b) in enumerate(zip(names, image_ids, strict=False)) if a != b), len(image_ids))
+        problems.append(f"the order is not that of info.csv, from line {first + 2} on")
+    return problems
+
+
+def class_shares(codes: Codes) -> npt.NDArray[np.float64]:
+    """Codes (N,) -> share of each class of FACE (18,)."""
+    counts = np.bincount(codes, minlength=FACE.num_codes)
+    shares: npt.NDArray[np.float64] = counts / max(len(codes), 1)
+    return shares
+
+
+def total_variation(shares: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> float:
+    """Half the sum of the absolute differences: the share of answers that had to change to make them equal."""
+    return float(np.abs(shares - others).sum() / 2)
+
+
+def disagreement(codes: Codes, others: Codes) -> Mapping[str, npt.NDArray[np.bool_]]:
+    """Where two submissions (N,) differ: per task, and `joint`."""
+    ours, theirs = FACE.decode(codes), FACE.decode(others)
+    return {"joint": codes != others} | {task: ours[task] != theirs[task] for task in FACE.names}
+
+
+def _raise_first(problems: Sequence[str], path: Path) -> None:
+    if problems:
+        raise SubmissionError(f"{path} is not a valid submission: {problems[0]}; correct it")
+
+
+def _examples(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values[:NAMED])) + (", ..." if len(values) > NAMED else "")

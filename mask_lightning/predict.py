@@ -1,0 +1,27 @@
+"""`python -m mask_lightning.predict`: a trained run and photos in, answers out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from mask_lightning.doors import open_door, shorten
+
+
+def main(config: DictConfig) -> None:
+    """One job: the composed config -> a folder with predictions and a submission."""
+    from mask_lightning.settings.checking import check
+    from mask_lightning.settings.predict import PredictSettings
+
+    settings = check(PredictSettings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    folder = shorten(Path(HydraConfig.get().runtime.output_dir))
+
+    from mask_lightning import prediction_runs
+
+    prediction_runs.predict_photos(settings, folder)
+
+
+if __name__ == "__main__":
+    open_door("predict", main)

@@ -1,0 +1,98 @@
+"""What every door that reads labelled photos can be told of them: where they are, and what their labels mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from mask_lightning.errors import ConfigError, did_you_mean
+from mask_lightning.labels import FACE, FACE_SETS, LabelSpace
+from mask_lightning.settings.checking import Count, Positive, Seed, Settings, Share
+
+Crop = Annotated[int, Field(ge=8)] | None
+
+ROOTS = {  # what data.root must be, for the kinds of data that need one
+    "competition": "the folder that holds train/",
+    "utkface": "the folder of the photos",
+    "fairface": "the folder that holds fairface_label_train.csv, train/ and val/",
+}
+
+
+def _as_text(name: Any) -> Any:
+    """A class called by a number stays that; `no` and `yes` in a YAML file are booleans, and refused."""
+    return str(name) if isinstance(name, (int, float)) and not isinstance(name, bool) else name
+
+
+class DataSettings(Settings):
+    """Which photos, who is held out, and what becomes of a photo before augmentation."""
+
+    name: Literal["auto", "competition", "table", "utkface", "fairface"]
+    root: Path | None
+    table: Path | None = None
+    portraits: Positive
+    corrections: Path | None
+    agreed_by: Positive
+    val_fraction: Share
+    split_seed: Seed
+    limit_people: Positive | None
+    crop_height: Crop
+    crop_width: Crop
+    batch_size: Positive
+    clean_train_photos: Positive
+    num_workers: Count | None
+
+    @model_validator(mode="after")
+    def _photos_are_named(self) -> DataSettings:
+        if self.name in ROOTS and self.root is None:
+            raise ValueError(f"data={self.name} needs data.root, found null; set it to {ROOTS[self.name]}")
+        if self.name == "table" and self.table is None:
+            raise ValueError("data=table needs data.table, found null; set it to a CSV with path and person_id")
+        if self.name != "table" and self.table is not None:
+            raise ValueError(f"data.table is what data=table reads, found it beside data={self.name}; add data=table")
+        if (self.crop_height is None) != (self.crop_width is None):
+            raise ValueError(
+                f"data.crop_height and data.crop_width must both be pixels or both null, got {self.crop_height} and "
+                f"{self.crop_width}; set both"
+            )
+        return self
+
+
+class LabelSettings(Settings):
+    """The label space of data=table: FACE's, one written out, or inferred from the columns."""
+
+    name: Literal["face", "infer"] = "infer"
+    tasks: dict[str, Annotated[list[Annotated[str, BeforeValidator(_as_text)]], Field(min_length=2)]] | None = None
+
+
+class TaskSettings(Settings):
+    """Which tasks of the label space the network learns; none named: all."""
+
+    tasks: list[str] | None
+
+    def choose(self, space: LabelSpace) -> LabelSpace:
+        """The label space of the chosen tasks. Raises ConfigError for a task that it lacks."""
+        for name in self.tasks or ():
+            if name not in space.names:
+                hint = did_you_mean(name, space.names)
+                if name in FACE.names:
+                    hint += " (python -m mask_lightning.mask_faces draws masks on faces)" if name == "mask" else ""
+                raise ConfigError(f"task.tasks names {name!r}, which these photos are not labelled with; {hint}")
+        return space.only(self.tasks or space.names)
+
+
+def known_space(data: DataSettings, labels: LabelSettings) -> LabelSpace | None:
+    """The label space of the photos, None where only their table tells it.
+
+    Raises:
+        ConfigError: labels are given to photos that have their own.
+        LabelError: a task has less than two classes.
+    """
+    if data.name == "table":
+        if labels.tasks is not None:
+            return LabelSpace.from_plain(labels.tasks)
+        return FACE if labels.name == "face" else None
+    if labels.tasks is not None:
+        raise ConfigError(f"labels.tasks are for data=table, found them beside data={data.name}; remove them")
+    return FACE_SETS[data.name]

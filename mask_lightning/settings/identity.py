@@ -1,0 +1,63 @@
+"""Which options make a run what it is: two runs with one hash train the same network, given the same photos."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from mask_lightning.settings.train import TrainSettings
+
+# Where and how fast, not what: with every option that is a path, these change no network.
+IGNORED = frozenset(
+    {
+        "inspect",
+        "skip_done",
+        "data.num_workers",
+        "trainer.accelerator",
+        "trainer.devices",
+        "trainer.progress",
+    }
+)
+
+
+def config_hash(settings: TrainSettings) -> str:
+    """16 hex digits from every option but paths, device and workers.
+
+    What a path leads to is told by the fingerprint of the photos. A version that adds an option changes every hash:
+    what it does to a network is not known, so such runs are trained anew.
+    """
+    text = json.dumps(identity(settings), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def identity(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """The options that count, nested as they are, as plain values."""
+    plain = settings.model_dump(mode="json")
+    kept: dict[str, Any] = {}
+    for name, value in settings:
+        path = f"{prefix}{name}"
+        if path in IGNORED or _is_path(settings, name):
+            continue
+        kept[name] = identity(value, f"{path}.") if isinstance(value, BaseModel) else plain[name]
+    return kept
+
+
+def flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options -> dotted name -> value; lists stay whole."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _is_path(settings: BaseModel, name: str) -> bool:
+    field = type(settings).model_fields.get(name)
+    return field is not None and Path in (field.annotation, *get_args(field.annotation))

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from mask_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+
+NAN = math.nan
+
+
+def best(path: Path, mode: Any = "max", monitor: str = "val/f1") -> BestCheckpoint:
+    return BestCheckpoint(path, monitor=monitor, mode=mode, evidence=lambda module: {"epoch": module.current_epoch})
+
+
+def epoch_of(path: Path) -> int:
+    return int(torch.load(path, weights_only=True)["epoch"])
+
+
+@pytest.mark.parametrize(
+    ("scores", "mode", "epoch"),
+    [
+        ([0.1, 0.4, 0.3], "max", 1),
+        ([0.1, 0.4, 0.3], "min", 0),
+        ([0.1, 0.4, 0.3], "last", 2),
+        ([0.5, 0.2, 0.5], "max", 0),  # the earlier of two equals
+        ([0.0, 0.0, 0.0], "max", 0),
+        ([NAN, 0.2, 0.1], "max", 1),  # anything is better than no number
+        ([NAN, 0.2, 0.1], "min", 2),
+        ([0.2, NAN, 0.1], "max", 0),
+        ([0.2, NAN, NAN], "min", 0),
+    ],
+)
+def test_the_best_epoch_is_kept(fit, dictated, tmp_path: Path, scores: list[float], mode: str, epoch: int) -> None:
+    callback = best(tmp_path / "best.ckpt", mode)
+    fit(dictated(scores), callback, epochs=len(scores))
+    assert epoch_of(tmp_path / "best.ckpt") == callback.epoch == epoch
+    assert callback.score == pytest.approx(scores[epoch])
+    assert callback.scores == pytest.approx({"val/f1": scores[epoch], "clean_train/f1": 0.125 * epoch})
+    assert callback.evidence == {"epoch": epoch}
+
+
+def test_another_score_may_choose(fit, dictated, tmp_path: Path) -> None:
+    callback = best(tmp_path / "best.ckpt", "max", "clean_train/f1")
+    fit(dictated([0.9, 0.5, 0.1]), callback, epochs=3)
+    assert callback.epoch == 2
+
+
+def test_the_check_before_training_does_not_count(fit, dictated, tmp_path: Path) -> None:
+    callback = best(tmp_path / "best.ckpt", "min")
+    fit(dictated([0.3]), callback, epochs=0, num_sanity_val_steps=1)
+    assert callback.score is None
+    assert not (tmp_path / "best.ckpt").exists()
+
+
+def test_the_best_weights_are_those_of_its_epoch(fit, dictated, tmp_path: Path) -> None:
+    alone = dictated([0.0, 0.0])
+    fit(alone, epochs=2)
+    fit(dictated([0.1, 0.4, 0.3, 0.2]), best(tmp_path / "best.ckpt"), epochs=4)
+    kept = torch.load(tmp_path / "best.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(kept["weight"], alone.weight)
+
+
+def test_a_resumed_run_takes_no_worse_model_for_the_best(fit, dictated, tmp_path: Path) -> None:
+    scores = [0.4, 0.1, 0.2, 0.3]
+    first = best(tmp_path / "best.ckpt")
+    fit(dictated(scores), first, LastCheckpoint(tmp_path / "last.ckpt"), epochs=2)
+    second = best(tmp_path / "best.ckpt")
+    fit(dictated(scores), second, epochs=4, resume=tmp_path / "last.ckpt")
+    assert (second.score, second.epoch) == (pytest.approx(0.4), 0)
+    assert second.scores == first.scores
+    assert second.evidence == {"epoch": 0}
+    assert epoch_of(tmp_path / "best.ckpt") == 0
+
+
+class Stop(pl.Callback):
+    """Ends the run in the middle of an epoch."""
+
+    def __init__(self, epoch: int, batch: int) -> None:
+        self.at = epoch, batch
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if (trainer.current_epoch, batch_idx) == self.at:
+            raise RuntimeError("power cut")
+
+
+@pytest.mark.parametrize(("epoch", "batch"), [(0, 0), (0, 2), (2, 1)])
+def test_a_run_goes_on_from_its_last_whole_epoch(fit, dictated, tmp_path: Path, epoch: int, batch: int) -> None:
+    scores, path = [0.1, 0.2, 0.3, 0.4], tmp_path / "last.ckpt"
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(dictated(scores), LastCheckpoint(path), Stop(epoch, batch), epochs=4)
+    module = dictated(scores)
+    trainer = fit(module, LastCheckpoint(path), epochs=4, resume=path)
+    assert trainer.global_step == 12
+    whole = dictated(scores)
+    fit(whole, epochs=4)
+    assert torch.equal(module.weight, whole.weight)
+
+
+def test_the_last_checkpoint_follows_every_epoch(fit, dictated, tmp_path: Path) -> None:
+    module = dictated([0.4, 0.3, 0.2])
+    fit(module, LastCheckpoint(tmp_path / "last.ckpt"), epochs=3)
+    kept = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert (kept["epoch"], kept["global_step"]) == (2, 9)
+    assert torch.equal(kept["state_dict"]["weight"], module.weight)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"last.ckpt"}

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from mask_lightning.data import datamodule
+from mask_lightning.data.datamodule import FaceDataModule
+from mask_lightning.data.index import read_index
+from mask_lightning.data.splits import Split, split_people
+from mask_lightning.data.transforms import AugmentSpec, TransformSpec
+from mask_lightning.labels import FACE
+
+SPEC = TransformSpec(128, 96, 32, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+
+
+@pytest.fixture(scope="module")
+def table(competition: Path) -> pd.DataFrame:
+    return read_index(competition)
+
+
+@pytest.fixture(scope="module")
+def split(table: pd.DataFrame) -> Split:
+    return split_people(table, val_fraction=0.25, seed=0)
+
+
+def build(split: Split, **options: Any) -> FaceDataModule:
+    defaults: dict[str, Any] = {
+        "tasks": FACE.names,
+        "spec": SPEC,
+        "augment": AugmentSpec(),
+        "num_workers": 0,
+        "batch_size": 10,
+        "clean_train_photos": 30,
+    }
+    return FaceDataModule(split, **{**defaults, **options})
+
+
+def indices(loader: Any) -> list[int]:
+    return [int(index) for batch in loader for index in batch["index"]]
+
+
+def test_training_sees_every_row_once_in_batches(split: Split) -> None:
+    batches = list(build(split).train_dataloader())
+    photos = len(split.train)
+    assert [len(batch["index"]) for batch in batches] == [10] * (photos // 10) + [photos % 10] * (photos % 10 > 0)
+    seen = torch.cat([batch["index"] for batch in batches]).tolist()
+    assert sorted(seen) == list(range(photos))
+    assert seen != sorted(seen)
+
+
+def test_validation_sees_both_sides_as_they_are_and_in_order(split: Split) -> None:
+    data = build(split)
+    held_out, clean = data.val_dataloader()
+    assert indices(held_out) == list(range(len(split.val)))
+    assert next(len(batch["index"]) for batch in held_out) == 20
+    assert indices(clean) == list(range(30))
+    for loader, rows in ((held_out, split.val), (clean, data.clean_rows)):
+        batch, again = next(iter(loader)), next(iter(loader))
+        assert torch.equal(batch["image"], again["image"])
+        assert batch["target"]["age"].tolist() == rows["age"][: len(batch["index"])].tolist()
+
+
+def test_the_clean_sample_is_of_the_training_photos_and_stratified_by_task(split: Split) -> None:
+    rows = build(split).clean_rows
+    assert len(rows) == 30
+    assert set(rows["path"]) <= set(split.train["path"])
+    for task in FACE.tasks:
+        assert set(rows[task.name]) == set(range(task.num_classes))
+    shares = rows["mask"].value_counts(normalize=True).sort_index().to_numpy()
+    np.testing.assert_allclose(shares, [5 / 7, 1 / 7, 1 / 7], atol=0.2)
+
+
+def test_a_small_clean_sample_has_every_combined_class(table: pd.DataFrame) -> None:
+    rows = build(split_people(table, val_fraction=0, seed=0), clean_train_photos=18).clean_rows
+    codes = rows["mask"] * 6 + rows["gender"] * 3 + rows["age"]
+    assert sorted(codes) == list(range(18))
+
+
+@pytest.mark.parametrize(("photos", "want"), [(30, 30), (10**6, None)])
+def test_the_clean_sample_is_no_larger_than_there_are_photos(split: Split, photos: int, want: int | None) -> None:
+    assert len(build(split, clean_train_photos=photos).clean_rows) == (want or len(split.train))
+
+
+def test_where_nobody_is_held_out_the_clean_sample_is_alone(table: pd.DataFrame) -> None:
+    data = build(split_people(table, val_fraction=0, seed=0))
+    (clean,) = data.val_dataloader()
+    assert indices(clean) == list(range(30))
+    assert sorted(indices(data.train_dataloader())) == list(range(len(table)))
+
+
+def test_without_a_clean_sample_the_held_out_side_is_alone(split: Split) -> None:
+    (held_out,) = build(split, clean_train_photos=0).val_dataloader()
+    assert len(indices(held_out)) == len(split.val)
+
+
+def test_batches_are_normalised_after_the_transfer(split: Split) -> None:
+    data = build(split)
+    batch = next(iter(data.val_dataloader()[0]))
+    moved = data.on_after_batch_transfer(batch, 0)
+    want = (batch["image"].numpy() / 255 - np.reshape(SPEC.mean, (3, 1, 1))) / np.reshape(SPEC.std, (3, 1, 1))
+    np.testing.assert_allclose(moved["image"].numpy(), want, rtol=1e-4, atol=1e-4)
+    assert batch["image"].dtype == torch.uint8
+    assert torch.equal(moved["index"], batch["index"])
+
+
+@pytest.mark.parametrize(
+    ("cores", "cuda", "want"),
+    [(1, False, 0), (2, False, 1), (16, False, 1), (1, True, 0), (4, True, 3), (64, True, 8)],
+)
+def test_workers_follow_the_cores(monkeypatch: pytest.MonkeyPatch, cores: int, cuda: bool, want: int) -> None:
+    monkeypatch.setattr(datamodule.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    assert datamodule.default_workers() == want
+
+
+class Watcher(pl.LightningModule):
+    """Learns next to nothing and notes which rows each epoch saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+        self.seen: dict[int, list[int]] = {}
+        self.images: dict[int, torch.Tensor] = {}
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        self.seen.setdefault(self.current_epoch, []).extend(batch["index"].tolist())
+        self.images.setdefault(self.current_epoch, batch["image"])
+        return (self.scale * batch["image"].mean()) ** 2
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        assert batch["image"].dtype == torch.float32
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*smaller than the logging interval")
+def test_lightning_moves_the_sampler_on_each_epoch_and_after_a_resume(split: Split, tmp_path: Path) -> None:
+    small = Split(split.train.iloc[:21], split.val.iloc[:4])
+    quiet: dict[str, Any] = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "accelerator": "cpu",
+        "use_distributed_sampler": False,
+        "default_root_dir": tmp_path,
+    }
+
+    def fit(epochs: int, checkpoint: Path | None = None) -> tuple[Watcher, pl.Trainer]:
+        watcher, data = Watcher(), build(small, seed=4, clean_train_photos=5)
+        trainer = pl.Trainer(max_epochs=epochs, **quiet)
+        trainer.fit(watcher, data, ckpt_path=checkpoint, weights_only=True)
+        return watcher, trainer
+
+    whole, _ = fit(3)
+    assert sorted(whole.seen) == [0, 1, 2]
+    assert all(sorted(rows) == list(range(21)) for rows in whole.seen.values())
+    assert len({tuple(rows) for rows in whole.seen.values()}) == 3
+    first, trainer = fit(1)
+    trainer.save_checkpoint(tmp_path / "first.ckpt")
+    second, _ = fit(3, tmp_path / "first.ckpt")
+    assert {**first.seen, **second.seen} == whole.seen
+    assert sorted(second.seen) == [1, 2]
+    assert torch.equal(second.images[2], whole.images[2])

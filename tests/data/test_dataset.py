@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from mask_lightning.data.dataset import EpochSampler, FaceDataset
+from mask_lightning.data.index import read_index
+from mask_lightning.data.transforms import AugmentSpec, TransformSpec, eval_pipeline, train_pipeline
+from mask_lightning.errors import PhotoError
+from mask_lightning.labels import FACE
+
+SPEC = TransformSpec(crop_height=128, crop_width=96, size=32)
+
+
+@pytest.fixture(scope="module")
+def rows(competition: Path) -> pd.DataFrame:
+    return read_index(competition).iloc[::9].reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def plain(rows: pd.DataFrame) -> FaceDataset:
+    return FaceDataset(rows, FACE.names, eval_pipeline(SPEC))
+
+
+@pytest.fixture(scope="module")
+def augmented(rows: pd.DataFrame) -> FaceDataset:
+    return FaceDataset(rows, FACE.names, train_pipeline(SPEC, AugmentSpec(flip=0.5)))
+
+
+def test_a_sample_is_a_photo_its_targets_and_its_row(plain: FaceDataset, rows: pd.DataFrame) -> None:
+    assert len(plain) == len(rows)
+    for row in (0, 7, len(rows) - 1):
+        sample = plain[row]
+        photo = Image.open(rows["path"][row]).convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(sample["image"].numpy(), np.asarray(photo).transpose(2, 0, 1))
+        targets = {task: int(value) for task, value in sample["target"].items()}
+        assert targets == {task: rows[task][row] for task in FACE.names}
+        assert sample["index"] == row
+
+
+def test_only_the_tasks_asked_for_are_there(rows: pd.DataFrame) -> None:
+    assert list(FaceDataset(rows, ["age"], eval_pipeline(SPEC))[0]["target"]) == ["age"]
+
+
+def test_a_batch_has_a_tensor_per_task(plain: FaceDataset, rows: pd.DataFrame) -> None:
+    batch = next(iter(DataLoader(plain, batch_size=5)))
+    assert batch["image"].shape == (5, 3, 32, 32)
+    assert batch["image"].dtype == torch.uint8
+    assert batch["index"].tolist() == [0, 1, 2, 3, 4]
+    for task in FACE.names:
+        assert batch["target"][task].dtype == torch.int64
+        assert batch["target"][task].tolist() == rows[task][:5].tolist()
+
+
+def test_augmentation_depends_on_draw_and_row_alone(augmented: FaceDataset) -> None:
+    torch.manual_seed(0)
+    first = augmented[11, 3]["image"]
+    augmented[12, 4]
+    torch.manual_seed(1)
+    assert torch.equal(augmented[11, 3]["image"], first)
+    others = [augmented[draw, 3]["image"] for draw in range(10)]
+    assert sum(not torch.equal(image, first) for image in others) >= 8
+
+
+def test_augmentation_leaves_torchs_generator_alone(augmented: FaceDataset) -> None:
+    torch.manual_seed(0)
+    want = torch.rand(3)
+    torch.manual_seed(0)
+    augmented[11, 3]
+    assert torch.equal(torch.rand(3), want)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_workers_do_not_change_what_is_seen(augmented: FaceDataset) -> None:
+    def images(workers: int) -> list[torch.Tensor]:
+        sampler = EpochSampler(len(augmented), seed=3)
+        loader = DataLoader(augmented, batch_size=4, sampler=sampler, num_workers=workers)
+        return [batch["image"] for batch in loader]
+
+    alone, shared = images(0), images(2)
+    assert len(alone) == -(-len(augmented) // 4)
+    assert all(torch.equal(a, b) for a, b in zip(alone, shared, strict=True))
+
+
+def keys(size: int, *, seed: int, epoch: int) -> list[tuple[int, int]]:
+    sampler = EpochSampler(size, seed=seed)
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_every_row_comes_once_per_epoch(size: int) -> None:
+    for epoch in range(3):
+        assert sorted(row for _, row in keys(size, seed=0, epoch=epoch)) == list(range(size))
+    assert len(EpochSampler(size, seed=0)) == size
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(0, 0), (0, 7), (5, 3), (2**32 - 1, 50)])
+def test_seed_and_epoch_decide_order_and_draws(seed: int, epoch: int) -> None:
+    torch.manual_seed(0)
+    first = keys(50, seed=seed, epoch=epoch)
+    torch.manual_seed(1)
+    assert keys(50, seed=seed, epoch=epoch) == first
+    for other in (keys(50, seed=seed, epoch=epoch + 1), keys(50, seed=seed + 1, epoch=epoch)):
+        assert [row for _, row in other] != [row for _, row in first]
+        assert {draw for draw, _ in other}.isdisjoint(draw for draw, _ in first)
+
+
+def test_the_next_epoch_is_not_that_of_the_next_seed() -> None:
+    assert keys(50, seed=0, epoch=1) != keys(50, seed=1, epoch=0)
+
+
+def test_going_through_twice_is_the_same_epoch() -> None:
+    sampler = EpochSampler(20, seed=0)
+    assert list(sampler) == list(sampler)
+
+
+def test_every_row_has_a_draw_of_its_own() -> None:
+    assert max(Counter(draw for draw, _ in keys(1000, seed=0, epoch=0)).values()) == 1
+
+
+def test_the_order_is_shuffled() -> None:
+    order = [row for _, row in keys(1000, seed=0, epoch=0)]
+    assert abs(np.corrcoef(order, np.arange(1000))[0, 1]) < 0.1
+
+
+def test_a_broken_photo_is_named(rows: pd.DataFrame, tmp_path: Path) -> None:
+    (tmp_path / "normal.jpg").write_bytes(b"no photo")
+    broken = rows.assign(path=str(tmp_path / "normal.jpg"))
+    with pytest.raises(PhotoError, match=r"normal\.jpg"):
+        FaceDataset(broken, FACE.names, eval_pipeline(SPEC))[0]

@@ -1,0 +1,175 @@
+"""UTKFace and FairFace as people have them on disk."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from mask_lightning.data.index import family_of
+from mask_lightning.data.public_sets import fairface_years, read_fairface, read_utkface
+from mask_lightning.errors import DatasetNotFoundError, SampleTableError
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+UTK = {  # name: gender, years, race
+    "25_0_2_20170116174525125.jpg.chip.jpg": (0, 25, "Asian"),
+    "61_1_0_20170109150557335.jpg.chip.jpg": (1, 61, "White"),
+    "1_1_4_20161219140623097.jpg": (1, 1, "Others"),
+    "116_0_3_20170120134744096 .jpg.chip.jpg": (0, 116, "Indian"),
+}
+ODD = ("39_1_20170116174525125.jpg.chip.jpg", "53__0_20170116184028385.jpg.chip.jpg", "300_1_0_2017.jpg", "me.png")
+
+
+@pytest.mark.parametrize("below", ["", "UTKFace"])
+def test_utkface_names_are_labels(tmp_path: Path, below: str) -> None:
+    touch(*(tmp_path / below / name for name in UTK))
+    table = read_utkface(tmp_path)
+    found = {Path(row.path).name: (row.gender, row.years, row.race) for row in table.itertuples()}
+    assert found == UTK
+    ages = {row.years: row.age for row in table.itertuples()}
+    assert ages == {25: 0, 61: 2, 1: 0, 116: 2}
+    assert table["person_id"].nunique() == table["family"].nunique() == len(UTK)
+    assert all(Path(path).is_absolute() for path in table["path"])
+
+
+def test_utkface_names_that_tell_nothing_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(*(tmp_path / name for name in (*UTK, *ODD, "._25_0_2_2017.jpg", "readme.txt")))
+    with caplog.at_level(logging.WARNING):
+        assert len(read_utkface(tmp_path)) == len(UTK)
+    assert "4 photos left out" in caplog.text
+    assert all(name in caplog.text for name in ODD)
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ([], "found no such folder"),
+        (["a/me.jpg"], "found a"),
+        (["part1/25_0_2_1.jpg", "part2/25_0_2_2.jpg"], r"them in several folders \(part1, part2\)"),
+    ],
+)
+def test_a_folder_without_utkface_is_told(tmp_path: Path, files: list[str], found: str) -> None:
+    touch(*(tmp_path / "set" / name for name in files))
+    with pytest.raises(DatasetNotFoundError, match=rf"<age>_<gender>_<race>.*{found}.*set data.root"):
+        read_utkface(tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    ("band", "years"),
+    [
+        ("0-2", 1),
+        ("3-9", 6),
+        ("03-Sep", 6),
+        ("3-Sep", 6),
+        ("9-Mar", 6),
+        ("09-Mar", 6),
+        ("Sep-03", 6),
+        ("10-19", 15),
+        ("Oct-19", 15),
+        ("19-Oct", 15),
+        ("20-29", 25),
+        ("30-39", 35),
+        ("40–49", 45),
+        ("50-59", 55),
+        ("60-69", 65),
+        ("more than 70", 75),
+        ("More than 70", 75),
+        ("70+", 75),
+    ],
+)
+def test_fairface_bands_become_their_middle(band: str, years: int) -> None:
+    assert fairface_years(band) == years
+
+
+@pytest.mark.parametrize("band", ["", "old", "20", "20-29-39", "Jan-Feb"])
+def test_other_bands_are_told(band: str) -> None:
+    with pytest.raises(SampleTableError, match=f"expected an age band such as 20-29, found '{band}'"):
+        fairface_years(band)
+
+
+HEAD = "file,age,gender,race,service_test\n"
+
+
+@pytest.fixture
+def fairface(tmp_path: Path) -> Path:
+    root = tmp_path / "fairface"
+    touch(root / "train" / "1.jpg", root / "train" / "2.jpg", root / "val" / "1.jpg")
+    (root / "fairface_label_train.csv").write_text(
+        HEAD + "train/1.jpg,50-59,Male,East Asian,True\ntrain/2.jpg,03-Sep,Female,Latino_Hispanic,False\n"
+    )
+    (root / "fairface_label_val.csv").write_text(HEAD + "val/1.jpg,more than 70,Female,White,False\n")
+    return root
+
+
+def test_fairface_is_both_of_its_tables(fairface: Path) -> None:
+    table = read_fairface(fairface)
+    assert table["person_id"].tolist() == table["family"].tolist() == ["train1", "train2", "val1"]
+    assert table["gender"].tolist() == [0, 1, 1]
+    assert table["years"].tolist() == [55, 6, 75]
+    assert table["age"].tolist() == [1, 0, 2]
+    assert table["race"].tolist() == ["East Asian", "Latino_Hispanic", "White"]
+    assert Path(table["path"][2]) == fairface.resolve() / "val" / "1.jpg"
+
+
+def test_one_of_fairfaces_tables_is_enough(fairface: Path) -> None:
+    (fairface / "fairface_label_train.csv").unlink()
+    assert read_fairface(fairface)["person_id"].tolist() == ["val1"]
+
+
+def test_fairface_may_lie_where_its_archive_unpacks(fairface: Path) -> None:
+    inner = fairface / "fairface-img-margin025-trainval"
+    inner.mkdir()
+    for side in ("train", "val"):
+        (fairface / side).rename(inner / side)
+    assert len(read_fairface(fairface)) == 3
+    (fairface / "fairface-img-margin125-trainval" / "train").mkdir(parents=True)
+    with pytest.raises(SampleTableError, match=r"expected one set of photos in .*margin025.* and .*margin125"):
+        read_fairface(fairface)
+
+
+def test_fairface_photos_that_are_not_there_are_left_out(fairface: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (fairface / "train" / "1.jpg").unlink()
+    with caplog.at_level(logging.WARNING):
+        assert read_fairface(fairface)["person_id"].tolist() == ["train2", "val1"]
+    assert "1 of 3 photos are not there" in caplog.text
+    for name in ("train/2.jpg", "val/1.jpg"):
+        (fairface / name).unlink()
+    with pytest.raises(DatasetNotFoundError, match=r"expected the photos that .*list, as train/1.jpg.*unpack them"):
+        read_fairface(fairface)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("../x.jpg,20-29,Male,White,True", "line 2: expected a path inside"),
+        ("train/1.jpg,20-92x,Male,White,True", "line 2: expected an age band"),
+        ("train/1.jpg,,Male,White,True", "line 2: expected an age band"),
+        ("train/1.jpg,20-29,man,White,True", "line 2: gender has no class 'man'"),
+    ],
+)
+def test_a_wrong_cell_of_fairface_is_told_with_its_line(fairface: Path, line: str, message: str) -> None:
+    (fairface / "fairface_label_val.csv").write_text(HEAD + line + "\n")
+    with pytest.raises(SampleTableError, match=f"fairface_label_val.csv, {message}"):
+        read_fairface(fairface)
+
+
+def test_a_missing_column_or_table_of_fairface_is_told(fairface: Path) -> None:
+    (fairface / "fairface_label_val.csv").write_text("file,gender,race\nval/1.jpg,Male,White\n")
+    with pytest.raises(SampleTableError, match=r"expected a column age in .*val.csv, found file, gender, race"):
+        read_fairface(fairface)
+    with pytest.raises(DatasetNotFoundError, match=r"fairface_label_train.csv or fairface_label_val.csv"):
+        read_fairface(fairface / "train")
+
+
+def test_ids_make_no_families_in_the_competitions_layout(fairface: Path, tmp_path: Path) -> None:
+    """There `-1` at the end of an id is a namesake."""
+    touch(*(tmp_path / "utk" / name for name in UTK))
+    for table in (read_fairface(fairface), read_utkface(tmp_path / "utk")):
+        assert all(person_id.isalnum() and family_of(person_id) == person_id for person_id in table["person_id"])

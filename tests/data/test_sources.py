@@ -1,0 +1,76 @@
+"""One result from every kind of data."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mask_lightning.data.index import read_index
+from mask_lightning.data.sources import READERS, LabelledPhotos, corrected, read_photo_table, read_photos
+from mask_lightning.errors import ConfigError
+from mask_lightning.labels import FACE, FACE_SETS, LabelSpace, Task
+
+CORRECTIONS = "person_id,field,value\n{}\n"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Two people with two photos each."""
+    for name in ("1.jpg", "2.jpg", "3.jpg", "4.jpg"):
+        (tmp_path / name).touch()
+    text = (
+        "path,person_id,gender,age,smile\n1.jpg,a,male,30,no\n2.jpg,a,male,30,yes\n3.jpg,b,female,,no\n4.jpg,b,,,yes\n"
+    )
+    (tmp_path / "faces.csv").write_text(text)
+    return tmp_path / "faces.csv"
+
+
+def correct_with(photos: LabelledPhotos, tmp_path: Path, line: str) -> LabelledPhotos:
+    (tmp_path / "corrections.csv").write_text(CORRECTIONS.format(line))
+    return corrected(photos, tmp_path / "corrections.csv", agreed_by=1)
+
+
+def test_every_kind_has_a_reader_and_labels() -> None:
+    assert set(READERS) == set(FACE_SETS)
+
+
+@pytest.mark.parametrize("name", ["auto", "competition"])
+def test_the_competitions_folder_is_read_as_ever(competition: Path, name: str) -> None:
+    photos = read_photos(name, competition)
+    pd.testing.assert_frame_equal(photos.table, read_index(competition))
+    assert (photos.space, photos.strata, photos.root) == (FACE, ("gender", "age"), competition)
+
+
+def test_a_tables_label_space_is_logged(table: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        photos = read_photo_table(table, None, space=None, needed=["smile"])
+    assert "gender (male, female); smile (no, yes)" in caplog.text
+    assert photos.root == table.parent
+    assert photos.strata == ("gender",)  # one of each smiles
+
+
+def test_a_table_takes_corrections_of_the_columns_that_it_has(table: Path, tmp_path: Path) -> None:
+    photos = read_photo_table(table, None, space=FACE, needed=[])
+    assert correct_with(photos, tmp_path, "b,gender,male").table["gender"].tolist() == [0, 0, 0, 0]
+    older = correct_with(photos, tmp_path, "a,age,60").table
+    assert (older["age"].tolist(), older["years"].tolist()[:2]) == ([2, 2, -1, -1], [60, 60])
+    assert corrected(photos, None, agreed_by=1) is photos
+
+
+@pytest.mark.parametrize(
+    ("space", "line", "column"),
+    [
+        (FACE, "a,swap,normal:incorrect_mask", "shot"),
+        (FACE.only(["gender"]), "a,age_band,>=60", "age"),
+        (LabelSpace((Task("gender", ("female", "male")),)), "a,gender,male", "gender"),  # its 0 is another
+    ],
+)
+def test_corrections_of_what_a_table_lacks_are_refused(
+    table: Path, tmp_path: Path, space: LabelSpace, line: str, column: str
+) -> None:
+    photos = read_photo_table(table, None, space=space)
+    with pytest.raises(ConfigError, match=rf"corrects .*, which needs {column} .*data.corrections=null"):
+        correct_with(photos, tmp_path, line)

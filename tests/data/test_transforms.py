@@ -1,0 +1,148 @@
+"""One photo's way into the network, checked against Pillow, NumPy and torchvision."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+from torchvision.transforms import RandAugment
+
+from mask_lightning.data.transforms import (
+    AugmentSpec,
+    TransformSpec,
+    centre_crop,
+    eval_pipeline,
+    to_uint8,
+    train_pipeline,
+)
+from mask_lightning.errors import ConfigError
+
+
+def noise(width: int, height: int) -> Image.Image:
+    rng = np.random.default_rng(width * 1000 + height)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+PHOTO = noise(384, 512)  # the competition's format
+SPEC = TransformSpec(size=64)
+PLAIN = AugmentSpec(num_ops=0, flip=0.0)
+
+
+@pytest.mark.parametrize("size", [224, 260])
+def test_the_competitions_photo_loses_its_margins(size: int) -> None:
+    """380 x 256 of 512 x 384: 66 pixels above and below, 64 left and right; then a square, aspect not kept."""
+    want = PHOTO.crop((64, 66, 320, 446)).resize((size, size), Image.Resampling.BILINEAR)
+    prepared = eval_pipeline(TransformSpec(size=size))(PHOTO)
+    assert prepared.size == (size, size)
+    np.testing.assert_array_equal(np.asarray(prepared), np.asarray(want))
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 60), st.integers(1, 60))
+@settings(max_examples=60, deadline=None)
+def test_a_crop_is_the_middle_of_the_mirrored_photo(width: int, height: int, crop_h: int, crop_w: int) -> None:
+    photo = noise(width, height)
+    pixels = np.asarray(photo)
+
+    def middle(size: int, crop: int) -> np.ndarray:
+        """Which row or column stands at each place: outside, the way back from the border."""
+        before = -((crop - size) // 2) if crop > size else (size - crop) // 2
+        place = np.arange(before, before + crop) % (2 * size)
+        return np.where(place < size, place, 2 * size - 1 - place)
+
+    want = pixels[middle(height, crop_h)][:, middle(width, crop_w)]
+    np.testing.assert_array_equal(np.asarray(centre_crop(photo, crop_h, crop_w)), want)
+
+
+def test_a_small_photo_is_padded_by_its_mirror_image() -> None:
+    photo = noise(96, 128)
+    padded = np.asarray(centre_crop(photo, 380, 256))
+    assert padded.shape == (380, 256, 3)
+    np.testing.assert_array_equal(padded[126:254, 80:176], np.asarray(photo))
+    np.testing.assert_array_equal(padded[125, 80:176], np.asarray(photo)[0])
+
+
+def test_photos_as_they_are_give_the_same_pixels_every_time() -> None:
+    transform = eval_pipeline(SPEC)
+    torch.manual_seed(0)
+    first = np.asarray(transform(PHOTO))
+    torch.manual_seed(1)
+    np.testing.assert_array_equal(first, np.asarray(transform(PHOTO)))
+
+
+def test_training_without_augmentation_sees_what_validation_sees() -> None:
+    np.testing.assert_array_equal(
+        np.asarray(train_pipeline(SPEC, PLAIN)(PHOTO)), np.asarray(eval_pipeline(SPEC)(PHOTO))
+    )
+
+
+@pytest.mark.parametrize(("num_ops", "magnitude"), [(3, 6), (1, 30), (2, 0)])
+def test_augmentation_is_torchvisions_on_the_resized_photo(num_ops: int, magnitude: int) -> None:
+    transform = train_pipeline(SPEC, AugmentSpec(num_ops, magnitude))
+    reference = RandAugment(num_ops=num_ops, magnitude=magnitude, num_magnitude_bins=31)
+    resized = eval_pipeline(SPEC)(PHOTO)
+    for seed in range(12):
+        torch.manual_seed(seed)
+        want = np.asarray(reference(resized))
+        torch.manual_seed(seed)
+        np.testing.assert_array_equal(np.asarray(transform(PHOTO)), want)
+
+
+def test_augmentation_changes_most_photos() -> None:
+    transform = train_pipeline(SPEC, AugmentSpec())
+    resized = np.asarray(eval_pipeline(SPEC)(PHOTO))
+    torch.manual_seed(0)
+    changed = [not np.array_equal(np.asarray(transform(PHOTO)), resized) for _ in range(20)]
+    assert sum(changed) > 14
+
+
+@pytest.mark.parametrize(("flip", "at_least", "at_most"), [(0.0, 0, 0), (0.5, 20, 44), (1.0, 64, 64)])
+def test_photos_are_mirrored_as_often_as_asked(flip: float, at_least: int, at_most: int) -> None:
+    transform = train_pipeline(SPEC, AugmentSpec(num_ops=0, flip=flip))
+    plain = eval_pipeline(SPEC)(PHOTO)
+    mirrored = np.asarray(ImageOps.mirror(plain))
+    torch.manual_seed(0)
+    images = [np.asarray(transform(PHOTO)) for _ in range(64)]
+    assert all(np.array_equal(image, mirrored) or np.array_equal(image, np.asarray(plain)) for image in images)
+    assert at_least <= sum(np.array_equal(image, mirrored) for image in images) <= at_most
+
+
+def test_a_spec_survives_a_checkpoint() -> None:
+    spec = TransformSpec(100, 90, 80, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+    plain = json.loads(json.dumps(spec.to_plain()))
+    assert plain["mean"] == [0.5, 0.4, 0.3]
+    assert TransformSpec.from_plain(plain) == spec
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "box"),
+    [(200, 200, (0, 0, 200, 200)), (384, 512, (0, 64, 384, 448)), (301, 200, (50, 0, 250, 200)), (5, 9, (0, 2, 5, 7))],
+)
+def test_without_a_crop_the_largest_square_counts(width: int, height: int, box: tuple[int, int, int, int]) -> None:
+    """All of an aligned face crop, of whatever size; the middle of any other photo."""
+    spec = TransformSpec(None, None, 32)
+    photo = noise(width, height)
+    want = photo.crop(box).resize((32, 32), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(np.asarray(eval_pipeline(spec)(photo)), np.asarray(want))
+    assert TransformSpec.from_plain(json.loads(json.dumps(spec.to_plain()))) == spec
+
+
+def test_half_a_crop_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"height and width or neither, got .*set data\.crop_height"):
+        TransformSpec(crop_width=None)
+
+
+@pytest.mark.parametrize("sizes", [{"crop_height": 7}, {"crop_width": 0}, {"size": -1}])
+def test_a_size_too_small_is_told(sizes: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=r"at least 8 pixels, got .*set data\.crop"):
+        TransformSpec(**sizes)
+
+
+def test_pixels_come_channels_first() -> None:
+    tensor = to_uint8(PHOTO)
+    assert (tensor.dtype, tuple(tensor.shape)) == (torch.uint8, (3, 512, 384))
+    np.testing.assert_array_equal(tensor.numpy(), np.asarray(PHOTO).transpose(2, 0, 1))

@@ -1,0 +1,80 @@
+"""Small networks with random weights as checkpoints, and photos without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+
+from mask_lightning.data.transforms import TransformSpec
+from mask_lightning.inference.predictions import Predictions, no_targets
+from mask_lightning.inference.trained import Source
+from mask_lightning.labels import FACE, LabelSpace
+from mask_lightning.training.modules import module_class
+
+MakeCheckpoint = Callable[..., Path]
+MakePredictions = Callable[..., Predictions]
+
+SPEC = TransformSpec(crop_height=48, crop_width=32, size=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+
+
+@pytest.fixture
+def make_checkpoint(tmp_path: Path) -> MakeCheckpoint:
+    """Write Lightning's checkpoint of an untrained network for some tasks."""
+
+    def make(name: str = "tiny.ckpt", space: LabelSpace = FACE, seed: int = 0) -> Path:
+        torch.manual_seed(seed)
+        module = module_class(space)(
+            tasks=space.to_plain(),
+            backbone="test_resnet",
+            class_counts={task.name: [1] * task.num_classes for task in space.tasks},
+            transform=SPEC.to_plain(),
+            network={},
+            loss={},
+            optim={"name": "adamw", "lr": 1e-3, "weight_decay": 0.0},
+            schedule={"name": "constant"},
+            phases=[{"epochs": 1}],
+        )
+        trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        trainer.strategy.connect(module)
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trainer.save_checkpoint(path)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def eval_folder(tmp_path: Path) -> Path:
+    """A folder that holds eval/: five photos in an order of their own, and one that info.csv does not name."""
+    images = tmp_path / "data" / "eval" / "images"
+    images.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    names = ["c3.jpg", "a1.png", "e5.jpg", "b2.jpg", "d4.jpeg"]
+    for name in [*names, "other.jpg"]:
+        Image.fromarray(rng.integers(0, 256, (64, 48, 3), np.uint8)).save(images / name)
+    pd.DataFrame({"ImageID": names, "ans": 0}).to_csv(images.parent / "info.csv", index=False)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def make_predictions() -> MakePredictions:
+    """Random probabilities for some photos."""
+
+    def make(photos: Sequence[str] = ("a.jpg", "b.jpg", "c.jpg"), space: LabelSpace = FACE, seed: int = 0):
+        rng = np.random.default_rng(seed)
+        probs = {
+            task.name: rng.dirichlet(np.ones(task.num_classes), len(photos)).astype(np.float32) for task in space.tasks
+        }
+        table = pd.DataFrame({"photo": list(photos), "path": [f"/photos/{name}" for name in photos]})
+        source = Source(f"run{seed}/best.ckpt", f"{seed:064x}", "test_resnet", space.names, SPEC.to_plain())
+        return Predictions(space, table, probs, *no_targets(space, len(photos)), (source,))
+
+    return make

@@ -1,0 +1,88 @@
+"""The pass over photos against plain NumPy around the network itself."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from mask_lightning.errors import LabelError, PhotoError
+from mask_lightning.inference.forward import predict
+from mask_lightning.inference.photo_list import read_photo_list
+from mask_lightning.inference.trained import load_trained
+from mask_lightning.labels import FACE, UNLABELLED
+from mask_lightning.training.modules import MultiTaskModule
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def rows(eval_folder: Path) -> pd.DataFrame:
+    return read_photo_list(eval_folder).table
+
+
+def logits_of(checkpoint: Path, path: str) -> dict[str, np.ndarray]:
+    """48 x 32 of the middle, resized to 32 x 32, normalised; through the network as Lightning loads it."""
+    module = MultiTaskModule.load_from_checkpoint(checkpoint, weights_only=True, map_location="cpu").eval()
+    photo = Image.open(path).convert("RGB").crop((8, 8, 40, 56)).resize((32, 32), Image.Resampling.BILINEAR)
+    pixels = (np.asarray(photo) / 255 - np.array([0.4, 0.5, 0.6])) / np.array([0.2, 0.3, 0.25])
+    with torch.no_grad():
+        logits = module(torch.tensor(pixels.transpose(2, 0, 1)[None], dtype=torch.float32))
+    return {task: values[0].double().numpy() for task, values in logits.items()}
+
+
+@pytest.mark.parametrize(("batch_size", "num_workers"), [(2, 0), (64, 1)])
+def test_probabilities_and_losses(make_checkpoint, rows: pd.DataFrame, batch_size: int, num_workers: int) -> None:
+    checkpoint = make_checkpoint()
+    targets = {"mask": [0, 2, UNLABELLED, 1, 1], "age": [2.0, np.nan, 0.0, 1.0, 1.0]}
+    said = predict(
+        load_trained(checkpoint, CPU), rows.assign(**targets), batch_size=batch_size, num_workers=num_workers
+    )
+    assert said.photos.equals(rows)
+    for i, path in enumerate(rows["path"]):
+        for task, logits in logits_of(checkpoint, path).items():
+            probs = np.exp(logits) / np.exp(logits).sum()
+            np.testing.assert_allclose(said.probs[task][i], probs, atol=1e-5)
+            target = targets.get(task, [np.nan] * 5)[i]
+            known = target >= 0
+            assert said.targets[task][i] == (target if known else UNLABELLED)
+            np.testing.assert_allclose(
+                said.losses[task][i], -np.log(probs[int(target)]) if known else np.nan, atol=1e-4
+            )
+
+
+def test_a_surprise_has_a_finite_loss(make_checkpoint, rows: pd.DataFrame) -> None:
+    trained = load_trained(make_checkpoint(), CPU)
+    with torch.no_grad():
+        trained.module.network.heads["mask"].linear.bias.copy_(torch.tensor([500.0, 0.0, 0.0]))
+    said = predict(trained, rows.assign(mask=1), num_workers=0)
+    assert (said.probs["mask"][:, 1] == 0).all()
+    np.testing.assert_allclose(said.losses["mask"], 500, rtol=0.05)
+
+
+def test_rows_without_names_are_named_by_their_path(make_checkpoint, rows: pd.DataFrame) -> None:
+    said = predict(load_trained(make_checkpoint(), CPU), rows.drop(columns="photo").assign(shot="x"), num_workers=0)
+    assert said.photos["photo"].tolist() == rows["path"].tolist()
+    assert said.photos["shot"].eq("x").all()
+    assert said.codes.tolist() == FACE.encode({task: said.probs[task].argmax(1) for task in FACE.names}).tolist()
+
+
+def test_targets_of_other_labels_and_lost_photos_are_refused(make_checkpoint, rows: pd.DataFrame) -> None:
+    trained = load_trained(make_checkpoint(), CPU)
+    with pytest.raises(LabelError, match="targets of gender below 2, found 2"):
+        predict(trained, rows.assign(gender=2), num_workers=0)
+    Path(rows["path"][1]).unlink()
+    with pytest.raises(PhotoError, match=r"a1\.png, found none"):
+        predict(trained, rows, num_workers=0)
+
+
+@pytest.mark.gpu
+def test_a_gpu_says_the_same(make_checkpoint, rows: pd.DataFrame) -> None:
+    checkpoint = make_checkpoint()
+    on_cpu, on_gpu = (
+        predict(load_trained(checkpoint, torch.device(device)), rows, num_workers=0) for device in ("cpu", "cuda")
+    )
+    for task in FACE.names:
+        np.testing.assert_allclose(on_gpu.probs[task], on_cpu.probs[task], atol=2e-3)

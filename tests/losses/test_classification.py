@@ -1,0 +1,115 @@
+"""Losses against the papers' formulas in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mask_lightning.labels import UNLABELLED
+from mask_lightning.losses.classification import ClassificationLoss, weighted_sum
+
+COUNTS = [500, 100, 10]
+GENERATOR = torch.Generator().manual_seed(0)
+LOGITS = 3 * torch.randn(8, 3, generator=GENERATOR)
+TARGET = torch.tensor([0, 1, 2, 0, 0, 2, 1, 0])
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    exp = np.exp(logits - logits.max(1, keepdims=True))
+    return np.log(exp / exp.sum(1, keepdims=True))
+
+
+def formula(*, smoothing: float = 0.0, tau: float = 0.0) -> float:
+    """Menon et al. 2021, eq. 10, on the smoothed targets of Szegedy et al. 2016, section 7."""
+    logits = LOGITS.double().numpy() + tau * np.log(np.array(COUNTS) / sum(COUNTS))
+    wanted = (1 - smoothing) * np.eye(3)[TARGET.numpy()] + smoothing / 3
+    return float(-(wanted * log_softmax(logits)).sum(1).mean())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"smoothing": 0.1}, {"tau": 1.0}, {"tau": 0.5}, {"smoothing": 0.2, "tau": 2.0}]
+)
+def test_training_follows_the_formula(options: dict[str, float]) -> None:
+    loss = ClassificationLoss(
+        COUNTS,
+        label_smoothing=options.get("smoothing", 0.0),
+        logit_adjustment=options.get("tau", 0.0),
+    )
+    assert loss.train()(LOGITS, TARGET).item() == pytest.approx(formula(**options), rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"label_smoothing": 0.1}, {"logit_adjustment": 1.0}])
+def test_scoring_is_plain_cross_entropy(options: dict[str, float]) -> None:
+    """So that val/loss compares between runs whatever they train with."""
+    loss = ClassificationLoss(COUNTS, **options).eval()
+    assert loss(LOGITS, TARGET).item() == pytest.approx(formula(), rel=1e-5)
+    assert loss.train()(LOGITS, TARGET).item() != pytest.approx(formula(), rel=1e-3)
+
+
+def test_an_absent_class_is_no_matter_without_adjustment() -> None:
+    assert ClassificationLoss([5, 3, 0])(LOGITS, TARGET).item() == pytest.approx(formula(), rel=1e-5)
+
+
+def test_adjusted_logits_leave_the_networks_own_balanced() -> None:
+    """Trained on constant features, plain logits end at the classes' shares, adjusted ones at equal shares."""
+    target = torch.tensor([0] * 8 + [1] * 2)
+    for tau, want in ((0.0, [0.8, 0.2]), (1.0, [0.5, 0.5])):
+        logits = torch.zeros(2, requires_grad=True)
+        loss = ClassificationLoss([8, 2], logit_adjustment=tau).train()
+        optimizer = torch.optim.LBFGS([logits], max_iter=50)
+
+        def closure() -> torch.Tensor:
+            optimizer.zero_grad()  # noqa: B023 (called within the iteration)
+            value = loss(logits.expand(10, 2), target)  # noqa: B023
+            value.backward()
+            return value
+
+        optimizer.step(closure)
+        np.testing.assert_allclose(logits.softmax(0).detach().numpy(), want, atol=1e-3)
+
+
+def test_shares_are_no_part_of_a_checkpoint() -> None:
+    """They follow from the class counts, which the checkpoint carries."""
+    assert list(ClassificationLoss(COUNTS).state_dict()) == []
+
+
+@pytest.mark.parametrize(
+    ("weights", "want"),
+    [({"mask": 1.0, "age": 1.0}, 5.0), ({"mask": 0.5, "age": 2.0}, 7.0), ({"mask": 0.0, "age": 1.0, "hat": 9.0}, 3.0)],
+)
+def test_tasks_are_weighed(weights: dict[str, float], want: float) -> None:
+    losses = {"mask": torch.tensor(2.0, requires_grad=True), "age": torch.tensor(3.0, requires_grad=True)}
+    total = weighted_sum(losses, weights)
+    assert total.shape == ()
+    assert total.item() == want
+    total.backward()
+    assert {task: float(loss.grad) for task, loss in losses.items()} == {task: weights[task] for task in losses}
+
+
+LABELLED = torch.tensor([True, False, True, True, False, True, False, False])
+
+
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"logit_adjustment": 1.0}])
+def test_photos_without_a_label_do_not_count(options: dict[str, float]) -> None:
+    """The loss is that of the labelled photos alone, and so are the gradients."""
+    loss = ClassificationLoss(COUNTS, **options).train()
+    logits = LOGITS.clone().requires_grad_()
+    found = loss(logits, torch.where(LABELLED, TARGET, UNLABELLED))
+    adjusted = LOGITS + options.get("logit_adjustment", 0.0) * torch.tensor([c / sum(COUNTS) for c in COUNTS]).log()
+    want = torch.nn.functional.cross_entropy(
+        adjusted[LABELLED], TARGET[LABELLED], label_smoothing=options.get("label_smoothing", 0.0)
+    )
+    assert found.item() == pytest.approx(want.item(), rel=1e-6)
+    found.backward()
+    assert (logits.grad[~LABELLED] == 0).all()
+    assert (logits.grad[LABELLED] != 0).any(dim=1).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"logit_adjustment": 1.0}])
+def test_a_batch_without_labels_costs_nothing(options: dict[str, float]) -> None:
+    logits = LOGITS.clone().requires_grad_()
+    loss = ClassificationLoss(COUNTS, **options).train()(logits, torch.full((8,), UNLABELLED))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert (logits.grad == 0).all()

@@ -1,0 +1,118 @@
+"""What a command can be told of the photos and their labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mask_lightning.errors import ConfigError, LabelError
+from mask_lightning.labels import FACE, FACE_SETS, LabelSpace, Task
+from mask_lightning.settings.checking import check
+from mask_lightning.settings.data import DataSettings, LabelSettings, TaskSettings, known_space
+
+DATA: dict[str, Any] = {
+    "name": "auto",
+    "root": None,
+    "table": None,
+    "portraits": 60,
+    "corrections": None,
+    "agreed_by": 1,
+    "val_fraction": 0.2,
+    "split_seed": 0,
+    "limit_people": None,
+    "crop_height": None,
+    "crop_width": None,
+    "batch_size": 32,
+    "clean_train_photos": 256,
+    "num_workers": None,
+}
+
+
+def data(**changes: Any) -> DataSettings:
+    return check(DataSettings, {**DATA, **changes})
+
+
+TABLE = data(name="table", table="faces.csv")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"name": "competition"},
+            "data=competition needs data.root, found null; set it to the folder that holds train/",
+        ),
+        ({"name": "utkface"}, "data=utkface needs data.root, found null"),
+        ({"name": "fairface"}, "data=fairface needs data.root, found null; .*fairface_label_train.csv"),
+        ({"name": "table"}, "data=table needs data.table, found null"),
+        ({"table": "faces.csv"}, "data.table is what data=table reads, found it beside data=auto; add data=table"),
+        ({"crop_height": 100}, "must both be pixels or both null, got 100 and None"),
+        ({"crop_height": 7, "crop_width": 8}, "data.crop_height|crop_height must be greater than or equal to 8, got 7"),
+    ],
+)
+def test_photos_that_are_not_named_are_told(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        data(**changes)
+
+
+@pytest.mark.parametrize("name", ["auto", "competition", "utkface", "fairface"])
+def test_face_sets_have_their_own_labels(name: str) -> None:
+    settings = data(name=name, root="photos")
+    for labels in ("face", "infer"):
+        assert known_space(settings, LabelSettings(name=labels)) == FACE_SETS[name]
+    with pytest.raises(ConfigError, match=f"labels.tasks are for data=table, found them beside data={name}"):
+        known_space(settings, LabelSettings(tasks={"smile": ["no", "yes"]}))
+
+
+@pytest.mark.parametrize(
+    ("labels", "want"),
+    [
+        ({"name": "infer"}, None),
+        ({"name": "face"}, FACE),
+        ({"tasks": {"smile": ["no", "yes"]}}, LabelSpace((Task("smile", ("no", "yes")),))),
+        ({"tasks": {"stars": [1, 2.5, "x"]}}, LabelSpace((Task("stars", ("1", "2.5", "x")),))),
+    ],
+)
+def test_a_tables_labels_may_be_known_or_not(labels: dict[str, Any], want: LabelSpace | None) -> None:
+    assert known_space(TABLE, check(LabelSettings, labels)) == want
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ({"smile": [False, True]}, "tasks.smile.0 must be a valid string, got False"),  # YAML's no and yes
+        ({"smile": ["no"]}, "a list with at least 2 items"),
+        ({"smile": "no"}, "a valid list"),
+    ],
+)
+def test_classes_that_are_none_are_told(tasks: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(LabelSettings, {"tasks": tasks})
+
+
+def test_a_class_named_twice_is_told() -> None:
+    with pytest.raises(LabelError, match="name each class once"):
+        known_space(TABLE, LabelSettings(tasks={"smile": ["no", "no"]}))
+
+
+@pytest.mark.parametrize("tasks", [None, []])
+def test_no_task_means_all(tasks: list[str] | None) -> None:
+    assert TaskSettings(tasks=tasks).choose(FACE) == FACE
+
+
+@pytest.mark.parametrize(
+    ("tasks", "space", "message"),
+    [
+        (["ages"], FACE, "names 'ages', .*did you mean age"),
+        (["smile"], FACE, "names 'smile', .*choose from age, gender, mask"),
+        (["mask"], FACE_SETS["fairface"], "names 'mask', which these photos are not labelled with.*mask_faces draws"),
+    ],
+)
+def test_a_task_that_the_photos_lack_is_told(tasks: list[str], space: LabelSpace, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TaskSettings(tasks=tasks).choose(space)
+
+
+def test_tasks_keep_the_order_of_the_space() -> None:
+    assert TaskSettings(tasks=["age", "mask"]).choose(FACE).names == ("mask", "age")

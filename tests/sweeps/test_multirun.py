@@ -1,0 +1,199 @@
+"""Multiruns: no job stops the others, every one is recorded, and the same command again goes on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from omegaconf import DictConfig
+
+from mask_lightning import doors
+from mask_lightning.doors import config_dir
+from mask_lightning.errors import ConfigError
+from mask_lightning.run_folder import RunFolder, RunResult
+from mask_lightning.sweeps import records
+from mask_lightning.sweeps.callback import SweepSummary
+
+Knock = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def multirun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Knock]:
+    """Start a multirun of `main` in this process; returns exit code and stderr."""
+    root = logging.getLogger()
+    before = list(root.handlers), root.level
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr(SweepSummary, "sweep", None)
+
+    def knock(main: Callable[[DictConfig], Any], *arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["train", "-m", "hydra.sweep.dir=sweep", *arguments])
+        with pytest.raises(SystemExit) as left:
+            doors.open_door("train", main)
+        return int(left.value.code or 0), capsys.readouterr().err
+
+    yield knock
+    for handler in set(root.handlers) - set(before[0]):
+        handler.close()
+    root.handlers, root.level = before
+
+
+def train(config: DictConfig, status: str = "finished") -> float:
+    """What a run leaves, without training."""
+    folder = Path("sweep") / doors._job_folder("sweep", records.HydraConfig.get().job.num)
+    records.note(action="trained", folder=folder)
+    score = 0.1 * config.seed
+    result = RunResult(status, "val/f1", best={"val/f1": score}, last={"val/f1": score})  # type: ignore[arg-type]
+    RunFolder(folder).claim({"seed": config.seed}, result)
+    return score
+
+
+def summary() -> pd.DataFrame:
+    return pd.read_csv("sweep/summary.csv")
+
+
+def test_a_sweep_leaves_a_table_and_a_plot(multirun: Knock) -> None:
+    code, told = multirun(train, "seed=1,2")
+    assert code == 0
+    assert summary()[["job", "status", "seed", "score"]].to_numpy().tolist() == [
+        [0, "finished", 1, 0.1],
+        [1, "finished", 2, 0.2],
+    ]
+    assert Path("sweep/summary.png").stat().st_size > 1000
+    assert "2 finished; look at: sweep/summary.csv, summary.png" in told
+
+
+def test_a_bug_stops_no_other_job_and_its_traceback_is_in_the_log(multirun: Knock) -> None:
+    def main(config: DictConfig) -> float:
+        if config.seed == 1:
+            raise ZeroDivisionError("of course")
+        return train(config)
+
+    code, told = multirun(main, "seed=1,2")
+    assert code == 1
+    assert "error: ZeroDivisionError: of course" in told
+    assert "Traceback" not in told
+    log = Path("sweep/0/train.log").read_text()
+    assert "Traceback" in log
+    assert 'raise ZeroDivisionError("of course")' in log
+    assert summary()["status"].tolist() == ["failed", "finished"]
+    assert summary()["error"].tolist()[0] == "ZeroDivisionError: of course"
+    assert "1 failed" in told
+
+
+def test_only_what_the_user_can_mend_failed(multirun: Knock) -> None:
+    def main(config: DictConfig) -> None:
+        raise ConfigError("seed is unlucky; take another")
+
+    code, told = multirun(main, "seed=1,2")
+    assert code == 2
+    assert told.count("error: seed is unlucky; take another\n") == 2
+    assert not Path("sweep/summary.png").exists()
+    assert "Traceback" in Path("sweep/1/train.log").read_text()
+
+
+def test_ctrl_c_ends_the_sweep_with_what_is_there(multirun: Knock) -> None:
+    def main(config: DictConfig) -> float:
+        if config.seed == 2:
+            raise KeyboardInterrupt
+        return train(config)
+
+    code, told = multirun(main, "seed=1,2,3")
+    assert code == 130
+    assert summary()["status"].tolist() == ["finished", "interrupted"]
+    assert "goes on" in told
+
+
+def test_a_job_that_failed_in_another_process_shows_in_the_exit_code(multirun: Knock) -> None:
+    def main(config: DictConfig) -> None:
+        records.note(error="told by a worker")
+
+    assert multirun(main, "seed=1,2")[0] == 1
+
+
+def test_a_second_start_in_one_folder_keeps_the_runs_of_the_first(multirun: Knock) -> None:
+    assert multirun(lambda config: train(config, "failed"), "seed=1,2,3")[0] == 1
+    assert multirun(train, "seed=1,2")[0] == 0
+    assert sorted(path.parent.name for path in Path("sweep").glob("*/result.json")) == ["0", "0-2", "1", "1-2", "2"]
+    assert summary()["folder"].tolist() == ["sweep/0-2", "sweep/1-2"]
+
+
+def test_a_job_that_writes_nothing_leaves_no_folder(multirun: Knock) -> None:
+    assert multirun(lambda _: None, "seed=1,2")[0] == 0
+    assert sorted(path.name for path in Path("sweep").iterdir()) == ["jobs", "multirun.yaml", "summary.csv"]
+    assert summary()["status"].tolist() == ["finished", "finished"]
+
+
+SWEEP = (
+    "model.backbone=test_resnet",
+    "model.pretrained=false",
+    "model.image_size=32",
+    "data.crop_height=96",
+    "data.crop_width=64",
+    "data.num_workers=0",
+    "data.clean_train_photos=28",
+    "trainer.max_batches=1",
+    "trainer.accelerator=cpu",
+    "trainer.progress=false",
+    "logger=none",
+    "finetune=none",
+    "finetune.epochs=12",
+    "data.val_fraction=0.25,1.5",
+    "seed=0,1",
+)  # jobs 0 and 1 can be trained, 2 and 3 cannot
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(config_dir().parent), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "mask_lightning.train", "-m", *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def wait_for(pattern: str, folder: Path, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 120
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_killed_and_started_again_nothing_is_trained_twice_and_nothing_is_lost(
+    competition: Path, tmp_path: Path
+) -> None:
+    command = (*SWEEP, f"data.root={competition}")
+    with start(tmp_path, *command) as killed:
+        wait_for("outputs/sweeps/*/1/metrics.csv", tmp_path, killed)
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
+    (first,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    assert pd.read_csv(first / "summary.csv")["status"].tolist() == ["finished"]
+    assert json.loads((first / "1" / "result.json").read_text())["status"] == "running"
+    before = {path: path.read_bytes() for path in (first / "0").rglob("*") if path.is_file()}
+    epochs = len(pd.read_csv(first / "1" / "metrics.csv"))
+    assert 1 <= epochs < 12
+
+    with start(tmp_path, *command) as again:
+        _, told = again.communicate(timeout=120)
+    assert again.returncode == 2
+    (second,) = set((tmp_path / "outputs" / "sweeps").iterdir()) - {first}
+    table = pd.read_csv(second / "summary.csv")
+    assert table["action"].fillna("").tolist() == ["skipped", "resumed", "", ""]
+    assert table["status"].tolist() == ["finished", "finished", "failed", "failed"]
+    assert table["folder"].tolist()[:2] == [f"outputs/sweeps/{first.name}/{i}" for i in range(2)]
+    assert table["score"].notna().tolist() == [True, True, False, False]
+    assert told.count("data.val_fraction must be less than 1, got 1.5") >= 2
+    assert "ConfigError" in (second / "2" / "train.log").read_text()
+    assert {path: path.read_bytes() for path in (first / "0").rglob("*") if path.is_file()} == before
+    assert pd.read_csv(first / "1" / "metrics.csv")["epoch"].tolist() == list(range(12))
+    assert len(list(tmp_path.rglob("result.json"))) == 2

@@ -15,7 +15,7 @@ setup: $(STAMP) ## install everything into .venv
 $(STAMP): pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[dev,offline]'
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[dev,offline,optuna]'
 	touch $@
 
 demo: $(STAMP) ## train on drawn portraits: scores and curves in a few minutes

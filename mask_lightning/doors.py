@@ -12,6 +12,7 @@ import re
 import secrets
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
@@ -77,42 +78,39 @@ def open_door(config_name: str, main: Main) -> None:
     sys.exit(_exit_code(config_name, main))
 
 
+@dataclass
+class _Outcome:
+    """What became of the jobs of this process."""
+
+    started: bool = False
+    failures: list[Exception] = field(default_factory=list)
+    codes: list[int] = field(default_factory=lambda: [0])
+
+    def exit_code(self) -> int:
+        if not all(isinstance(error, EXPECTED) for error in self.failures):
+            return EXIT_BUG
+        # A launcher may have run the jobs in other processes.
+        return EXIT_USAGE if self.failures else max(*self.codes, EXIT_BUG if SweepSummary.any_failed() else 0)
+
+
 def _exit_code(config_name: str, main: Main) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise what it would print over several lines
-    failures: list[Exception] = []
-    codes: list[int] = [0]
-    jobs: list[str] = []
-
-    @functools.wraps(main)
-    def job(config: DictConfig) -> Any:
-        # Caught here and not outside: Hydra would put a line of its own before it, and end the whole sweep.
-        jobs.append(HydraConfig.get().job.name)
-        try:
-            with records.recorded():
-                result = main(config)
-            codes.extend([result] if isinstance(result, ExitCode) else [])
-            return result
-        except Exception as error:
-            if not (isinstance(error, EXPECTED) or records.in_sweep()):
-                raise
-            failures.append(error)
-            text = explain(error, config_name)
-            print(f"error: {text}", file=sys.stderr)
-            records.note_failure(error, text)
-            return None
-        finally:
-            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
-
+    outcome = _Outcome()
+    job = _guarded(main, config_name, outcome)
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(job)()
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {explain(error, config_name)}", file=sys.stderr)
+        SweepSummary.withdraw()
         return EXIT_USAGE
     except KeyboardInterrupt:
         SweepSummary.report()
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `--help | head`: the reader has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
-        if jobs:
+        if outcome.started:
             raise
         # Hydra could not make the output folder of the first job.
         print(
@@ -121,13 +119,35 @@ def _exit_code(config_name: str, main: Main) -> int:
         )
         return EXIT_USAGE
     except ValueError:
-        if not failures:
+        if not outcome.failures:
             raise
         SweepSummary.report()  # Optuna gives up where no trial has a score; why, each job has told
-    if not all(isinstance(error, EXPECTED) for error in failures):
-        return EXIT_BUG
-    # A launcher may have run the jobs in other processes.
-    return EXIT_USAGE if failures else max(*codes, EXIT_BUG if SweepSummary.any_failed() else 0)
+    return outcome.exit_code()
+
+
+def _guarded(main: Main, config_name: str, outcome: _Outcome) -> Main:
+    """`main` as Hydra calls it for each job: a failure is told here, since Hydra would end the whole sweep for it."""
+
+    @functools.wraps(main)
+    def job(config: DictConfig) -> Any:
+        outcome.started = True
+        try:
+            with records.recorded():
+                result = main(config)
+            outcome.codes.extend([result] if isinstance(result, ExitCode) else [])
+            return result
+        except Exception as error:
+            if not (isinstance(error, EXPECTED) or records.in_sweep()):
+                raise
+            outcome.failures.append(error)
+            text = explain(error, config_name)
+            print(f"error: {text}", file=sys.stderr)
+            records.note_failure(error, text)
+            return None
+        finally:
+            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+
+    return job
 
 
 def shorten(path: Path) -> Path:

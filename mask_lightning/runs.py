@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pytorch_lightning as pl
@@ -26,6 +26,7 @@ from mask_lightning.callbacks.phased_finetuning import PhasedFinetuning
 from mask_lightning.callbacks.throughput import Throughput
 from mask_lightning.data.fingerprint import fingerprint
 from mask_lightning.errors import ConfigError, RunFolderError
+from mask_lightning.metric_keys import lower_is_better
 from mask_lightning.models.weights import load_pretrained
 from mask_lightning.reports import inspection, run_report
 from mask_lightning.run_folder import RunFolder, RunResult
@@ -115,7 +116,7 @@ def _fit(
     best = BestCheckpoint(
         folder.best,
         monitor=settings.monitor,
-        mode=settings.checkpoint.mode if settings.data.val_fraction else "last",
+        mode=_mode(settings),
         evidence=run_report.take_confusion,
     )
     throughput = Throughput()
@@ -142,6 +143,12 @@ def _fit(
     run_report.save_figures(folder.path, history, module, best.evidence)
     run_report.print_result(folder, result, module.space)
     return result
+
+
+def _mode(settings: TrainSettings) -> Literal["max", "min", "last"]:
+    if not settings.data.val_fraction:
+        return "last"  # nobody judges, so no model can be called better than the latest
+    return "min" if lower_is_better(settings.monitor) else "max"
 
 
 @contextmanager

@@ -9,12 +9,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from mask_lightning.doors import open_door, shorten
+from mask_lightning.metric_keys import lower_is_better
 
 
 def main(config: DictConfig) -> float | None:
     """One job: the composed config -> what an Optuna sweep maximises, None for inspect.
 
-    That is the monitored score of best.ckpt, negated where `checkpoint.mode=min`.
+    That is the monitored score of best.ckpt, negated where it is a loss.
     """
     from mask_lightning.settings.checking import check
     from mask_lightning.settings.train import TrainSettings
@@ -32,7 +33,7 @@ def main(config: DictConfig) -> float | None:
         from mask_lightning import jobs
 
         score = jobs.run_job(settings, folder, overrides).score
-        return -score if score is not None and settings.checkpoint.mode == "min" else score
+        return -score if score is not None and lower_is_better(settings.monitor) else score
     if settings.resume is not None:
         return runs.resume_run(settings.resume, overrides).score
     return runs.train_run(settings, folder, overrides).score

@@ -43,7 +43,9 @@ def knock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 def runs(tmp_path: Path) -> Path:
     for name, lr, score in (("a", 0.1, 0.4), ("b", 0.01, 0.6)):
         result = RunResult("finished", "val/f1", best={"val/f1": score}, last={"val/f1": score}, parameters=2_000_000)
-        RunFolder(tmp_path / "outputs" / "runs" / name).claim({"seed": 0, "optim": {"lr": lr}}, result)
+        RunFolder(tmp_path / "outputs" / "runs" / name).claim(
+            {"seed": 0, "optim": {"lr": lr}, "tasks": ["mask", name]}, result
+        )
     return tmp_path / "outputs"
 
 
@@ -54,6 +56,7 @@ def test_runs_are_ranked_with_the_options_that_differ(knock, runs: Path) -> None
     assert "optim.lr" in out
     assert "seed" not in out
     assert "2.00 M" in out
+    assert "[mask, a]" in out
 
 
 @pytest.mark.parametrize(("out", "written"), [("table.csv", "table.csv"), (".", "compare.csv")])

@@ -12,6 +12,8 @@ import pytest
 
 from mask_lightning import locks
 from mask_lightning.doors import config_dir
+from mask_lightning.errors import RunFolderError
+from mask_lightning.run_folder import RunFolder, RunResult
 
 HOLDER = """
 import os, sys, time
@@ -63,3 +65,13 @@ def test_a_lock_ends_with_its_process_though_a_child_lives_on(file: Path) -> Non
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not locks.is_held(file)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.claim({"seed": 1}, RunResult("running", "val/f1"))
+    with folder.held():
+        assert folder.is_held()
+        with pytest.raises(RunFolderError, match="run is trained by another process; wait for it"), folder.held():
+            pass
+    assert not folder.is_held()

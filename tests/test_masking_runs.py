@@ -22,7 +22,7 @@ from mask_lightning.data.portraits import write_portraits
 from mask_lightning.doors import config_dir
 from mask_lightning.errors import ConfigError, DatasetNotFoundError, SampleTableError
 from mask_lightning.masking_runs import crop_of, mask_faces
-from mask_lightning.reports.masking_report import left_out_by_reason, print_masked
+from mask_lightning.reports.masking_report import print_masked
 from mask_lightning.settings.checking import check
 from mask_lightning.settings.mask_faces import MaskFacesSettings
 
@@ -205,18 +205,3 @@ def test_an_existing_folder_and_a_wrong_one_are_refused_at_once(settings, tmp_pa
 def test_the_kind_of_data_says_where_faces_are(tmp_path: Path, name: str, size: int, crop: str) -> None:
     Image.new("RGB", (size, size)).save(tmp_path / "1.jpg")
     assert crop_of(name, tmp_path / "1.jpg") == crop
-
-
-def test_reasons_are_counted_without_their_details() -> None:
-    reasons = [
-        "no face found",
-        "head turned by 31 degrees, more than 25",
-        "head turned by 29 degrees, more than 25",
-        "cannot decode /a/b.jpg (broken); replace or remove it",
-        "expected a photo at /a/c.jpg, found none; was it moved or deleted?",
-        "/a/d.jpg claims 1x2 pixels",
-    ]
-    counts = left_out_by_reason(pd.DataFrame({"reason": reasons}))
-    assert next(iter(counts.items())) == ("head turned", 2)
-    assert {"no face found": 1, "cannot decode": 1, "expected a photo": 1}.items() <= counts.items()
-    assert left_out_by_reason(pd.DataFrame({"reason": []})) == {}

@@ -17,7 +17,8 @@ from mask_lightning.data.transforms import Transform, to_uint8
 class Sample(TypedDict):
     """One photo, or after collation a batch of them.
 
-    image: uint8 (3, H, W), batched (B, 3, H, W); target: task -> class (B,); index: row of the sample table (B,).
+    image: uint8 (3, H, W), batched (B, 3, H, W); target: task -> class (B,), UNLABELLED where nobody stated it;
+    index: row of the sample table (B,).
     """
 
     image: Tensor

@@ -13,21 +13,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from mask_lightning.data.index import OLDEST, read_csv
+from mask_lightning.data.columns import Cells, infer_space, read_targets
+from mask_lightning.data.index import read_csv
 from mask_lightning.data.paths import missing_files, path_inside
-from mask_lightning.errors import ConfigError, LabelError, SampleTableError, did_you_mean
-from mask_lightning.labels import AGE, FACE, PERSON_TASKS, UNLABELLED, LabelSpace, Task, age_band
+from mask_lightning.errors import ConfigError, SampleTableError
+from mask_lightning.labels import PERSON_TASKS, UNLABELLED, LabelSpace
 
 log = logging.getLogger(__name__)
 
 NEEDED = ("path", "person_id")
 KEPT = ("race", "shot")
-NO_TASKS = (*NEEDED, "family", "years", "shot")
-UNNAMED = "Unnamed: "  # what pandas calls a column without a heading, such as a saved index
-MAX_CLASSES = 50  # a column of more values is a remark or a measurement
 SLIPS = 0.05  # of the people: as many with two labels look like mistakes, more like a task of the single photo
-
-Cells = pd.DataFrame  # of text, "" where empty
 
 
 def read_table(
@@ -81,90 +77,14 @@ def _read_cells(csv: Path) -> Cells:
 def _check_columns(csv: Path, cells: Cells, needed: Sequence[str]) -> None:
     missing = [column for column in (*NEEDED, *needed) if column not in cells]
     if missing:
-        raise SampleTableError(
-            f"expected a column {missing[0]} in {csv}, found {', '.join(cells.columns)}; add it "
-            + ("or choose other tasks with task.tasks" if missing[0] in needed else "(columns are separated by commas)")
-        )
+        found = f"expected a column {missing[0]} in {csv}, found {', '.join(cells.columns)}"
+        if missing[0] in NEEDED:
+            raise SampleTableError(f"{found}; add it (columns are separated by commas)")
+        raise SampleTableError(f"{found}; add it or rename the column that holds it (to train without: task.tasks)")
     for column in NEEDED:
         empty = cells.index[cells[column] == ""]
         if len(empty):
             raise SampleTableError(f"{csv}, line {empty[0] + 2}: {column} is empty ({len(empty)} times); fill it in")
-
-
-def infer_space(cells: Cells, needed: Sequence[str] = ()) -> LabelSpace:
-    """The tasks that the columns of text can be: two to MAX_CLASSES different values, in their order.
-
-    Columns called as a task of FACE keep its classes' order where all their values fit.
-
-    Raises:
-        LabelError: none can, or one of `needed` cannot.
-    """
-    columns = [column for column in map(str, cells) if column not in NO_TASKS and not column.startswith(UNNAMED)]
-    found = {column: _infer_task(column, cells[column]) for column in columns}
-    unfit = {column: reason for column, reason in found.items() if isinstance(reason, str)}
-    for column in [name for name in needed if name in unfit]:
-        raise LabelError(f"column {column} cannot be a task: {unfit[column]}; name its classes with labels.tasks")
-    tasks = tuple(task for task in found.values() if isinstance(task, Task))
-    if not tasks:
-        described = ", ".join(f"{column}: {reason}" for column, reason in unfit.items()) or "none"
-        raise LabelError(
-            f"expected a column of labels per task, found {described}; add one, or name its classes with labels.tasks"
-        )
-    if unfit and not needed:
-        log.warning("left out: %s", ", ".join(f"{column} ({reason})" for column, reason in unfit.items()))
-    return LabelSpace(tasks)
-
-
-def _infer_task(name: str, column: pd.Series[str]) -> Task | str:
-    """A task, or why the column cannot be one."""
-    values = sorted(set(column) - {""}, key=_natural)
-    if name in FACE.names:
-        targets = {find_target(FACE[name], value) for value in values}
-        if None not in targets and len(targets) > 1:
-            return Task(name, tuple(FACE[name].classes[i] for i in sorted(t for t in targets if t is not None)))
-    if len(values) < 2:
-        return "one class only" if values else "no labels"
-    if len(values) > MAX_CLASSES:
-        return f"{len(values)} different values, more than {MAX_CLASSES}"
-    return Task(name, tuple(values))
-
-
-def _natural(value: str) -> tuple[bool, float, str]:
-    """Numbers by their size, before text."""
-    years = _number(value)
-    return (years is None, years or 0.0, value)
-
-
-def _number(value: str) -> float | None:
-    try:
-        return float(value)
-    except ValueError:
-        return None
-
-
-def read_targets(csv: Path, column: pd.Series[str], task: Task) -> pd.Series[int]:
-    """Class names -> targets, UNLABELLED where empty. Raises SampleTableError for an unknown name, with its line."""
-    targets = {"": UNLABELLED}
-    for value in column[column != ""].unique():
-        target = find_target(task, value)
-        if target is None:
-            line = int((column == value).to_numpy().argmax()) + 2
-            raise SampleTableError(
-                f"{csv}, line {line}: {task.name} has no class {value!r}; {did_you_mean(value, task.classes)}"
-            )
-        targets[value] = target
-    return column.map(targets).astype("int64")
-
-
-def find_target(task: Task, value: str) -> int | None:
-    """The target that a cell states: a class name in any case, or for age bands the years; None if it is neither."""
-    years = _number(value)
-    if years is not None and task.name == AGE.name and 0 <= years <= OLDEST and value not in task.classes:
-        value = AGE.classes[int(age_band(years))]
-    if value in task.classes:
-        return task.classes.index(value)
-    alike = [i for i, name in enumerate(task.classes) if name.casefold() == value.casefold()]
-    return alike[0] if len(alike) == 1 else None
 
 
 def _add_years(table: pd.DataFrame, cells: Cells) -> None:

@@ -47,18 +47,28 @@ class SheetRow:
 def people_rows(
     table: pd.DataFrame, count: int, *, space: LabelSpace = FACE, strata: Sequence[str] = PERSON_TASKS
 ) -> list[SheetRow]:
-    """At most `count` people, one of every stratum (gender and age band) before a second of any, with their photos."""
+    """At most `count` rows: a person each, one of every stratum (gender and age band) before a second of any.
+
+    Where everybody has one photo only, a row is of several people.
+    """
     said = [*strata, *(["years"] if "years" in table else [])]
-    people = table.drop_duplicates(["person_id", *said])
-    turn = people.groupby(list(strata)).cumcount() if strata else pd.Series(0, people.index)
-    chosen = people.loc[turn.sort_values(kind="stable").index[:count]].sort_values([*said, "person_id"])
-    keys = ["person_id", *said]
+    if not table["person_id"].duplicated().any():
+        people = _choose_people(table, count * len(SHOTS), strata, said)
+        tiles = [Tile(row["path"], describe(row, said, space)) for row in people.to_dict("records")]
+        chunks = [tuple(tiles[start : start + len(SHOTS)]) for start in range(0, len(tiles), len(SHOTS))]
+        return [SheetRow("people" if i == 0 else "", chunk) for i, chunk in enumerate(chunks)]
     rows: list[SheetRow] = []
-    for row in chosen[keys].to_dict("records"):
-        photos = table.merge(pd.DataFrame([row]), on=keys)
-        label = f"{row['person_id']}\n{describe(row, said, space)}"
+    for person in _choose_people(table, count, strata, said)[["person_id", *said]].to_dict("records"):
+        photos = table.merge(pd.DataFrame([person]), on=["person_id", *said])
+        label = f"{person['person_id']}\n{describe(person, said, space)}".replace(", ", "\n")
         rows.append(SheetRow(label, _tiles_of(photos, with_captions=not rows)))
     return rows
+
+
+def _choose_people(table: pd.DataFrame, count: int, strata: Sequence[str], said: Sequence[str]) -> pd.DataFrame:
+    people = table.drop_duplicates(["person_id", *said])
+    turn = people.groupby(list(strata)).cumcount() if strata else pd.Series(0, people.index)
+    return people.loc[turn.sort_values(kind="stable").index[:count]].sort_values([*said, "person_id"])
 
 
 def _tiles_of(photos: pd.DataFrame, *, with_captions: bool) -> tuple[Tile, ...]:

@@ -48,9 +48,11 @@ def identity(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
 
 
 def flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options -> dotted name -> value; lists stay whole."""
+    """Nested options -> dotted name -> value; a list of values stays whole, one of mappings is numbered."""
     flat: dict[str, Any] = {}
     for name, value in options.items():
+        if isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
+            value = {str(i): entry for i, entry in enumerate(value)}
         if isinstance(value, Mapping) and value:
             flat.update(flatten(value, f"{prefix}{name}."))
         else:

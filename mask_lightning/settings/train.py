@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mask_lightning.errors import ConfigError, did_you_mean
 from mask_lightning.labels import FACE, LabelSpace
+from mask_lightning.metric_keys import score_keys
 from mask_lightning.settings.checking import LearningRate, Positive, Ratio, Seed, Settings, Share
 from mask_lightning.settings.data import DataSettings, LabelSettings, TaskSettings, known_space
 
@@ -94,7 +95,6 @@ class CheckpointSettings(Settings):
     """What is kept: best.ckpt by this metric, and last.ckpt."""
 
     monitor: str | None
-    mode: Literal["max", "min"]
 
 
 class TrainerSettings(Settings):
@@ -170,18 +170,13 @@ class TrainSettings(Settings):
             raise ConfigError(f"loss.task_weights names {unknown[0]!r}; {did_you_mean(unknown[0], space.names)}")
         if not any(weights.get(task, 1.0) for task in chosen.names):
             raise ConfigError("loss.task_weights are 0 for every task, so nothing would be learned; raise one")
-        scores = self._scores(chosen)
+        scores = score_keys(("val", "clean_train") if self.data.val_fraction else ("clean_train",), chosen.names)
         if self.monitor not in scores:
             raise ConfigError(
                 f"checkpoint.monitor must be a score of this run, got {self.monitor!r}; "
                 f"{did_you_mean(self.monitor, scores)}"
             )
         return chosen
-
-    def _scores(self, space: LabelSpace) -> list[str]:
-        sides = ("val", "clean_train") if self.data.val_fraction else ("clean_train",)
-        of = ("", *(f"{task}/" for task in space.names))
-        return [f"{side}/{task}{name}" for side in sides for task in of for name in ("f1", "accuracy", "loss")]
 
     @property
     def monitor(self) -> str:

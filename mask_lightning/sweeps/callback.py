@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
@@ -60,6 +61,12 @@ class SweepSummary(Callback):
             from mask_lightning.sweeps.summary import report
 
             report(cls.sweep)
+
+    @classmethod
+    def withdraw(cls) -> None:
+        """Remove the folder of the sweep that this process started, where Hydra refused it before its first job."""
+        if cls.sweep is not None and {path.name for path in cls.sweep.iterdir()} <= {"multirun.yaml"}:
+            shutil.rmtree(cls.sweep)
 
     @classmethod
     def any_failed(cls) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 SHARES = ("score", "last")
@@ -17,13 +18,14 @@ WIDE = 240  # columns, where the table goes into a file or a pipe
 def print_table(frame: pd.DataFrame, title: str, *, to_stderr: bool = False) -> None:
     """Print the rows of `to_frame`; the errors of failed runs below, where there is room for them."""
     console = _console(to_stderr)
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     shown = [str(column) for column in frame if column != "error"]
     for column in shown:
         number = pd.api.types.is_numeric_dtype(frame[column])
         table.add_column(_heading(column), justify="right" if number else "left", overflow="fold")
     for _, row in frame.iterrows():
-        table.add_row(*[_cell(column, row[column]) for column in shown], style=_style(row["status"]))
+        cells = [escape(_cell(column, row[column])) for column in shown]  # [mask, age] is not markup
+        table.add_row(*cells, style=_style(row["status"]))
     console.print(table)
     for _, row in frame.iterrows():
         if "error" in frame and not pd.isna(row["error"]):

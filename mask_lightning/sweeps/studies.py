@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,9 @@ def prepare(config: DictConfig) -> None:
             sweeper.study_name = name_study(list(config.hydra.overrides.task))
         if sweeper.storage is None:
             return
-        study = _open(str(sweeper.storage), sweeper.study_name)
-        ended = _repeat_what_was_cut_off(study)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # optuna 2's words about itself and about SQLAlchemy
+            ended = _repeat_what_was_cut_off(_open(str(sweeper.storage), sweeper.study_name))
         if ended:
             say(f"study {sweeper.study_name}: {ended} of {sweeper.n_trials} trials are done")
         sweeper.n_trials = max(0, sweeper.n_trials - ended)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ import pandas as pd
 import yaml
 
 from mask_lightning.errors import RunFolderError
+from mask_lightning.metric_keys import lower_is_better
 from mask_lightning.run_folder import RunFolder, RunResult
 from mask_lightning.settings.identity import flatten
 from mask_lightning.sweeps.earlier import find_runs
@@ -165,7 +167,7 @@ def _cells(row: Row) -> dict[str, Any]:
 def differing_options(rows: Sequence[Row]) -> pd.DataFrame:
     """The options of the configs that are not the same in all runs, as text.
 
-    Of options that differ together, such as `data.split_seed` that follows `seed`, only the first stands.
+    Of options that are alike in every run, such as `data.split_seed` that follows `seed`, only the first stands.
     """
     known = dict.fromkeys(name for row in rows if row.result for name in row.options if name not in UNSHOWN)
     columns: dict[str, list[str | None]] = {}
@@ -194,10 +196,10 @@ def ranking(rows: Sequence[Row]) -> list[int]:
 
     def key(i: int) -> tuple[bool, float]:
         row = rows[i]
-        score = row.result.score if row.result else None
-        if score is None or score != score:
+        result = row.result
+        if result is None or result.score is None or math.isnan(result.score):
             return True, 0.0
-        return False, score if row.options.get("checkpoint.mode") == "min" else -score
+        return False, result.score if lower_is_better(result.monitor) else -result.score
 
     return sorted(range(len(rows)), key=key)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mask_lightning.data.tables import MAX_CLASSES, find_target, person_tasks, read_table
+from mask_lightning.data.columns import MAX_CLASSES
+from mask_lightning.data.tables import person_tasks, read_table
 from mask_lightning.errors import ConfigError, LabelError, SampleTableError
 from mask_lightning.labels import AGE, FACE, GENDER, LabelSpace, Task
 
@@ -197,21 +198,3 @@ def test_few_contradictions_are_a_warning_and_many_a_task_of_the_photo(
     assert "smile" not in caplog.text
     assert person_tasks(table, space) == ()
     assert person_tasks(table[table["person_id"] != "p0"], space) == ("beard",)
-
-
-@pytest.mark.parametrize(
-    ("task", "value", "want"),
-    [
-        (AGE, "29.9", 0),
-        (AGE, "60", 2),
-        (AGE, "-1", None),
-        (AGE, "130", None),
-        (Task("age", ("young", "old")), "20", None),
-        (Task("stars", ("1", "2")), "2", 1),
-        (Task("size", ("s", "S")), "S", 1),
-        (Task("size", ("s", "S", "xl")), "XL", 2),
-        (Task("size", ("ss", "Ss")), "sS", None),  # which of them?
-    ],
-)
-def test_cells_are_read_as_people_mean_them(task: Task, value: str, want: int | None) -> None:
-    assert find_target(task, value) == want

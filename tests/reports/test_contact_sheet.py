@@ -21,7 +21,7 @@ SHOTS = ["mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal"
 def test_people_are_spread_over_gender_and_age(competition: Path, count: int, want: int) -> None:
     rows = people_rows(read_index(competition), count)
     assert len(rows) == want
-    kinds = {row.label.split("\n")[1].rsplit(",", 1)[0] for row in rows}  # "male, <30"
+    kinds = {tuple(row.label.split("\n")[1:3]) for row in rows}  # "male, <30"
     assert len(kinds) == min(want, 6)
 
 
@@ -75,6 +75,14 @@ def test_photos_stand_in_their_places(tmp_path: Path) -> None:
     assert not unused.images
 
 
+def test_people_with_one_photo_each_share_a_row() -> None:
+    values = [{"person_id": str(i), "gender": i % 2, "age": 0, "years": 20 + i, "path": f"/a/{i}"} for i in range(30)]
+    rows = people_rows(pd.DataFrame(values), 2)
+    assert [len(row.tiles) for row in rows] == [7, 7]
+    assert rows[0].tiles[0] == Tile("/a/0", "male, <30, 20 years")
+    assert rows[1].tiles[-1] == Tile("/a/13", "female, <30, 33 years")
+
+
 def test_a_table_without_shots_shows_the_first_photos() -> None:
     table = pd.DataFrame({"person_id": "a", "path": [f"/a/{i}" for i in range(9)], "smile": [0, 1] * 4 + [0]})
     space = LabelSpace((Task("smile", ("no", "yes")),))
@@ -84,6 +92,7 @@ def test_a_table_without_shots_shows_the_first_photos() -> None:
 
 
 def test_a_table_of_one_person_is_enough() -> None:
-    values = {"person_id": "1", "gender": 0, "age": 1, "years": 40, "shot": "normal", "path": "/a/b.jpg"}
-    (row,) = people_rows(pd.DataFrame([values]), 6)
-    assert row.label == "1\nmale, 30-59, 40 years"
+    values = {"person_id": "1", "gender": 0, "age": 1, "years": 40, "path": "/a/b.jpg"}
+    shots = [{**values, "shot": shot} for shot in ("mask1", "normal")]
+    (row,) = people_rows(pd.DataFrame(shots), 6)
+    assert row.label == "1\nmale\n30-59\n40 years"

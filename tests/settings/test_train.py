@@ -87,7 +87,6 @@ WRONG = [
     ("finetune.phases", [], "a list with at least 1 item"),
     ("finetune.phases", 3, "a valid list"),
     ("finetune.lr_ratio", 0.5, "greater than or equal to 1"),
-    ("checkpoint.mode", "best", "'max' or 'min'"),
     ("trainer.accelerator", "tpu", "'auto', 'cpu', 'gpu' or 'mps'"),
     ("trainer.devices", 0, "greater than or equal to 1 or 'auto'"),
     ("trainer.devices", "many", "or 'auto', got 'many'"),

@@ -134,6 +134,13 @@ def test_a_job_that_writes_nothing_leaves_no_folder(multirun: Knock) -> None:
     assert summary()["status"].tolist() == ["finished", "finished"]
 
 
+def test_a_sweep_with_a_mistake_leaves_nothing(multirun: Knock) -> None:
+    code, told = multirun(train, "model=lite0,lite9")
+    assert (code, told.count("\n")) == (2, 1)
+    assert "model=lite9 is not one of the choices" in told
+    assert not Path("sweep").exists()
+
+
 SWEEP = (
     "model.backbone=test_resnet",
     "model.pretrained=false",

@@ -142,7 +142,7 @@ def test_what_was_typed_stands_in_for_the_config_of_a_job_without_a_run() -> Non
 
 def test_the_best_comes_first_and_what_has_no_score_last() -> None:
     assert ranking([row(0.3), row(None), row(0.9), row(math.nan), row(0.5)]) == [2, 4, 0, 1, 3]
-    losses = [row(loss, monitor="val/loss", **{"checkpoint.mode": "min"}) for loss in (2.0, 1.0)]
+    losses = [row(loss, monitor="val/loss") for loss in (2.0, 1.0)]
     assert ranking(losses) == [1, 0]
 
 

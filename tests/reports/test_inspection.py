@@ -1,0 +1,28 @@
+"""The tables of `inspect=true`."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from mask_lightning.data.splits import Split
+from mask_lightning.labels import FACE
+from mask_lightning.reports.inspection import split_table
+
+ROWS = pd.DataFrame({"person_id": ["a", "a", "b"], "family": ["a", "a", "b"], "gender": [0, 0, 1]})
+
+
+@pytest.mark.parametrize(
+    ("genders", "want"),
+    [
+        ([0, 0, 1], [["2", "3"], ["1", "2"], ["1", "1"]]),
+        ([0, -1, 1], [["2", "3"], ["1", "1"], ["1", "1"], ["", "1"]]),  # the last row: not labelled
+    ],
+)
+def test_photos_are_counted_by_class(genders: list[int], want: list[list[str]]) -> None:
+    module = SimpleNamespace(space=FACE.only(["gender"]))
+    table = split_table(module, Split(ROWS.assign(gender=genders), ROWS.iloc[:0]))  # type: ignore[arg-type]
+    _, people, photos, *_ = (list(column.cells) for column in table.columns)
+    assert [list(row) for row in zip(people, photos, strict=True)] == want

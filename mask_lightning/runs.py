@@ -90,6 +90,7 @@ def resume_run(path: Path, overrides: Sequence[str] = (), settings: TrainSetting
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     module = assembly.build_module(settings, photos, assembly.transform_spec(settings))
     with folder.held():
+        folder.update_result(status="running", error=None)
         return _fit(settings, folder, photos, module, resume=True)
 
 

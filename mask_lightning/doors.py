@@ -95,6 +95,7 @@ class _Outcome:
 
 def _exit_code(config_name: str, main: Main) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise what it would print over several lines
+    SweepSummary.sweep = None  # a door may be opened twice in one process
     outcome = _Outcome()
     job = _guarded(main, config_name, outcome)
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +88,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("fairmask")
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs CUDA, which this machine lacks"))
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Hydra configures the root logger of the process that it runs in."""
+    root = logging.getLogger()
+    before = list(root.handlers), root.level
+    yield
+    for handler in set(root.handlers) - set(before[0]):
+        handler.close()
+    root.handlers, root.level = before

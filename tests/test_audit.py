@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.image
@@ -17,17 +16,6 @@ from mask_lightning import audit, doors
 
 Knock = Callable[..., tuple[int, str, str]]
 QUICK = ("data.crop_height=64", "data.crop_width=48", "people_shown=1")  # the crop of the fixture's small photos
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    """Hydra configures the root logger of the process that it runs in."""
-    root = logging.getLogger()
-    before = list(root.handlers), root.level
-    yield
-    for handler in set(root.handlers) - set(before[0]):
-        handler.close()
-    root.handlers, root.level = before
 
 
 @pytest.fixture

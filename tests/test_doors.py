@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,6 @@ Door = Callable[..., Outcome]
 def look(config: DictConfig) -> None:
     """The part of train.main that sees the options."""
     check(TrainSettings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    """Hydra configures the root logger of the process that it runs in."""
-    root = logging.getLogger()
-    before = list(root.handlers), root.level
-    yield
-    for handler in set(root.handlers) - set(before[0]):
-        handler.close()
-    root.handlers, root.level = before
 
 
 @pytest.fixture

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,17 +12,6 @@ import pytest
 from mask_lightning import doors
 
 Door = Callable[..., tuple[int, str, str]]  # -> exit code, stdout, stderr
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    """Hydra configures the root logger of the process that it runs in."""
-    root = logging.getLogger()
-    before = list(root.handlers), root.level
-    yield
-    for handler in set(root.handlers) - set(before[0]):
-        handler.close()
-    root.handlers, root.level = before
 
 
 @pytest.fixture

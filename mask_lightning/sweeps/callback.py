@@ -30,9 +30,7 @@ class SweepSummary(Callback):
         from mask_lightning.sweeps import records, studies
 
         folder = Path(config.hydra.sweep.dir)
-        folder.mkdir(
-            parents=True, exist_ok=True
-        )  # Optuna's sweeper leaves that to the first job, and there may be none
+        folder.mkdir(parents=True, exist_ok=True)  # Optuna's sweeper leaves it to the first job; there may be none
         records.clear(folder)
         try:
             if studies.is_configured(config):
@@ -67,6 +65,7 @@ class SweepSummary(Callback):
         """Remove the folder of the sweep that this process started, where Hydra refused it before its first job."""
         if cls.sweep is not None and {path.name for path in cls.sweep.iterdir()} <= {"multirun.yaml"}:
             shutil.rmtree(cls.sweep)
+        cls.sweep = None
 
     @classmethod
     def any_failed(cls) -> bool:

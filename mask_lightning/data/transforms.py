@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import RandAugment
+from torchvision.transforms import RandAugment, RandomResizedCrop
 from torchvision.transforms import functional as TF
 
 from mask_lightning.errors import ConfigError
 
 Transform = Callable[[Image.Image], Image.Image]
 
+ZOOM_RATIO = (0.85, 1 / 0.85)  # width to height of an enlarged part: faces stay faces
 NUM_BINS = 31  # torchvision's scale of magnitudes: 6 means 6 of 30
 
 
@@ -64,9 +65,11 @@ class TransformSpec:
 
 @dataclass(frozen=True)
 class AugmentSpec:
-    """Random changes to a training photo: RandAugment (Cubuk et al. 2020), then a mirror image.
+    """Random changes to a training photo: a part of it enlarged, RandAugment (Cubuk et al. 2020), a mirror image.
 
     Attributes:
+        min_area: the least share of the photo's area that is kept and enlarged (torchvision's RandomResizedCrop,
+            after Szegedy et al. 2015, "Going deeper with convolutions"); 1 leaves it out.
         num_ops: how many operations of RandAugment each photo gets; 0 leaves it out.
         magnitude: their strength on torchvision's scale of 0..30.
         flip: probability of a mirror image.
@@ -75,6 +78,7 @@ class AugmentSpec:
     num_ops: int = 3
     magnitude: int = 6
     flip: float = 0.0
+    min_area: float = 1.0
 
 
 def eval_pipeline(spec: TransformSpec) -> Transform:
@@ -92,10 +96,13 @@ def eval_pipeline(spec: TransformSpec) -> Transform:
 def train_pipeline(spec: TransformSpec, augment: AugmentSpec) -> Transform:
     """The eval pipeline, then random augmentation on the PIL image, drawn from torch's global generator."""
     prepare = eval_pipeline(spec)
+    enlarge = RandomResizedCrop(spec.size, (augment.min_area, 1.0), ZOOM_RATIO) if augment.min_area < 1 else None
     randaugment = RandAugment(augment.num_ops, augment.magnitude, NUM_BINS) if augment.num_ops else None
 
     def transform(photo: Image.Image) -> Image.Image:
         image = prepare(photo)
+        if enlarge is not None:
+            image = enlarge(image)
         if randaugment is not None:
             image = randaugment(image)
         if augment.flip and torch.rand(()) < augment.flip:

@@ -59,9 +59,7 @@ class Phase:
                     f"finetune.phases unfreezes {name!r}, no such layer group; {did_you_mean(name, names)}"
                 )
         if not chosen:
-            raise ConfigError(
-                "finetune.phases has a phase that unfreezes nothing; name a group, heads or all"
-            )
+            raise ConfigError("finetune.phases has a phase that unfreezes nothing; name a group, heads or all")
         return tuple(name for name in names if name in chosen)
 
     def _last(self, count: int, names: Sequence[str]) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ class AugmentSettings(Settings):
     num_ops: Annotated[int, Field(ge=0, le=14)]
     magnitude: Annotated[int, Field(ge=0, le=30)]
     flip: Annotated[float, Field(ge=0, le=1)]
+    min_area: Annotated[float, Field(gt=0, le=1)]
 
 
 class OptimSettings(BaseModel):

@@ -100,6 +100,23 @@ def test_augmentation_changes_most_photos() -> None:
     assert sum(changed) > 14
 
 
+@pytest.mark.parametrize("min_area", [0.25, 0.5, 0.9])
+def test_at_least_the_asked_share_of_the_area_is_enlarged(min_area: float) -> None:
+    """Red tells the column and green the row, so that the corners of the result say what was kept."""
+    y, x = np.mgrid[0 : SPEC.size, 0 : SPEC.size] * 255.0 / (SPEC.size - 1)
+    photo = Image.fromarray(np.stack([x, y, 0 * x], axis=-1).astype(np.uint8))
+    photo = photo.resize((SPEC.crop_width, SPEC.crop_height), Image.Resampling.BILINEAR)
+    transform = train_pipeline(SPEC, AugmentSpec(num_ops=0, min_area=min_area))
+    areas = []
+    for seed in range(40):
+        torch.manual_seed(seed)
+        pixels = np.asarray(transform(photo), dtype=float)
+        areas.append(np.ptp(pixels[..., 0]) * np.ptp(pixels[..., 1]) / 255**2)
+    assert min_area - 0.08 < min(areas) < min_area + 0.3 * (1 - min_area) + 0.05  # half a pixel each way
+    assert max(areas) <= 1.0
+    assert np.std(areas) > 0.01
+
+
 @pytest.mark.parametrize(("flip", "at_least", "at_most"), [(0.0, 0, 0), (0.5, 20, 44), (1.0, 64, 64)])
 def test_photos_are_mirrored_as_often_as_asked(flip: float, at_least: int, at_most: int) -> None:
     transform = train_pipeline(SPEC, AugmentSpec(num_ops=0, flip=flip))

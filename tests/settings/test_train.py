@@ -77,6 +77,8 @@ WRONG = [
     ("augment.num_ops", 15, "less than or equal to 14"),
     ("augment.magnitude", 31, "less than or equal to 30"),
     ("augment.flip", 1.1, "less than or equal to 1"),
+    ("augment.min_area", 0, "greater than 0"),
+    ("augment.min_area", 1.5, "less than or equal to 1"),
     ("optim.name", "adam", "'adamw', 'ranger' or 'sgd'"),
     ("optim.lr", 0, "greater than 0"),
     ("optim.lr", math.nan, "less than or equal to 100"),

@@ -63,9 +63,7 @@ def draw_backdrop(scene: int) -> Image.Image:
     return image.resize((size[0] * 8, size[1] * 8), Image.Resampling.BILINEAR)
 
 
-def develop(
-    photo: Image.Image, *, pose: Pose, light: Light, film: Film, rng: np.random.Generator
-) -> Image.Image:
+def develop(photo: Image.Image, *, pose: Pose, light: Light, film: Film, rng: np.random.Generator) -> Image.Image:
     """Light a drawn photo and add what a camera adds.
 
     Args:

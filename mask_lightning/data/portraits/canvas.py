@@ -53,9 +53,7 @@ class Pose:
         x = points[:, 0] * math.cos(self.yaw) + depth * math.sin(self.yaw)
         y = points[:, 1] + depth * self.pitch
         cos, sin = math.cos(self.tilt), math.sin(self.tilt)
-        return np.stack(
-            [self.x + self.scale * (cos * x - sin * y), self.y + self.scale * (sin * x + cos * y)], 1
-        )
+        return np.stack([self.x + self.scale * (cos * x - sin * y), self.y + self.scale * (sin * x + cos * y)], 1)
 
 
 class Canvas:
@@ -74,9 +72,7 @@ class Canvas:
         """Fill an outline; ``soft`` is the blur of its edge in face units."""
         self._lay(outline, colour, opacity=opacity, soft=soft, width=None)
 
-    def stroke(
-        self, path: Points, colour: Colour, *, width: float, opacity: float = 1.0, soft: float = 0.0
-    ) -> None:
+    def stroke(self, path: Points, colour: Colour, *, width: float, opacity: float = 1.0, soft: float = 0.0) -> None:
         """Draw along a path; ``width`` and ``soft`` are in face units."""
         self._lay(path, colour, opacity=opacity, soft=soft, width=width)
 
@@ -109,9 +105,7 @@ class Canvas:
         image.paste(self.image, (left, top), mask)
         self.image, self.pose = image, pose
 
-    def _lay(
-        self, points: Points, colour: Colour, *, opacity: float, soft: float, width: float | None
-    ) -> None:
+    def _lay(self, points: Points, colour: Colour, *, opacity: float, soft: float, width: float | None) -> None:
         pixels = self.pose.project(points)
         thickness = None if width is None else max(width * self.pose.scale, 1.0)
         if opacity >= 1.0 and soft == 0.0:
@@ -119,9 +113,7 @@ class Canvas:
         elif opacity > 0.01:
             self._blend(pixels, colour, opacity, soft * self.pose.scale, thickness)
 
-    def _blend(
-        self, pixels: Points, colour: Colour, opacity: float, blur: float, thickness: float | None
-    ) -> None:
+    def _blend(self, pixels: Points, colour: Colour, opacity: float, blur: float, thickness: float | None) -> None:
         # A wide blur needs no fine mask: it is drawn smaller, which is what makes soft shading cheap.
         step = 4 if blur > 4.0 else 2 if blur > 2.0 else 1
         margin = 2.5 * blur + (thickness or 0.0) + step

@@ -57,9 +57,7 @@ def _eyeshadow(canvas: Canvas, person: Person, x: float) -> None:
     features = person.features
     colour = mix(shade(features.skin, 0.62), (120, 50, 70), 0.5 * features.lip_tint)
     opacity = 0.2 + 0.4 * features.lashes * features.lip_tint
-    canvas.fill(
-        ellipse(x, _HEIGHT - 0.09, 0.95 * features.eye_size, 0.06), colour, opacity=opacity, soft=0.03
-    )
+    canvas.fill(ellipse(x, _HEIGHT - 0.09, 0.95 * features.eye_size, 0.06), colour, opacity=opacity, soft=0.03)
 
 
 def _lashes(canvas: Canvas, person: Person, lid: Points, x: float) -> None:

@@ -20,9 +20,12 @@ import os, sys, time
 from pathlib import Path
 from mask_lightning.locks import hold
 with hold(Path(sys.argv[1])) as got:
+    begun, tell = os.pipe()
     if os.fork() == 0:  # as a DataLoader's worker, which outlives its parent
+        os.write(tell, b"!")
         time.sleep(5)
         os._exit(0)
+    os.read(begun, 1)  # what a fork lets go of, it does before its first line
     print(got, flush=True)
     time.sleep(30)
 """

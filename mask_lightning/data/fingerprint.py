@@ -9,7 +9,11 @@ import pandas as pd
 
 
 def fingerprint(table: pd.DataFrame) -> str:
-    """16 hex digits from every photo's file name, folder, size and labels; not from where the folder lies."""
+    """16 hex digits from every photo's file name, folder, size and labels; not from where the folder lies.
+
+    Nor from the order of the rows: runs with other splits of the same photos share it.
+    """
+    table = table.sort_values("path")
     labels = table.drop(columns="path").to_csv(index=False)
     digest = hashlib.sha256(labels.encode())
     for path in map(Path, table["path"]):

@@ -42,6 +42,11 @@ def test_it_does_not_tell_where_the_photos_lie(competition: Path, copy: Path) ->
     assert fingerprint(read_index(copy)) == name
 
 
+def test_it_does_not_tell_how_the_photos_were_split(competition: Path) -> None:
+    table = read_index(competition)
+    assert fingerprint(table.sample(frac=1, random_state=1)) == fingerprint(table)
+
+
 @pytest.mark.parametrize("change", [longer, older, fewer, converted])
 def test_it_tells_when_the_photos_change(competition: Path, copy: Path, change: Callable[[Path], None]) -> None:
     (copy / "train" / "train.csv").unlink()

@@ -38,5 +38,5 @@ coverage: $(STAMP) ## run the tests and list the lines that none runs
 	$(BIN)/python -m pytest --cov=mask_lightning --cov-report=term-missing:skip-covered
 
 clean: ## remove caches and builds, never runs
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage *.egg-info
+	rm -rf build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage *.egg-info
 	find mask_lightning tests -name __pycache__ -type d -exec rm -rf {} +

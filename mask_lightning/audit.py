@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from mask_lightning.doors import ExitCode, open_door, shorten
+from mask_lightning.doors import ExitCode, open_door, plain, shorten
 
 EXIT_TRAINING_WOULD_FAIL = ExitCode(1)
 
@@ -17,7 +17,7 @@ def main(config: DictConfig) -> ExitCode:
     from mask_lightning.settings.audit import AuditSettings
     from mask_lightning.settings.checking import check
 
-    settings = check(AuditSettings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    settings = check(AuditSettings, plain(config))
 
     from mask_lightning.audit_runs import audit_run
 

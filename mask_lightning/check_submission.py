@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from mask_lightning.doors import open_door
+from mask_lightning.doors import open_door, plain
 
 
 def main(config: DictConfig) -> None:
@@ -12,7 +12,7 @@ def main(config: DictConfig) -> None:
     from mask_lightning.settings.check_submission import CheckSubmissionSettings
     from mask_lightning.settings.checking import check
 
-    settings = check(CheckSubmissionSettings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    settings = check(CheckSubmissionSettings, plain(config))
 
     from mask_lightning import prediction_runs
 

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from mask_lightning.doors import open_door
+from mask_lightning.doors import open_door, plain
 
 
 def main(config: DictConfig) -> None:
@@ -20,7 +20,7 @@ def main(config: DictConfig) -> None:
     from mask_lightning.settings.checking import check
     from mask_lightning.settings.compare import CompareSettings
 
-    settings = check(CompareSettings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    settings = check(CompareSettings, plain(config))
     compare(settings.runs, settings.out)
 
 

@@ -151,6 +151,12 @@ def _guarded(main: Main, config_name: str, outcome: _Outcome) -> Main:
     return job
 
 
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The composed config as plain values, resolved: what settings are checked from."""
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    return dict(values)
+
+
 def shorten(path: Path) -> Path:
     """The path from here, where it lies below: what people read and type again."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

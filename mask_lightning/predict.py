@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from mask_lightning.doors import open_door, shorten
+from mask_lightning.doors import open_door, plain, shorten
 
 
 def main(config: DictConfig) -> None:
@@ -15,7 +15,7 @@ def main(config: DictConfig) -> None:
     from mask_lightning.settings.checking import check
     from mask_lightning.settings.predict import PredictSettings
 
-    settings = check(PredictSettings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    settings = check(PredictSettings, plain(config))
     folder = shorten(Path(HydraConfig.get().runtime.output_dir))
 
     from mask_lightning import prediction_runs

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from mask_lightning.doors import open_door, shorten
+from mask_lightning.doors import open_door, plain, shorten
 from mask_lightning.metric_keys import lower_is_better
 
 
@@ -20,7 +20,7 @@ def main(config: DictConfig) -> float | None:
     from mask_lightning.settings.checking import check
     from mask_lightning.settings.train import TrainSettings
 
-    settings = check(TrainSettings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    settings = check(TrainSettings, plain(config))
     hydra_config = HydraConfig.get()
     folder, overrides = shorten(Path(hydra_config.runtime.output_dir)), list(hydra_config.overrides.task)
 

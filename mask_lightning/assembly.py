@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
+from mask_lightning.callbacks.batch_mixing import BatchMixing
+from mask_lightning.callbacks.early_stopping import LastPhaseStopping
+from mask_lightning.callbacks.phased_finetuning import PhasedFinetuning
 from mask_lightning.callbacks.progress import ProgressBar
+from mask_lightning.callbacks.progressive_resizing import ProgressiveResizing
+from mask_lightning.callbacks.weight_averaging import ExponentialAverage
+from mask_lightning.data.batching import MixSpec
 from mask_lightning.data.datamodule import FaceDataModule
+from mask_lightning.data.dataset import balanced_weights
 from mask_lightning.data.portraits import write_portraits
 from mask_lightning.data.sources import LabelledPhotos, corrected, read_photo_table, read_photos
-from mask_lightning.data.splits import Split, check_classes, class_counts, limit_people, split_people
+from mask_lightning.data.splits import Split, check_classes, class_counts, hold_out, limit_people
+from mask_lightning.data.subsets import member_rows
 from mask_lightning.data.transforms import AugmentSpec, TransformSpec
 from mask_lightning.errors import ConfigError
 from mask_lightning.labels import LabelSpace
+from mask_lightning.metric_keys import lower_is_better
 from mask_lightning.models.backbones import input_spec
+from mask_lightning.models.weights import load_pretrained
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.training.modules import MultiTaskModule, module_class
 
@@ -31,12 +47,18 @@ PORTRAIT_SEED = 0  # everyone's drawn portraits are the same, so that scores on 
 
 @dataclass(frozen=True)
 class Photos:
-    """A split of labelled photos, the tasks that are learned from them, and where they come from."""
+    """A split of labelled photos, the tasks that are learned from them, and where they come from.
+
+    `learned` are the training rows: the split's, or the part of them that an ensemble's member has. `fold` is (i, k)
+    where fold i of k is held out.
+    """
 
     split: Split
+    learned: pd.DataFrame
     space: LabelSpace
     root: Path
     drawn: bool
+    fold: tuple[int, int] | None = None
 
     @property
     def everyone(self) -> pd.DataFrame:
@@ -44,12 +66,13 @@ class Photos:
         return pd.concat([self.split.train, self.split.val], ignore_index=True)
 
     def describe(self) -> dict[str, Any]:
-        """Root, and people and photos per side, as plain values."""
+        """Root, fold, and people and photos per side, as plain values."""
         sides = {
             side: {"people": int(rows["person_id"].nunique()), "photos": len(rows)}
-            for side, rows in (("train", self.split.train), ("val", self.split.val))
+            for side, rows in (("train", self.learned), ("val", self.split.val))
         }
-        return {"root": str(self.root), "drawn": self.drawn, **sides}
+        fold = {"fold": self.fold[0], "folds": self.fold[1]} if self.fold else {}
+        return {"root": str(self.root), "drawn": self.drawn, **fold, **sides}
 
 
 def find_photos(settings: TrainSettings) -> Photos:
@@ -61,12 +84,40 @@ def find_photos(settings: TrainSettings) -> Photos:
     data = settings.data
     photos = corrected(read_labelled(settings), data.corrections, agreed_by=data.agreed_by)
     space = settings.choose(photos.space)
-    split = split_people(photos.table, val_fraction=data.val_fraction, seed=data.split_seed, strata=photos.strata)
+    split = hold_out(
+        photos.table,
+        val_fraction=data.val_fraction,
+        folds=data.folds,
+        fold=data.fold,
+        seed=data.split_seed,
+        strata=photos.strata,
+    )
     if data.limit_people:
         limited = limit_people(split.train, data.limit_people, seed=data.split_seed, strata=photos.strata)
         split = Split(limited, split.val)
     check_classes(split, space)
-    return Photos(split, space, photos.root, drawn=data.name == "auto" and data.root is None)
+    fold = None if data.fold is None or data.folds is None else (data.fold, data.folds)
+    learned = split.train if settings.member is None else _member_rows(settings, split, space)
+    return Photos(split, learned, space, photos.root, drawn=data.name == "auto" and data.root is None, fold=fold)
+
+
+def _member_rows(settings: TrainSettings, split: Split, space: LabelSpace) -> pd.DataFrame:
+    """The training rows of an ensemble's member, whose balance the log tells."""
+    assert settings.member is not None
+    data, task = settings.data, space.tasks[0]
+    rows = member_rows(
+        split.train, settings.member, seed=data.split_seed, task=task, match_minority=data.match_minority
+    )
+    counts = [int((rows[task.name] == i).sum()) for i in range(task.num_classes)]
+    log.info(
+        "member %s: %d of %d people; photos per class of %s: %s",
+        settings.member,
+        rows["person_id"].nunique(),
+        split.train["person_id"].nunique(),
+        task.name,
+        ", ".join(f"{name} {count}" for name, count in zip(task.classes, counts, strict=True)),
+    )
+    return rows
 
 
 def read_labelled(settings: TrainSettings) -> LabelledPhotos:
@@ -84,9 +135,19 @@ def draw_portraits(people: int, outputs: Path) -> Path:
 
 
 def transform_spec(settings: TrainSettings) -> TransformSpec:
-    """What becomes of a photo: crop from the data, size and normalisation from the model."""
+    """What becomes of a photo: crop from the data, size and normalisation from the model.
+
+    Raises:
+        ConfigError: a phase trains on photos larger than that.
+    """
     data, native = settings.data, input_spec(settings.model.backbone)
     size = settings.model.image_size or native.size
+    largest = max(phase.image_size or 0 for phase in settings.finetune.phases)
+    if largest > size:
+        raise ConfigError(
+            f"expected image_size of finetune.phases to be at most the model's {size}, got {largest}; "
+            "make it smaller, or set model.image_size"
+        )
     return TransformSpec(data.crop_height, data.crop_width, size, native.mean, native.std)
 
 
@@ -94,7 +155,7 @@ def build_data(settings: TrainSettings, photos: Photos, spec: TransformSpec) -> 
     """Dataloaders over the split."""
     data = settings.data
     return FaceDataModule(
-        photos.split,
+        Split(photos.learned, photos.split.val),
         tasks=photos.space.names,
         spec=spec,
         augment=AugmentSpec(**settings.augment.model_dump()),
@@ -102,25 +163,74 @@ def build_data(settings: TrainSettings, photos: Photos, spec: TransformSpec) -> 
         seed=settings.seed,
         clean_train_photos=data.clean_train_photos,
         num_workers=data.num_workers,
+        sample_weights=sample_weights(settings, photos),
+        mix=MixSpec(**settings.mix.model_dump()),
     )
 
 
-def build_module(settings: TrainSettings, photos: Photos, spec: TransformSpec) -> MultiTaskModule:
-    """An untrained module, without pretrained weights, in channels_last."""
+def sample_weights(settings: TrainSettings, photos: Photos) -> npt.NDArray[np.float64] | None:
+    """How often each training row is drawn; None for once per epoch."""
+    tasks = settings.data.balanced_by
+    return balanced_weights(photos.learned, photos.space.only(tasks).names) if tasks else None
+
+
+def build_module(
+    settings: TrainSettings, photos: Photos, spec: TransformSpec, *, found_lr: float | None = None
+) -> MultiTaskModule:
+    """An untrained module, without pretrained weights, in channels_last.
+
+    `found_lr` stands for `optim.lr=auto`; until there is one, its lrs are as multiples of it.
+    """
     plain = settings.model_dump(mode="json")
+    lr = (found_lr or 1.0) if settings.optim.lr == "auto" else settings.optim.lr
     module = module_class(photos.space)(
         tasks=photos.space.to_plain(),
         backbone=settings.model.backbone,
-        class_counts=class_counts(photos.split.train, photos.space),
+        # as they are drawn: balanced sampling leaves less for the loss to balance
+        class_counts=class_counts(photos.learned, photos.space, sample_weights(settings, photos)),
         transform=spec.to_plain(),
         network={name: plain["model"][name] for name in ("drop_rate", "drop_path_rate")},
         loss=plain["loss"],
-        optim=plain["optim"],
+        optim={**plain["optim"], "lr": lr},
         schedule=plain["schedule"],
         phases=plain["finetune"]["phases"],
         config=plain,
     )
     return module.to(memory_format=torch.channels_last)
+
+
+def build_pretrained_module(settings: TrainSettings, photos: Photos, spec: TransformSpec) -> MultiTaskModule:
+    """A module for its first fit: heads as the seed draws them, and the weights that `model.pretrained` says.
+
+    Raises:
+        WeightsError: insisted on weights that cannot be had.
+    """
+    pl.seed_everything(settings.seed, workers=True, verbose=False)
+    module = build_module(settings, photos, spec)
+    module.lineage.append(load_pretrained(module.network.backbone, settings.model.backbone, settings.model.pretrained))
+    return module
+
+
+def learning_callbacks(data: FaceDataModule, module: MultiTaskModule) -> list[pl.Callback]:
+    """What changes how a batch is learned: frozen groups, smaller photos, mixed photos."""
+    callbacks: list[pl.Callback] = [PhasedFinetuning(module.phases, module.layer_groups())]
+    if any(phase.image_size for phase in module.phases):
+        callbacks.append(ProgressiveResizing(module.phases))
+    if data.mix.name != "none":
+        callbacks.append(BatchMixing(data.mix, seed=data.seed))
+    return callbacks
+
+
+def keeping_callbacks(settings: TrainSettings, module: MultiTaskModule) -> list[pl.Callback]:
+    """What changes which weights come out: their moving average, and an early end."""
+    callbacks: list[pl.Callback] = []
+    if settings.averaging.decay is not None:
+        callbacks.append(ExponentialAverage(settings.averaging.decay))
+    if settings.checkpoint.patience is not None:
+        mode: Literal["min", "max"] = "min" if lower_is_better(settings.monitor) else "max"
+        patience = settings.checkpoint.patience
+        callbacks.append(LastPhaseStopping(module.phases, monitor=settings.monitor, mode=mode, patience=patience))
+    return callbacks
 
 
 def build_logger(settings: TrainSettings, folder: Path) -> Logger | bool:
@@ -150,6 +260,9 @@ def build_trainer(settings: TrainSettings, folder: Path, callbacks: list[pl.Call
     epochs = settings.epochs
     if options.progress:
         callbacks = [*callbacks, ProgressBar()]
+    logger = build_logger(settings, folder)
+    if logger:
+        callbacks = [*callbacks, LearningRateMonitor("step")]
     return pl.Trainer(
         accelerator=options.accelerator,
         devices=options.devices,
@@ -158,7 +271,9 @@ def build_trainer(settings: TrainSettings, folder: Path, callbacks: list[pl.Call
         check_val_every_n_epoch=epochs if options.validate_every == "end" else options.validate_every,
         limit_train_batches=options.max_batches,
         limit_val_batches=options.max_batches,
-        logger=build_logger(settings, folder),
+        accumulate_grad_batches=options.accumulate,
+        gradient_clip_val=options.clip_norm,
+        logger=logger,
         callbacks=callbacks,
         default_root_dir=folder,
         log_every_n_steps=10,
@@ -168,6 +283,16 @@ def build_trainer(settings: TrainSettings, folder: Path, callbacks: list[pl.Call
         enable_progress_bar=options.progress,
         use_distributed_sampler=False,
     )
+
+
+@contextmanager
+def without_advice() -> Iterator[None]:
+    """Within, Lightning's advice that is of no use here is not shown."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")  # the number follows from the cores
+        warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning's own use of torch
+        warnings.filterwarnings("ignore", ".*number of training batches .* is smaller than the logging interval.*")
+        yield
 
 
 def resolve_precision(precision: str, accelerator: str, *, cuda: bool | None = None) -> str:

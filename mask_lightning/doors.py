@@ -9,11 +9,9 @@ import contextlib
 import functools
 import os
 import re
-import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,8 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mask_lightning.errors import MaskLightningError, did_you_mean
+from mask_lightning.errors import ConfigError, MaskLightningError, did_you_mean
+from mask_lightning.run_folder import new_name
 from mask_lightning.sweeps import records
 from mask_lightning.sweeps.callback import SweepSummary
 
@@ -54,7 +53,7 @@ def _run_folder(parent: str, resume: str | None) -> str:
     return str(resume) if resume else f"{parent}/{_STAMP}"
 
 
-_STAMP = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
+_STAMP = new_name()
 
 
 def _job_folder(sweep: str, number: int) -> str:
@@ -157,6 +156,24 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return dict(values)
 
 
+def compose(config_name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """`conf/<config_name>.yaml` with overrides as plain values, for callers that have no command line.
+
+    Raises:
+        ConfigError: what Hydra refuses, in one line.
+    """
+    try:
+        return plain(_compose(config_name, overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, config_name)) from None
+
+
+def _compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return hydra.compose(config_name, list(overrides))
+
+
 def shorten(path: Path) -> Path:
     """The path from here, where it lies below: what people read and type again."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
@@ -198,9 +215,7 @@ def _unknown_choice(error: MissingConfigException) -> str:
 
 def _known_options(config_name: str) -> list[str]:
     """Every key of the config as it composes without overrides, dotted."""
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = hydra.compose(config_name)
+    config = _compose(config_name)
     keys: list[str] = []
 
     def walk(node: Any, prefix: str) -> None:

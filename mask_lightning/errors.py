@@ -56,6 +56,23 @@ class WeightsError(MaskLightningError):
     """Pretrained weights cannot be had, or are not what they should be."""
 
 
+class RangeTestError(MaskLightningError):
+    """A learning rate range test cannot be run."""
+
+
+class NoSuggestionError(RangeTestError):
+    """The curve of a learning rate range test suggests no learning rate.
+
+    Args:
+        reason: in a word or two: "NaN", "too short", "rising", "flat" or "past the lowest loss".
+        details: what was found, and what to do.
+    """
+
+    def __init__(self, reason: str, details: str) -> None:
+        super().__init__(f"no learning rate suggestion, {reason}: {details}")
+        self.reason = reason
+
+
 class RunFolderError(MaskLightningError):
     """A run folder cannot be written, or cannot be resumed."""
 

@@ -10,7 +10,7 @@ from mask_lightning.data.index import read_index
 from mask_lightning.errors import RunFolderError, SubmissionError
 from mask_lightning.inference import prediction_file, submission
 from mask_lightning.inference.blending import vote
-from mask_lightning.inference.forward import predict
+from mask_lightning.inference.forward import predict_many
 from mask_lightning.inference.photo_list import PhotoList, check_readable, read_photo_list
 from mask_lightning.inference.predictions import Predictions, average, combine, combine_spaces
 from mask_lightning.inference.submission import Submission
@@ -37,22 +37,22 @@ def predict_photos(settings: PredictSettings, folder: Path) -> Predictions:
     networks = [load_trained(path, device) for path in settings.ckpt]
     submit = _must_submit(networks, photos, settings)
     check_readable(photos, progress=settings.progress)
-    parts = [
-        predict(
-            network,
-            photos.table,
-            batch_size=settings.batch_size,
-            num_workers=settings.num_workers,
-            progress=settings.progress,
-        )
-        for network in networks
-    ]
+    parts = predict_many(
+        networks,
+        photos.table,
+        tta=settings.tta,
+        calibrated=settings.calibrated == "auto",
+        batch_size=settings.batch_size,
+        num_workers=settings.num_workers,
+        progress=settings.progress,
+    )
     predictions = combine(parts)
-    _write(folder, predictions, submit=submit)
+    write_answers(folder, predictions, submit=submit)
     if photos.kind == "photo":
         prediction_report.print_photo(predictions)
     else:
         prediction_report.print_summary(predictions)
+    prediction_report.print_probabilities(predictions)
     prediction_report.print_files(folder, _check_command(folder, photos) if photos.kind == "info" and submit else None)
     return predictions
 
@@ -77,14 +77,14 @@ def _blend_means(settings: BlendSettings, folder: Path) -> Blend:
     parts = [prediction_file.read_predictions(path) for path in settings.files]
     predictions = average(parts)
     blended = submission.submission_of(predictions)
-    _write(folder, predictions, submit=True)
+    write_answers(folder, predictions, submit=True)
     return blended, [submission.submission_of(part) if submission.can_submit(part.space) else None for part in parts]
 
 
 def _blend_votes(settings: BlendSettings, folder: Path) -> Blend:
     ballots = [submission.read_answers(path) for path in settings.files]
     blended = vote(ballots)
-    with _writable(folder):
+    with writable(folder):
         submission.write_submission(folder / submission.FILE_NAME, blended)
     return blended, ballots
 
@@ -126,9 +126,13 @@ def _claim(folder: Path) -> None:
             raise RunFolderError(f"{folder} already holds {name}; name another folder, or none to get a new one")
 
 
-def _write(folder: Path, predictions: Predictions, *, submit: bool) -> None:
-    """The submission last: where it lies, the rest lies too."""
-    with _writable(folder):
+def write_answers(folder: Path, predictions: Predictions, *, submit: bool) -> None:
+    """Write predictions.parquet, predictions.csv and submission.csv; that last: where it lies, the rest lies too.
+
+    Raises:
+        RunFolderError: the folder cannot be written.
+    """
+    with writable(folder):
         prediction_file.write_predictions(folder / prediction_file.FILE_NAME, predictions)
         prediction_file.write_csv(folder / CSV_NAME, predictions)
         if submit:
@@ -136,7 +140,8 @@ def _write(folder: Path, predictions: Predictions, *, submit: bool) -> None:
 
 
 @contextmanager
-def _writable(folder: Path) -> Iterator[None]:
+def writable(folder: Path) -> Iterator[None]:
+    """Make the folder. Raises RunFolderError where that, or a write in the block, fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +18,11 @@ from mask_lightning.files import write_atomically, write_json
 from mask_lightning.locks import hold, is_held
 
 Status = Literal["running", "finished", "failed", "interrupted"]
+
+
+def new_name() -> str:
+    """Of a run's folder: the time, and what keeps runs of the same second apart."""
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ class RunResult:
         versions: of what computed it.
         overrides: what was typed.
         error: of a failed run.
+        lr: that the range test found, where optim.lr=auto.
         config_hash: of the options that make the run what it is, see `settings.identity`; "" in older records.
     """
 
@@ -50,6 +58,7 @@ class RunResult:
     data: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     error: str | None = None
+    lr: float | None = None
     config_hash: str = ""
 
     @property
@@ -83,6 +92,11 @@ class RunFolder:
     def best(self) -> Path:
         """The checkpoint to predict with."""
         return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def calibration(self) -> Path:
+        """The temperatures of best.ckpt, where they were fitted."""
+        return self.path / "checkpoints" / "calibration.json"
 
     @property
     def last(self) -> Path:

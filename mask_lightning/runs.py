@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import platform
 import signal
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -18,16 +18,15 @@ import pytorch_lightning as pl
 import timm
 import torch
 import torchvision
+from pytorch_lightning.callbacks import LambdaCallback
 
-from mask_lightning import __version__, assembly
+from mask_lightning import __version__, assembly, range_test_runs
 from mask_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from mask_lightning.callbacks.epoch_history import EpochHistory
-from mask_lightning.callbacks.phased_finetuning import PhasedFinetuning
 from mask_lightning.callbacks.throughput import Throughput
 from mask_lightning.data.fingerprint import fingerprint
 from mask_lightning.errors import ConfigError, RunFolderError
 from mask_lightning.metric_keys import lower_is_better
-from mask_lightning.models.weights import load_pretrained
 from mask_lightning.reports import inspection, run_report
 from mask_lightning.run_folder import RunFolder, RunResult
 from mask_lightning.settings.checking import check
@@ -47,22 +46,43 @@ def train_run(settings: TrainSettings, path: Path, overrides: Sequence[str] = ()
     """
     spec = assembly.transform_spec(settings)  # first, as it knows the backbone before any portrait is drawn
     photos = assembly.find_photos(settings)
-    pl.seed_everything(settings.seed, workers=True, verbose=False)
-    module = assembly.build_module(settings, photos, spec)
-    weights = load_pretrained(module.network.backbone, settings.model.backbone, settings.model.pretrained)
+    module = assembly.build_pretrained_module(settings, photos, spec)
+    return fit_module(settings, path, photos, module, overrides=overrides, config_hash=config_hash(settings))
+
+
+def fit_module(
+    settings: TrainSettings,
+    path: Path,
+    photos: assembly.Photos,
+    module: MultiTaskModule,
+    *,
+    overrides: Sequence[str] = (),
+    config_hash: str = "",
+) -> RunResult:
+    """Train a module that stands already, planned as `settings` say, and leave everything about it in `path`.
+
+    Without a `config_hash` no sweep takes this run for one of its own: that is for weights whose past `settings`
+    do not tell.
+
+    Raises:
+        MaskLightningError, KeyboardInterrupt: as `train_run`.
+    """
     folder = RunFolder(path)
     started = RunResult(
         status="running",
         monitor=settings.monitor,
         overrides=list(overrides),
-        weights=weights,
+        weights=" -> ".join(module.lineage),
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         data={**photos.describe(), "fingerprint": fingerprint(photos.everyone)},
         versions=_versions(),
-        config_hash=config_hash(settings),
+        config_hash=config_hash,
     )
     folder.claim(settings.model_dump(mode="json"), started)
+    module.lineage.append(str(path))
     with folder.held():
+        if settings.optim.lr == "auto":
+            _set_found_lr(settings, folder, photos, module)
         return _fit(settings, folder, photos, module, resume=False)
 
 
@@ -88,7 +108,7 @@ def resume_run(path: Path, overrides: Sequence[str] = (), settings: TrainSetting
     if fingerprint(photos.everyone) != earlier.data.get("fingerprint"):
         raise RunFolderError(f"the photos in {photos.root} are not those that {path} was trained on; restore them")
     pl.seed_everything(settings.seed, workers=True, verbose=False)
-    module = assembly.build_module(settings, photos, assembly.transform_spec(settings))
+    module = assembly.build_module(settings, photos, assembly.transform_spec(settings), found_lr=earlier.lr)
     with folder.held():
         folder.update_result(status="running", error=None)
         return _fit(settings, folder, photos, module, resume=True)
@@ -100,7 +120,22 @@ def inspect_run(settings: TrainSettings) -> None:
     spec = assembly.transform_spec(settings)
     data = assembly.build_data(settings, photos, spec)
     module = assembly.build_module(settings, photos, spec)
-    inspection.print_inspection(module, photos.split, spec, len(data.train_dataloader()))
+    inspection.print_inspection(module, data.split, spec, len(data.train_dataloader()))
+
+
+def _set_found_lr(settings: TrainSettings, folder: RunFolder, photos: assembly.Photos, module: MultiTaskModule) -> None:
+    """`optim.lr=auto`: the lr that a range test suggests becomes the schedule's top."""
+    with _recorded(folder, dict):
+        lr = range_test_runs.choose_lr(settings, folder.path, photos, module)
+    folder.update_result(lr=lr)
+    log.info("optim.lr=auto found %.3g (%s)", lr, settings.range_test.suggestion)
+    plain = settings.model_dump(mode="json")
+    module.plan(
+        optim={**plain["optim"], "lr": lr},
+        schedule=plain["schedule"],
+        phases=plain["finetune"]["phases"],
+        config=plain,
+    )
 
 
 def _fit(
@@ -121,8 +156,9 @@ def _fit(
         evidence=run_report.take_confusion,
     )
     throughput = Throughput()
-    finetuning = PhasedFinetuning(module.phases, module.layer_groups())
-    callbacks = [finetuning, throughput, best, EpochHistory(folder.metrics), LastCheckpoint(folder.last)]
+    picture = LambdaCallback(on_train_start=partial(run_report.save_schedule, folder.path))
+    learning = [*assembly.learning_callbacks(data, module), *assembly.keeping_callbacks(settings, module)]
+    callbacks = [*learning, picture, throughput, best, EpochHistory(folder.metrics), LastCheckpoint(folder.last)]
     trainer = assembly.build_trainer(settings, folder.path, callbacks)
     run_report.save_augmented(folder.path, data, module.space)
     earlier = folder.read_result()
@@ -157,10 +193,7 @@ def _recorded(folder: RunFolder, so_far: Callable[[], dict[str, Any]]) -> Iterat
     """Whatever ends the fit early is written to result.json; Ctrl-C comes out as KeyboardInterrupt."""
     handler = signal.getsignal(signal.SIGINT)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*does not have many workers.*")  # the number follows from the cores
-            warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning's own use of torch
-            warnings.filterwarnings("ignore", ".*number of training batches .* is smaller than the logging interval.*")
+        with assembly.without_advice():
             yield
     except (KeyboardInterrupt, SystemExit) as stop:
         signal.signal(signal.SIGINT, handler)  # Lightning ignores a second Ctrl-C

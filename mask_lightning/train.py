@@ -9,6 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mask_lightning.doors import open_door, plain, shorten
+from mask_lightning.errors import ConfigError
 from mask_lightning.metric_keys import lower_is_better
 
 
@@ -22,6 +23,8 @@ def main(config: DictConfig) -> float | None:
 
     settings = check(TrainSettings, plain(config))
     hydra_config = HydraConfig.get()
+    if settings.ensemble and hydra_config.mode != RunMode.MULTIRUN:
+        raise ConfigError(f"ensemble={settings.ensemble} trains several members, found a single run; add -m")
     folder, overrides = shorten(Path(hydra_config.runtime.output_dir)), list(hydra_config.overrides.task)
 
     from mask_lightning import runs

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hydra
 import pytest
+import torch
 from omegaconf import OmegaConf
 
-from mask_lightning.assembly import find_photos, transform_spec
+from mask_lightning.assembly import (
+    build_data,
+    build_module,
+    build_trainer,
+    find_photos,
+    keeping_callbacks,
+    learning_callbacks,
+    transform_spec,
+)
+from mask_lightning.data.fingerprint import fingerprint
 from mask_lightning.doors import config_dir
 from mask_lightning.errors import ConfigError
 from mask_lightning.labels import FACE
+from mask_lightning.optim.phases import Phase
 from mask_lightning.settings.checking import check
 from mask_lightning.settings.train import TrainSettings
 
@@ -98,3 +110,137 @@ def test_a_tables_people_are_split_by_what_is_theirs(settings, tmp_path: Path) -
     held_out = photos.split.val.drop_duplicates("person_id")
     assert len(held_out) == 8
     assert held_out["beard"].sum() == 2
+
+
+def test_folds_hold_out_every_person_once_and_say_which(settings, competition: Path) -> None:
+    runs = [find_photos(settings(f"data.root={competition}", "data.folds=3", f"data.fold={i}")) for i in range(3)]
+    held_out = [set(photos.split.val["path"]) for photos in runs]
+    assert sum(map(len, held_out)) == len(set().union(*held_out)) == 24 * 7
+    assert {fingerprint(photos.everyone) for photos in runs} == {fingerprint(runs[0].everyone)}
+    described = runs[2].describe()
+    assert (described["fold"], described["folds"], described["val"]["photos"]) == (2, 3, len(held_out[2]))
+
+
+@pytest.mark.parametrize("member", ["age4", "mask3", "gender1", "balanced0"])
+def test_a_member_learns_its_part_of_the_training_side_and_nobody_else(
+    settings, competition: Path, member: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = [] if member != "balanced0" else ["task=gender"]
+    one = settings(f"data.root={competition}", f"member={member}", *task)
+    with caplog.at_level("INFO"):
+        photos = find_photos(one)
+    data = build_data(one, photos, transform_spec(one))
+    name = photos.space.names[0]
+    shares = data.split.train[name].value_counts(normalize=True)
+    assert shares.max() - shares.min() < 0.01
+    assert set(data.split.train["path"]) <= set(photos.split.train["path"])
+    assert not set(data.split.train["family"]) & set(data.split.val["family"])
+    assert photos.describe()["train"]["photos"] == len(data.split.train)
+    assert f"member {member}: " in caplog.text
+    assert f"of {photos.split.train['person_id'].nunique()} people" in caplog.text
+
+
+def test_members_share_their_held_out_people_and_fingerprint(settings, competition: Path) -> None:
+    runs = [find_photos(settings(f"data.root={competition}", f"member={member}")) for member in ("age0", "mask9")]
+    assert runs[0].split.val["path"].tolist() == runs[1].split.val["path"].tolist()
+    assert fingerprint(runs[0].everyone) == fingerprint(runs[1].everyone)
+
+
+def test_match_minority_false_keeps_whole_thirds(settings, competition: Path) -> None:
+    trimmed, whole = (
+        find_photos(settings(f"data.root={competition}", "data.val_fraction=0", "member=age0", minority)).learned
+        for minority in ("data.match_minority=true", "data.match_minority=false")
+    )
+    assert set(trimmed["path"]) < set(whole["path"])
+
+
+def test_the_first_fold_is_what_the_same_share_holds_out(settings, competition: Path) -> None:
+    folds = find_photos(settings(f"data.root={competition}", "data.folds=4", "data.fold=0", "data.val_fraction=0.9"))
+    share = find_photos(settings(f"data.root={competition}", "data.val_fraction=0.25"))
+    assert set(folds.split.val["path"]) == set(share.split.val["path"])
+    assert "folds" not in share.describe()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "found"),
+    [("[{epochs: 1, image_size: 128}, {epochs: 1, image_size: 256}]", 256), ("[{epochs: 1, image_size: 225}]", 225)],
+)
+@pytest.mark.parametrize("size", ["model.image_size=224", "model.image_size=null"])  # null: what timm says, 224
+def test_phases_do_not_enlarge_photos(settings, sizes: str, found: int, size: str) -> None:
+    with pytest.raises(ConfigError, match=f"at most the model's 224, got {found}; .*model.image_size"):
+        transform_spec(settings(f"finetune.phases={sizes}", size))
+
+
+def test_the_loss_balances_what_balanced_sampling_leaves(settings, competition: Path) -> None:
+    """With logit adjustment or class weights, too: a class that is drawn as often as others needs no more."""
+
+    def counts(*overrides: str) -> tuple[list[float], list[float]]:
+        chosen = settings(f"data.root={competition}", "data.val_fraction=0.25", "model=lite0", *overrides)
+        photos = find_photos(chosen)
+        with torch.device("meta"):
+            module = build_module(chosen, photos, transform_spec(chosen))
+        return module.hparams["class_counts"]["age"], module.hparams["class_counts"]["mask"]
+
+    age, mask = counts()
+    assert mask == [sum(mask) * share / 7 for share in (5, 1, 1)]
+    by_age, mask_of_those = counts("data.balanced_by=[age]")
+    assert by_age == pytest.approx([sum(age) / 3] * 3)
+    assert mask_of_those == pytest.approx(mask)
+    for balanced in counts("data.balanced_by=[mask,gender,age]"):
+        assert balanced == pytest.approx([sum(age) / 3] * 3)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "want"),
+    [
+        ([], ["PhasedFinetuning"]),
+        (["mix=cutmix"], ["PhasedFinetuning", "BatchMixing"]),
+        (["finetune=progressive", "mix=mixup"], ["PhasedFinetuning", "ProgressiveResizing", "BatchMixing"]),
+    ],
+)
+def test_what_changes_a_batch_is_there_where_it_is_asked_for(
+    settings, competition: Path, overrides: list[str], want: list[str]
+) -> None:
+    chosen = settings(f"data.root={competition}", "data.val_fraction=0.25", "model=lite0", *overrides)
+    photos, spec = find_photos(chosen), transform_spec(chosen)
+    with torch.device("meta"):
+        module = build_module(chosen, photos, spec)
+    callbacks = learning_callbacks(build_data(chosen, photos, spec), module)
+    assert [type(callback).__name__ for callback in callbacks] == want
+
+
+@pytest.mark.parametrize(
+    ("overrides", "want"),
+    [
+        ([], []),
+        (["averaging=ema"], [("ExponentialAverage", {"decay": 0.97})]),
+        (["averaging=ema", "averaging.decay=0.5"], [("ExponentialAverage", {"decay": 0.5})]),
+        (
+            ["checkpoint.patience=3"],
+            [("LastPhaseStopping", {"patience": 3, "monitor": "val/f1", "mode": "max", "first_epoch": 3})],
+        ),
+        (
+            ["checkpoint.patience=3", "checkpoint.monitor=val/loss", "finetune=none"],
+            [("LastPhaseStopping", {"monitor": "val/loss", "mode": "min", "first_epoch": 0})],
+        ),
+    ],
+)
+def test_what_keeps_and_ends_is_added_where_it_is_asked_for(
+    settings: Callable[..., TrainSettings], overrides: list[str], want: list[tuple[str, dict[str, Any]]]
+) -> None:
+    asked = settings(*overrides)
+    module = SimpleNamespace(phases=[Phase(**phase.model_dump()) for phase in asked.finetune.phases])
+    callbacks: list[Any] = keeping_callbacks(asked, module)  # type: ignore[arg-type]
+    found = [
+        (type(callback).__name__, {key: getattr(callback, key) for key in values})
+        for callback, (_, values) in zip(callbacks, want, strict=True)
+    ]
+    assert found == want
+
+
+def test_the_trainer_accumulates_and_clips(settings: Callable[..., TrainSettings], tmp_path: Path) -> None:
+    tiny = ["trainer.accelerator=cpu", "trainer.progress=false", "logger=none"]
+    plain = build_trainer(settings(*tiny), tmp_path, [])
+    asked = build_trainer(settings(*tiny, "trainer.accumulate=3", "trainer.clip_norm=0.5"), tmp_path, [])
+    assert (plain.accumulate_grad_batches, plain.gradient_clip_val) == (1, None)
+    assert (asked.accumulate_grad_batches, asked.gradient_clip_val) == (3, 0.5)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -14,12 +16,13 @@ import yaml
 from omegaconf import OmegaConf
 
 from mask_lightning.doors import config_dir
+from mask_lightning.ensembles import ENSEMBLES
 from mask_lightning.models.network import MultiTaskNetwork
 from mask_lightning.optim.optimizers import check_optimizer
 from mask_lightning.optim.phases import Phase
-from mask_lightning.optim.schedules import make_schedule
+from mask_lightning.optim.schedules import one_cycle
 from mask_lightning.settings.checking import check
-from mask_lightning.settings.train import TrainSettings
+from mask_lightning.settings.train import RangeTestSettings, TrainSettings
 
 CONF = config_dir()
 TRAIN: dict[str, Any] = yaml.safe_load((CONF / "train.yaml").read_text())
@@ -33,11 +36,14 @@ CHOICES = [
 ]
 
 
+EVERY_MEMBER = tuple(member for ensemble in ENSEMBLES.values() for member in ensemble.members)  # 22
+
 NEEDS = {  # choices that make no sense alone
     "data=competition": "data.root=photos",
     "data=utkface": "data.root=photos",
     "data=fairface": "data.root=photos",
     "data=table": "data.table=photos.csv",
+    "ensemble=folds": "data.fold=0",
 }
 
 
@@ -59,7 +65,7 @@ def settle(config: dict[str, Any]) -> TrainSettings:
     settings = check(TrainSettings, config)
     check_optimizer(**settings.optim.model_dump())
     for phase in settings.finetune.phases:
-        make_schedule(**{**settings.schedule.model_dump(), **phase.schedule})
+        Phase(**phase.model_dump()).make_schedule(settings.schedule.model_dump())
     assert timm.is_model(settings.model.backbone)
     return settings
 
@@ -106,6 +112,18 @@ def test_every_choice_composes_and_says_no_more_than_there_is(choice: str) -> No
         # YAML 1.1 reads 1e-6 as text; an optimizer would fail with it in its first step.
         number = isinstance(value, str) and re.fullmatch(r"-?[\d.]+(e-?\d+)?", value)
         assert not number, f"{'.'.join(path)} is the text {value!r}"
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "members"),
+    [*((name, ensemble.members) for name, ensemble in ENSEMBLES.items()), ("all", EVERY_MEMBER)],
+)
+def test_an_ensemble_sweeps_all_its_members_once(ensemble: str, members: tuple[str, ...]) -> None:
+    params = yaml.safe_load((CONF / "ensemble" / f"{ensemble}.yaml").read_text())["hydra"]["sweeper"]["params"]
+    assert [member.strip() for member in params["member"].split(",")] == list(members)
+    for member in members:
+        settled = settle(compose(f"member={member}"))
+        assert settled.task.tasks == [member.rstrip("0123456789")]
 
 
 @pytest.mark.parametrize("model", [choice for choice in CHOICES if choice.startswith("model=")])
@@ -161,3 +179,31 @@ def test_the_recipes_are_those_of_the_original_entry(overrides: list[str], want:
         for key in path.split("."):
             found = found[int(key)] if isinstance(found, list) else found[key]
         assert found == value, path
+
+
+FASTAI: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "fastai_reference.json").read_text())
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "flat_cosine", "constant"])
+def test_finetune_fastai_is_fastais_fine_tune(schedule: str) -> None:
+    """Whatever the run's schedule: fine_tune always runs one-cycles, of these two shapes."""
+    case = FASTAI["fine_tune_group_max_lrs"]
+    options = [f"optim.lr={case['base_lr']}", f"finetune.lr_ratio={case['lr_mult']}"]
+    settings = settle(compose("finetune=fastai", f"schedule={schedule}", *options))
+    assert settings.finetune.lr_ratio == compose("finetune=fastai")["finetune"]["lr_ratio"]
+    frozen, whole = (Phase(**phase.model_dump()) for phase in settings.finetune.phases)
+    names = ["body", "neck", "heads"]
+    assert frozen.group_lrs(names, settings.optim.lr) == {"heads": case["frozen_phase"][-1]}
+    assert list(whole.group_lrs(names, settings.optim.lr).values()) == pytest.approx(case["unfrozen_phase"], rel=1e-6)
+    shapes = [phase.make_schedule(settings.schedule.model_dump()) for phase in (frozen, whole)]
+    assert shapes == [one_cycle(pct_start=0.99), one_cycle(pct_start=0.3, div=5.0)]
+
+
+def test_find_lr_takes_every_option_of_train() -> None:
+    overrides = ["experiment=quick", "model=effb2", "optim.lr=auto"]
+    configs = [OmegaConf.to_container(hydra.compose(door, overrides), resolve=True) for door in ("train", "find_lr")]
+    assert configs[0] == configs[1]
+
+
+def test_the_range_tests_options_are_those_of_the_code() -> None:
+    assert settle(compose()).range_test == RangeTestSettings()

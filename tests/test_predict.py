@@ -30,7 +30,7 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return knock
 
 
-@pytest.mark.parametrize("name", ["predict", "check_submission", "blend"])
+@pytest.mark.parametrize("name", ["predict", "check_submission", "blend", "evaluate", "suspects", "vote"])
 def test_help_names_the_command(door: Door, name: str) -> None:
     code, shown, _ = door(name, "--help")
     assert code == 0
@@ -45,9 +45,22 @@ def test_help_names_the_command(door: Door, name: str) -> None:
         ("predict", ["ckpt=run", "data.rot=x"], "did you mean data.root"),
         ("predict", ["ckpt=run", "data.root=nowhere"], "expected photos at nowhere, found nothing"),
         ("predict", ["ckpt=run", "data.root=."], "expected photos in ., found none"),
+        ("evaluate", [], "ckpt is not set"),
+        ("evaluate", ["ckpt=run"], "expected a run's folder or a .ckpt at run, found nothing"),
+        ("evaluate", ["ckpt=run", "calibrat=true"], "did you mean calibrate"),
+        ("evaluate", ["ckpt=run", "tta=mirror"], "tta must be 'none', 'flip', 'randaugment' or 'blend'"),
         ("blend", ["files=[a.csv,b.csv]"], "expected a submission at a.csv, found none"),
         ("blend", ["files=[a,b]", "kind=mean"], "expected predictions at a, found none"),
         ("check_submission", ["file=a.csv"], "expected a submission at a.csv, found none"),
+        ("vote", [], "runs is not set"),
+        ("vote", ["runs=nowhere"], "expected runs at nowhere, found nothing"),
+        ("vote", ["runs=."], "expected finished runs below ., found none"),
+        ("vote", ["runs=.", "kind=loud"], "kind must be 'hard', 'soft' or 'weighted'"),
+        ("suspects", [], "expected runs or predictions, found neither; set runs=SWEEP"),
+        ("suspects", ["runs=a", "predictions=b"], "expected runs or predictions, found both"),
+        ("suspects", ["runs=a"], "expected a folder with runs at a, found none"),
+        ("suspects", ["predictions=b"], "expected predictions at b, found none"),
+        ("suspects", ["predictions=b", "share=0"], "share must be greater than 0, got 0"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(

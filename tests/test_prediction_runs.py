@@ -160,7 +160,7 @@ def test_runs_that_do_not_fit_are_refused_before_a_photo_is_opened(
 
 
 def test_a_broken_photo_leaves_nothing(predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction_runs, "predict", lambda *_, **__: pytest.fail("too late"))
+    monkeypatch.setattr(prediction_runs, "predict_many", lambda *_, **__: pytest.fail("too late"))
     folder = tmp_path / "mine"
     folder.mkdir()
     Image.new("RGB", (50, 50)).save(folder / "a.jpg")

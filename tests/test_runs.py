@@ -16,6 +16,7 @@ from mask_lightning.data.images import open_photo
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline, to_uint8
 from mask_lightning.doors import config_dir
 from mask_lightning.errors import ConfigError, LabelError, MaskLightningError, RunFolderError
+from mask_lightning.inference.trained import load_trained
 from mask_lightning.run_folder import RunFolder
 from mask_lightning.settings.checking import check
 from mask_lightning.settings.train import TrainSettings
@@ -60,8 +61,8 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, error: BaseException) ->
     monkeypatch.setattr(MultiTaskModule, "training_step", training_step)
 
 
-def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
-    return torch.load(checkpoint, weights_only=True)["state_dict"]
+def weights_of(checkpoint: Path, part: str = "state_dict") -> dict[str, torch.Tensor]:
+    return torch.load(checkpoint, weights_only=True)[part]
 
 
 def test_a_run_leaves_everything_about_it(compose, tmp_path: Path) -> None:
@@ -78,6 +79,7 @@ def test_a_run_leaves_everything_about_it(compose, tmp_path: Path) -> None:
         "metrics.csv",
         "curves.png",
         "augmented.png",
+        "schedule.png",
         "confusion.png",
         "confusion_mask.png",
         "confusion_gender.png",
@@ -114,8 +116,8 @@ def test_checkpoint_rebuilds_the_module_and_its_preprocessing(compose, competiti
     [
         (("optim=adamw", "schedule=one_cycle"), 2),  # in the first epoch
         (("optim=adamw", "schedule=one_cycle"), 14),  # in the frozen phase
-        (("optim=adamw", "schedule=one_cycle"), 30),
-        (("optim=ranger", "schedule=flat_cosine"), 30),  # in the second phase
+        (("optim=ranger", "schedule=flat_cosine", "averaging=ema"), 30),  # in the second phase
+        (("mix=cutmix", "data.balanced_by=[age]", "loss.class_weights=balanced"), 30),
     ],
 )
 def test_interrupted_run_goes_on_as_if_nothing_had_happened(
@@ -134,9 +136,10 @@ def test_interrupted_run_goes_on_as_if_nothing_had_happened(
     result = runs.resume_run(cut.path, [f"resume={cut.path}"])
     assert result.status == "finished"
     pd.testing.assert_frame_equal(pd.read_csv(cut.metrics), pd.read_csv(whole.metrics), check_exact=True)
-    expected = weights_of(whole.last)
-    for name, tensor in weights_of(cut.last).items():
-        assert torch.equal(tensor, expected[name]), name
+    for part in {"state_dict", "current_model_state"} & set(torch.load(whole.last, weights_only=True)):
+        expected = weights_of(whole.last, part)
+        for name, tensor in weights_of(cut.last, part).items():
+            assert torch.equal(tensor, expected[name]), (part, name)
 
 
 def test_a_bug_is_recorded_and_raised(compose, tmp_path: Path, monkeypatch) -> None:
@@ -220,6 +223,45 @@ def test_validation_at_the_end_only(compose, tmp_path: Path) -> None:
     runs.train_run(settings, tmp_path / "run")
     scored = pd.read_csv(tmp_path / "run" / "metrics.csv")["val/f1"].notna()
     np.testing.assert_array_equal(scored, [False, False, True])
+
+
+def test_a_schedule_counts_optimizer_steps_not_batches(compose, tmp_path: Path) -> None:
+    """10 batches are 4 steps: after each epoch the lr is that of the next step, by one-cycle's formula."""
+    phases = ["finetune.phases.0.unfreeze.last=1", "finetune.frozen_epochs=1", "finetune.epochs=2", "optim.lr=0.01"]
+    loader = ["data.batch_size=12", "trainer.max_batches=10", "trainer.accumulate=3", "augment=none"]
+    settings = compose(*phases, *loader, "schedule.pct_start=0.5", "logger=csv")
+    runs.train_run(settings, tmp_path / "run")
+    history = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert history["step"].tolist() == [4, 8, 12]
+    top, end = 0.2 * 0.01, 0.2 * 0.01 / 1e5
+    last = end + (top - end) * (1 + np.cos(np.pi * (7 / 8 - 0.5) / 0.5)) / 2
+    np.testing.assert_allclose(history["lr/heads"], [top / 25, top, last])
+    logged = pd.read_csv(next((tmp_path / "run").glob("steps/*/metrics.csv")))
+    assert {"lr/stem", "lr/stem.no_decay", "lr/heads"} <= set(logged)
+
+
+def test_the_average_is_what_is_scored_and_predicted_with(compose, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    runs.train_run(compose("averaging=ema", "finetune=none", "finetune.epochs=1", "augment=none"), folder.path)
+    trained = load_trained(folder.path, torch.device("cpu")).module
+    kept = {key: weights_of(folder.best, key) for key in ("state_dict", "current_model_state")}
+    name = next(name for name, _ in trained.named_parameters())
+    assert torch.equal(trained.state_dict()[name], kept["state_dict"][name])
+    assert not torch.equal(kept["state_dict"][name], kept["current_model_state"][name])
+
+
+def test_a_run_without_patience_left_ends_as_a_whole_run(compose, tmp_path: Path, capsys) -> None:
+    folder = RunFolder(tmp_path / "run")
+    options = ["checkpoint.patience=1", "finetune=none", "finetune.epochs=6", "checkpoint.monitor=val/loss"]
+    result = runs.train_run(compose(*options, "optim.lr=1e-9", "trainer.max_batches=2"), folder.path)
+    history = pd.read_csv(folder.metrics)
+    misses = history["val/loss"] >= history["val/loss"].cummin().shift(fill_value=np.inf)
+    assert misses.tolist() == [False] * (len(history) - 1) + [True]
+    assert len(history) < 6
+    assert (result.status, result.best_epoch) == ("finished", len(history) - 1)
+    assert (folder.path / "curves.png").is_file()
+    with pytest.raises(RunFolderError, match="is finished"):
+        runs.resume_run(folder.path)
 
 
 @pytest.mark.parametrize(

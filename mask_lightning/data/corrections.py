@@ -1,23 +1,33 @@
 """Label corrections: a CSV of person_id,field,value[,agreed_by] -> an amended sample table.
 
-`field` is `gender` (male, female), `age` (years), `age_band` (<30, 30-59, >=60) or `swap` (`normal:incorrect_mask`:
-the two files carry each other's photo). `agreed_by` says how many reviewers agreed.
+`field` is a task; `value` is the person's class (gender,male), or a photo and its class (mask,mask3.jpg:normal).
+Three fields are the competition's: `age` (years), `age_band` (<30, 30-59, >=60) and `swap` (`normal:incorrect_mask`:
+the two files carry each other's photo). `agreed_by` says how many reviewers agreed; 0 is a proposal that none has seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from mask_lightning.data.index import OLDEST, SHOTS, read_csv
 from mask_lightning.errors import ConfigError, SampleTableError
-from mask_lightning.labels import AGE, FACE, GENDER, LabelSpace, age_band
+from mask_lightning.labels import AGE, FACE, LabelSpace, Task, age_band
 
 COLUMNS = ("person_id", "field", "value")
-CORRECTED = {"gender": ("gender",), "age": ("years", "age"), "age_band": ("age",), "swap": ("shot", "mask")}
+CORRECTED = {  # where a task is not FACE's own, what these fields need of the competition's
+    "mask": ("mask",),
+    "gender": ("gender",),
+    "age": ("years", "age"),
+    "age_band": ("age",),
+    "swap": ("shot", "mask"),
+}
+
+Corrector = Callable[[pd.DataFrame, pd.Series, str], None]  # table, its rows of that person, value
 
 
 @dataclass(frozen=True)
@@ -42,16 +52,19 @@ def correct(
 
     Raises:
         SampleTableError: the file is missing, lacks a column, or a line has an unknown field or value.
-        ConfigError: they correct what this table does not have, or has with other classes than FACE.
+        ConfigError: they correct what the competition has and this table has not.
     """
     lines = _read(Path(path))
-    _check_columns(table, space, set(lines["field"].dropna()), path)
+    of_tasks: dict[str, Corrector] = {task.name: partial(_correct_task, task) for task in space.tasks if task != AGE}
+    correctors = {**_OF_THE_COMPETITION, **of_tasks}
+    _check_columns(table, space, set(lines["field"].dropna()) - set(of_tasks), path)
     trusted = lines[lines["agreed_by"] >= agreed_by]
     table = table.copy()
     unknown = sorted(set(trusted["person_id"]) - set(table["person_id"]))
     known = trusted[~trusted["person_id"].isin(unknown)]
     for number, (person_id, field, value) in zip(known.index, known[list(COLUMNS)].to_numpy(), strict=True):
-        _apply(table, table["person_id"] == person_id, str(field), str(value), f"{path}, line {number + 2}")
+        where = f"{path}, line {number + 2}"
+        _apply(table, table["person_id"] == person_id, correctors, str(field), str(value), where)
     return table, CorrectionReport(len(known), len(lines) - len(trusted), tuple(unknown))
 
 
@@ -87,18 +100,38 @@ def _check_columns(table: pd.DataFrame, space: LabelSpace, fields: set[str], pat
                 )
 
 
-def _apply(table: pd.DataFrame, person: pd.Series[bool], field: str, value: str, where: str) -> None:
-    corrector = _CORRECTORS.get(field)
-    if corrector is None:
-        raise SampleTableError(f"expected a field of {', '.join(_CORRECTORS)}, found {field} in {where}; correct it")
+def _apply(
+    table: pd.DataFrame,
+    person: pd.Series[bool],
+    correctors: Mapping[str, Corrector],
+    field: str,
+    value: str,
+    where: str,
+) -> None:
+    if field not in correctors:
+        raise SampleTableError(f"expected a field of {', '.join(correctors)}, found {field} in {where}; correct it")
     try:
-        corrector(table, person, value)
+        correctors[field](table, person, value)
     except ValueError as error:
         raise SampleTableError(f"{where}: {field} cannot become {value!r} ({error}); correct the line") from None
 
 
-def _correct_gender(table: pd.DataFrame, person: pd.Series[bool], value: str) -> None:
-    table.loc[person, "gender"] = GENDER.classes.index(value)
+def _correct_task(task: Task, table: pd.DataFrame, person: pd.Series[bool], value: str) -> None:
+    if value in task.classes:
+        table.loc[person, task.name] = task.classes.index(value)
+        return
+    photo, _, name = value.rpartition(":")
+    if not photo or name not in task.classes:
+        raise ValueError(f"expected {', '.join(task.classes)}, or a photo, a colon and one of these")
+    there = [path for path in table.loc[person, "path"] if is_called(path, photo)]
+    if not there:
+        raise ValueError(f"this person has no photo {photo}")
+    table.loc[table["path"].isin(there), task.name] = task.classes.index(name)
+
+
+def is_called(path: str, name: str) -> bool:
+    """Whether a photo is meant by its file name (with or without the suffix), or by the end of its path."""
+    return Path(path).stem == name or path.endswith(f"/{name}")
 
 
 def _correct_age(table: pd.DataFrame, person: pd.Series[bool], value: str) -> None:
@@ -125,8 +158,7 @@ def _correct_swap(table: pd.DataFrame, person: pd.Series[bool], value: str) -> N
     table.loc[rows[second], "mask"] = targets[first]
 
 
-_CORRECTORS: dict[str, Callable[[pd.DataFrame, pd.Series[bool], str], None]] = {
-    "gender": _correct_gender,
+_OF_THE_COMPETITION: dict[str, Corrector] = {
     "age": _correct_age,
     "age_band": _correct_age_band,
     "swap": _correct_swap,

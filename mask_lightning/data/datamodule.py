@@ -6,12 +6,14 @@ import os
 from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from mask_lightning.data.batching import normalise
+from mask_lightning.data.batching import MixSpec, normalise
 from mask_lightning.data.dataset import EpochSampler, FaceDataset, Sample
 from mask_lightning.data.splits import Split, draw_stratified
 from mask_lightning.data.transforms import AugmentSpec, TransformSpec, eval_pipeline, train_pipeline
@@ -32,6 +34,8 @@ class FaceDataModule(pl.LightningDataModule):
         seed: of the order and the augmentation.
         clean_train_photos: size of the training sample; 0 leaves it out if there is a validation side.
         num_workers: worker processes, None: what the cores bear.
+        sample_weights: how often each training row is drawn (N,); None takes each once per epoch.
+        mix: how training batches are to be mixed, which is `callbacks.batch_mixing`'s work.
     """
 
     def __init__(
@@ -45,17 +49,21 @@ class FaceDataModule(pl.LightningDataModule):
         seed: int = 0,
         clean_train_photos: int = 256,
         num_workers: int | None = None,
+        sample_weights: npt.NDArray[np.float64] | None = None,
+        mix: MixSpec | None = None,
     ) -> None:
         super().__init__()
         self.split, self.tasks, self.spec, self.augment = split, tuple(tasks), spec, augment
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.sample_weights = batch_size, seed, sample_weights
+        self.mix = mix or MixSpec()
         self.clean_rows = draw_stratified(split.train, clean_train_photos, strata=self.tasks, seed=seed)
         self.num_workers = default_workers() if num_workers is None else num_workers
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Augmented photos in an order that follows from seed and epoch; the last, smaller batch is kept."""
         dataset = self.train_dataset()
-        return self._loader(dataset, self.batch_size, sampler=EpochSampler(len(dataset), seed=self.seed))
+        sampler = EpochSampler(len(dataset), seed=self.seed, weights=self.sample_weights)
+        return self._loader(dataset, self.batch_size, sampler=sampler)
 
     def train_dataset(self) -> FaceDataset:
         """The training rows with augmentation; keys are (draw, row)."""

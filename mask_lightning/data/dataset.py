@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
@@ -12,18 +14,30 @@ from torch.utils.data import Dataset, Sampler
 
 from mask_lightning.data.images import open_photo
 from mask_lightning.data.transforms import Transform, to_uint8
+from mask_lightning.labels import UNLABELLED
+
+
+class Mix(NamedTuple):
+    """How a batch was mixed: photo i is `share` of itself and the rest of photo `partner[i]`.
+
+    partner: a permutation of the batch (B,); share: in 0..1.
+    """
+
+    partner: Tensor
+    share: float
 
 
 class Sample(TypedDict):
     """One photo, or after collation a batch of them.
 
     image: uint8 (3, H, W), batched (B, 3, H, W); target: task -> class (B,), UNLABELLED where nobody stated it;
-    index: row of the sample table (B,).
+    index: row of the sample table (B,); mix: of a batch whose photos were mixed, its targets were not.
     """
 
     image: Tensor
     target: dict[str, Tensor]
     index: Tensor
+    mix: NotRequired[Mix]
 
 
 Key = int | tuple[int, int]  # a row, or (seed of the augmentation, row)
@@ -61,10 +75,16 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """Every row once per epoch, in an order and with augmentation draws that follow from (seed, epoch) alone.
 
     Lightning calls `set_epoch`, also after a resume, so that a resumed run sees what the whole one would have.
+
+    Args:
+        size: how many rows there are, and keys per epoch.
+        seed: of order and draws.
+        weights: instead of once each, rows are drawn with replacement, as often as these say (size,).
     """
 
-    def __init__(self, size: int, *, seed: int) -> None:
+    def __init__(self, size: int, *, seed: int, weights: npt.NDArray[np.float64] | None = None) -> None:
         self.size, self.seed, self.epoch = size, seed, 0
+        self.weights = None if weights is None else torch.from_numpy(weights)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration."""
@@ -75,6 +95,23 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.size, generator=generator).tolist()
-        draws = torch.randint(2**62, (self.size,), generator=generator).tolist()
-        return iter(list(zip(draws, order, strict=True)))
+        if self.weights is None:
+            order = torch.randperm(self.size, generator=generator)
+        else:
+            order = torch.multinomial(self.weights, self.size, replacement=True, generator=generator)
+        draws = torch.randint(2**62, (self.size,), generator=generator)
+        return iter(list(zip(draws.tolist(), order.tolist(), strict=True)))
+
+
+def balanced_weights(rows: pd.DataFrame, tasks: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Row weights of mean 1 that make the combined classes of `tasks` equally frequent, of those that there are.
+
+    A row that is not labelled in all of the tasks weighs 1.
+    """
+    labelled = (rows[list(tasks)] != UNLABELLED).all(axis=1).to_numpy()
+    weights = np.ones(len(rows))
+    sizes = rows[labelled].groupby(list(tasks))["path"].transform("size").to_numpy("float64")
+    if len(sizes):
+        weights[labelled] = 1 / sizes
+        weights[labelled] /= weights[labelled].mean()
+    return weights

@@ -53,6 +53,25 @@ def split_people(table: pd.DataFrame, *, val_fraction: float, seed: int, strata:
     return Split(table[~held_out].reset_index(drop=True), table[held_out].reset_index(drop=True))
 
 
+def hold_out(
+    table: pd.DataFrame,
+    *,
+    val_fraction: float,
+    folds: int | None = None,
+    fold: int | None = None,
+    seed: int,
+    strata: Sequence[str] = STRATA,
+) -> Split:
+    """Hold out fold `fold` of `folds`, where those are given, else about `val_fraction` of the families.
+
+    Raises:
+        SplitError: as `split_people`.
+    """
+    if folds is None or fold is None:
+        return split_people(table, val_fraction=val_fraction, seed=seed, strata=strata)
+    return k_folds(table, folds, seed=seed, strata=strata)[fold]
+
+
 def k_folds(table: pd.DataFrame, k: int, *, seed: int, strata: Sequence[str] = STRATA) -> list[Split]:
     """The k splits of a cross-validation: every family is held out exactly once."""
     fold = assign_folds(table, k, seed=seed, strata=strata)
@@ -66,7 +85,7 @@ def assign_folds(table: pd.DataFrame, k: int, *, seed: int, strata: Sequence[str
     if families < max(k, 2):
         raise SplitError(
             f"expected at least {max(k, 2)} people for {k} folds, found {families}; "
-            "add people or change data.val_fraction"
+            "add people, or change data.val_fraction or data.folds"
         )
     stratum = _strata_for_folds(people, strata, k)
     fold_of = pd.Series(0, index=people["family"].unique())
@@ -96,10 +115,17 @@ def _most_complete_first(table: pd.DataFrame, fold_of: pd.Series[int], strata: S
     return fold_of.map({old: new for new, old in enumerate(order)})
 
 
-def class_counts(rows: pd.DataFrame, space: LabelSpace) -> dict[str, list[int]]:
-    """Task -> labelled photos per class."""
-    labelled = {task.name: rows.loc[rows[task.name] != UNLABELLED, task.name] for task in space.tasks}
-    return {task.name: np.bincount(labelled[task.name], minlength=task.num_classes).tolist() for task in space.tasks}
+def class_counts(
+    rows: pd.DataFrame, space: LabelSpace, weights: npt.NDArray[np.float64] | None = None
+) -> dict[str, list[float]]:
+    """Task -> labelled photos per class, each counted once, or by its weight (N,)."""
+    counts: dict[str, list[float]] = {}
+    for task in space.tasks:
+        targets = rows[task.name].to_numpy()
+        labelled = targets != UNLABELLED
+        kept = None if weights is None else weights[labelled]
+        counts[task.name] = np.bincount(targets[labelled], weights=kept, minlength=task.num_classes).tolist()
+    return counts
 
 
 def check_classes(split: Split, space: LabelSpace) -> None:
@@ -116,8 +142,8 @@ def check_classes(split: Split, space: LabelSpace) -> None:
             if absent:
                 raise SplitError(
                     f"expected people of every class on the {side} side, found none of {task.name} {', '.join(absent)} "
-                    f"among {rows['person_id'].nunique()} people; add such people, or change data.val_fraction or "
-                    "data.split_seed"
+                    f"among {rows['person_id'].nunique()} people; add such people, or change data.val_fraction, "
+                    "data.folds or data.split_seed"
                 )
 
 

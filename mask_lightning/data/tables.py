@@ -16,7 +16,7 @@ import pandas as pd
 from mask_lightning.data.columns import Cells, infer_space, read_targets
 from mask_lightning.data.index import read_csv
 from mask_lightning.data.paths import missing_files, path_inside
-from mask_lightning.errors import ConfigError, SampleTableError
+from mask_lightning.errors import ConfigError, LabelError, SampleTableError
 from mask_lightning.labels import PERSON_TASKS, UNLABELLED, LabelSpace
 
 log = logging.getLogger(__name__)
@@ -43,12 +43,12 @@ def read_table(
     Raises:
         SampleTableError: a column or photo is missing, a path leaves `root`, a label is unknown, or one person has
             two genders or age bands.
-        LabelError: no column can be a task.
+        LabelError: no column can be, or is, a task.
     """
     csv = Path(csv).expanduser().resolve()
     cells = _read_cells(csv)
     _check_columns(csv, cells, needed)
-    space = infer_space(cells, needed) if space is None else space.only([n for n in space.names if n in cells])
+    space = infer_space(cells, needed) if space is None else _labelled_tasks(csv, cells, space)
     table = cells[["person_id"]].copy()
     table["family"] = (
         cells["family"].where(cells["family"] != "", cells["person_id"]) if "family" in cells else cells["person_id"]
@@ -85,6 +85,16 @@ def _check_columns(csv: Path, cells: Cells, needed: Sequence[str]) -> None:
         empty = cells.index[cells[column] == ""]
         if len(empty):
             raise SampleTableError(f"{csv}, line {empty[0] + 2}: {column} is empty ({len(empty)} times); fill it in")
+
+
+def _labelled_tasks(csv: Path, cells: Cells, space: LabelSpace) -> LabelSpace:
+    tasks = [name for name in space.names if name in cells]
+    if not tasks:
+        raise LabelError(
+            f"expected a column {' or '.join(space.names)} in {csv}, found {', '.join(cells.columns)}; "
+            "add it or rename the column that holds it"
+        )
+    return space.only(tasks)
 
 
 def _add_years(table: pd.DataFrame, cells: Cells) -> None:

@@ -85,22 +85,33 @@ def eval_pipeline(spec: TransformSpec) -> Transform:
     """RGB photo -> centre crop -> square of `spec.size`; the same photo always gives the same pixels."""
 
     def transform(photo: Image.Image) -> Image.Image:
-        square = (min(photo.size), min(photo.size))
-        crop = (spec.crop_height, spec.crop_width) if spec.crop_height and spec.crop_width else square
-        cropped = centre_crop(photo, *crop)
-        return cropped.resize((spec.size, spec.size), Image.Resampling.BILINEAR)
+        return crop(photo, spec).resize((spec.size, spec.size), Image.Resampling.BILINEAR)
 
     return transform
 
 
+def crop(photo: Image.Image, spec: TransformSpec) -> Image.Image:
+    """The part of an RGB photo that the network sees, in its own size and proportions."""
+    side = min(photo.size)
+    return centre_crop(photo, spec.crop_height or side, spec.crop_width or side)
+
+
 def train_pipeline(spec: TransformSpec, augment: AugmentSpec) -> Transform:
     """The eval pipeline, then random augmentation on the PIL image, drawn from torch's global generator."""
-    prepare = eval_pipeline(spec)
-    enlarge = RandomResizedCrop(spec.size, (augment.min_area, 1.0), ZOOM_RATIO) if augment.min_area < 1 else None
-    randaugment = RandAugment(augment.num_ops, augment.magnitude, NUM_BINS) if augment.num_ops else None
+    prepare, change = eval_pipeline(spec), augmentation(augment, spec.size)
 
     def transform(photo: Image.Image) -> Image.Image:
-        image = prepare(photo)
+        return change(prepare(photo))
+
+    return transform
+
+
+def augmentation(augment: AugmentSpec, size: int) -> Transform:
+    """Prepared square of `size` -> another of that size, drawn from torch's global generator."""
+    enlarge = RandomResizedCrop(size, (augment.min_area, 1.0), ZOOM_RATIO) if augment.min_area < 1 else None
+    randaugment = RandAugment(augment.num_ops, augment.magnitude, NUM_BINS) if augment.num_ops else None
+
+    def transform(image: Image.Image) -> Image.Image:
         if enlarge is not None:
             image = enlarge(image)
         if randaugment is not None:

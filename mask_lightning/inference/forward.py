@@ -1,8 +1,9 @@
-"""The one pass of a trained network over photos."""
+"""The one pass of trained networks over photos."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +17,12 @@ from torch.utils.data import DataLoader
 
 from mask_lightning.data.batching import normalise
 from mask_lightning.data.datamodule import default_workers
-from mask_lightning.data.dataset import FaceDataset
-from mask_lightning.data.transforms import eval_pipeline
-from mask_lightning.errors import LabelError
+from mask_lightning.data.transforms import TransformSpec
+from mask_lightning.errors import LabelError, PhotoError
 from mask_lightning.inference.predictions import Predictions, no_targets
+from mask_lightning.inference.temperatures import fitting_temperatures
 from mask_lightning.inference.trained import Trained
+from mask_lightning.inference.views import Tta, ViewDataset, average_views
 from mask_lightning.labels import UNLABELLED, LabelSpace
 
 
@@ -28,31 +30,80 @@ def predict(
     trained: Trained,
     rows: pd.DataFrame,
     *,
+    tta: Tta = "none",
+    calibrated: bool = False,
     batch_size: int = 64,
     num_workers: int | None = None,
     progress: bool = False,
 ) -> Predictions:
-    """Pass the photos of `rows` through the network, preprocessed as in its training.
+    """Pass the photos of `rows` through one network: `predict_many` of one."""
+    return predict_many(
+        [trained],
+        rows,
+        tta=tta,
+        calibrated=calibrated,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        progress=progress,
+    )[0]
+
+
+def predict_many(
+    networks: Sequence[Trained],
+    rows: pd.DataFrame,
+    *,
+    tta: Tta = "none",
+    calibrated: bool = False,
+    batch_size: int = 64,
+    num_workers: int | None = None,
+    progress: bool = False,
+) -> list[Predictions]:
+    """Pass the photos of `rows` through the networks, preprocessed as in the training of each.
+
+    A photo is decoded once for all networks of one TransformSpec.
 
     Args:
-        trained: the network.
+        networks: on one device.
         rows: a row per photo with `path`, and `photo` (its name) where that is not the path. A column named like a
             task holds its targets, negative or missing where not known; other columns are kept as they are.
+        tta: which views of each photo are averaged, see `inference.views`.
+        calibrated: whether to apply the temperatures that lie beside a checkpoint; they change no answer.
         batch_size: photos at a time.
         num_workers: worker processes that decode, None: what the cores bear.
         progress: whether to show a bar on stderr.
 
     Raises:
         PhotoError: a photo cannot be decoded.
-        LabelError: a target that the network's task does not have.
+        LabelError: a target that a network's task does not have.
+        CheckpointError: temperatures that cannot be read.
     """
+    networks = [_asked(network, tta, calibrated=calibrated) for network in networks]
+    targets = [known_targets(rows, network.space) for network in networks]
+    parts: list[list[dict[str, Tensor]]] = [[] for _ in networks]
+    for spec in dict.fromkeys(network.spec for network in networks):
+        alike = [i for i, network in enumerate(networks) if network.spec == spec]
+        loader = _loader(rows, spec, tta, batch_size, num_workers)
+        for views in _views(loader, spec, [networks[i] for i in alike], progress):
+            for i in alike:
+                parts[i].append(_log_probs(networks[i], views, tta))
+    return [_said(*each, rows) for each in zip(networks, parts, targets, strict=True)]
+
+
+def _asked(trained: Trained, tta: Tta, *, calibrated: bool) -> Trained:
+    """The network with a source that tells how it is asked."""
+    temperatures = fitting_temperatures(trained.source, tta) if calibrated else {}
+    return replace(trained, source=replace(trained.source, tta=tta, temperatures=temperatures))
+
+
+def _said(
+    trained: Trained, parts: Sequence[dict[str, Tensor]], targets: dict[str, npt.NDArray[np.int64]], rows: pd.DataFrame
+) -> Predictions:
+    """The log probabilities of every batch -> Predictions for all rows."""
     space = trained.space
-    targets = known_targets(rows, space)
-    parts: dict[str, list[Tensor]] = {task: [] for task in space.names}
-    for logits in _logits(trained, rows, batch_size, num_workers, progress):
-        for task in space.names:
-            parts[task].append(F.log_softmax(logits[task].float(), dim=1).cpu())
-    log_probs = {task: torch.cat(values).numpy() for task, values in parts.items()}
+    joined = {task: torch.cat([part[task] for part in parts]).cpu() for task in space.names}
+    for task, temperature in trained.source.temperatures.items():
+        joined[task] = F.log_softmax(joined[task] / temperature, dim=1)
+    log_probs = {task: values.numpy() for task, values in joined.items()}
     _, losses = no_targets(space, len(rows))
     for task, known in ((task, targets[task] != UNLABELLED) for task in space.names):
         losses[task][known] = -log_probs[task][known, targets[task][known]]
@@ -91,24 +142,37 @@ def _described(rows: pd.DataFrame, space: LabelSpace) -> pd.DataFrame:
     return photos if "photo" in photos else photos.assign(photo=photos["path"])
 
 
-@torch.inference_mode()
-def _logits(
-    trained: Trained, rows: pd.DataFrame, batch_size: int, num_workers: int | None, progress: bool
-) -> Iterator[dict[str, Tensor]]:
-    """Task -> logits (B, C) of each batch, in the order of the rows."""
-    spec, device = trained.spec, trained.module.device
-    loader = DataLoader(
-        FaceDataset(rows, (), eval_pipeline(spec)),
+def _loader(
+    rows: pd.DataFrame, spec: TransformSpec, tta: Tta, batch_size: int, num_workers: int | None
+) -> DataLoader[Tensor]:
+    return DataLoader(
+        ViewDataset(rows["path"].tolist(), spec, tta),
         batch_size=batch_size,
         num_workers=default_workers() if num_workers is None else num_workers,
-        pin_memory=device.type == "cuda",
+        pin_memory=torch.cuda.is_available(),
     )
-    bar = track(
-        loader,
-        description=f"predicting {', '.join(trained.space.names)}",
-        console=Console(stderr=True),
-        disable=not progress,
-    )
-    for batch in bar:
-        images = batch["image"].to(device, non_blocking=True)
-        yield trained.module(normalise(images, spec.mean, spec.std))
+
+
+def _views(
+    loader: DataLoader[Tensor], spec: TransformSpec, networks: Sequence[Trained], progress: bool
+) -> Iterator[list[Tensor]]:
+    """Of each batch its views: normalised images (B, 3, H, W) on the networks' device, in the order of the rows."""
+    first = networks[0]
+    whose = ", ".join(first.space.names) if len(networks) == 1 else f"with {len(networks)} networks"
+    console = Console(stderr=True)
+    try:
+        for batch in track(loader, description=f"predicting {whose}", console=console, disable=not progress):
+            views = batch.to(first.module.device, non_blocking=True).unbind(dim=1)
+            yield [normalise(images, spec.mean, spec.std) for images in views]
+    except PhotoError as error:  # a worker process puts its traceback before the message
+        raise PhotoError(str(error).strip().rsplit("PhotoError: ", 1)[-1]) from error
+
+
+@torch.inference_mode()
+def _log_probs(trained: Trained, views: Sequence[Tensor], tta: Tta) -> dict[str, Tensor]:
+    """Task -> log probabilities (B, C), float32, still on the device: fetching them would make it wait."""
+    answers = [trained.module(images) for images in views]
+    return {
+        task: average_views([F.log_softmax(logits[task].float(), dim=1) for logits in answers], tta)
+        for task in trained.space.names
+    }

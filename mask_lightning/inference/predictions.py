@@ -90,7 +90,7 @@ def average(parts: Sequence[Predictions]) -> Predictions:
         PredictionsError: the photos or the classes of a task differ.
     """
     space = join_spaces([part.space for part in parts])
-    aligned = [_in_order(part, parts[0]) for part in parts]
+    aligned = [in_order(part, parts[0]) for part in parts]
     targets, losses = no_targets(space, len(parts[0]))
     probs: dict[str, Floats] = {}
     for task in space.names:
@@ -99,10 +99,11 @@ def average(parts: Sequence[Predictions]) -> Predictions:
         probs[task] = votes.mean(axis=0, dtype=np.float64).astype(np.float32)
         for part in answers:
             targets[task] = np.where(part.targets[task] != UNLABELLED, part.targets[task], targets[task])
-        losses[task] = answers[0].losses[task] if len(answers) == 1 else _losses(probs[task], targets[task])
+        losses[task] = answers[0].losses[task] if len(answers) == 1 else cross_entropies(probs[task], targets[task])
     sources = [source for part in parts for source in part.sources]
     different = tuple(source for i, source in enumerate(sources) if source not in sources[:i])
-    return Predictions(space, aligned[0].photos, probs, targets, losses, different)
+    photos = aligned[0].photos.drop(columns=[task for task in space.names if task in aligned[0].photos])
+    return Predictions(space, photos, probs, targets, losses, different)
 
 
 def join_spaces(spaces: Sequence[LabelSpace]) -> LabelSpace:
@@ -123,8 +124,8 @@ def join_spaces(spaces: Sequence[LabelSpace]) -> LabelSpace:
     return LabelSpace(tuple(tasks[name] for name in order))
 
 
-def _in_order(part: Predictions, first: Predictions) -> Predictions:
-    """The part with its photos in the order of `first`."""
+def in_order(part: Predictions, first: Predictions) -> Predictions:
+    """The part with its photos in the order of `first`. Raises PredictionsError if they are others."""
     position = pd.Index(part.photos["photo"]).get_indexer(pd.Index(first.photos["photo"]))
     if len(part) != len(first) or (position < 0).any():
         missing = first.photos["photo"][position < 0].tolist() or ["another number of photos"]
@@ -142,7 +143,8 @@ def _in_order(part: Predictions, first: Predictions) -> Predictions:
     )
 
 
-def _losses(probs: Floats, targets: Ints) -> Floats:
+def cross_entropies(probs: Floats, targets: Ints) -> Floats:
+    """Probabilities (N, C), targets (N,) -> minus the log of the truth's probability (N,), NaN where not known."""
     known = targets != UNLABELLED
     chosen = probs[np.arange(len(probs)), np.where(known, targets, 0)]
     smallest = np.finfo(np.float32).tiny

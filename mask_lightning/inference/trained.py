@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ class Source:
         backbone: timm's name.
         tasks: what it answers.
         transform: TransformSpec, as plain values.
+        tta: which views of each photo were averaged, see `inference.views`.
+        temperatures: task -> what its log probabilities were divided by; of a task that is not named, they are the
+            network's own.
     """
 
     checkpoint: str
@@ -34,6 +37,8 @@ class Source:
     backbone: str
     tasks: tuple[str, ...]
     transform: dict[str, Any]
+    tta: str = "none"
+    temperatures: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mask_lightning.errors import ConfigError, did_you_mean
-from mask_lightning.optim.param_groups import discriminative_lrs
+from mask_lightning.optim.param_groups import discriminative_lrs, layer_decay_lrs
+from mask_lightning.optim.schedules import Schedule, make_schedule
 
 HEADS = "heads"
 
@@ -24,20 +25,25 @@ class Phase:
         lr_scale: the heads' maximum lr, as a multiple of the run's lr.
         lr_ratio: by how much the lr of the first layer group is smaller than that of the heads; those between lie
             on a geometric line (fastai's `slice(lr / lr_ratio, lr)`).
-        schedule: options that replace the run's schedule in this phase, with its `name`.
+        layer_decay: in place of lr_ratio, the lr of a layer group as a share of the next one's.
+        schedule: options that replace those of the run's schedule in this phase; with another `name`, all of them.
+        image_size: training photos are resized to this square; None leaves them at the model's size.
     """
 
     epochs: int
     unfreeze: Unfreeze = "all"
     lr_scale: float = 1.0
     lr_ratio: float = 1.0
+    layer_decay: float | None = None
     schedule: Mapping[str, Any] = field(default_factory=dict)
+    image_size: int | None = None
 
     def __str__(self) -> str:
+        size = f" at {self.image_size} px" if self.image_size else ""
         what = self.unfreeze
         if isinstance(what, Mapping):
-            return f"last {what['last']}"
-        return what if isinstance(what, str) else ", ".join(what)
+            return f"last {what['last']}{size}"
+        return (what if isinstance(what, str) else ", ".join(what)) + size
 
     def open_groups(self, names: Sequence[str]) -> tuple[str, ...]:
         """Which of the layer groups `names` (from the image up, `heads` last) learn in this phase.
@@ -73,8 +79,20 @@ class Phase:
     def group_lrs(self, names: Sequence[str], lr: float) -> dict[str, float]:
         """The maximum lr of every open layer group, where the run's lr is `lr`."""
         high = lr * self.lr_scale
-        every = discriminative_lrs(names, low=high / self.lr_ratio, high=high)
+        if self.layer_decay is None:
+            every = discriminative_lrs(names, low=high / self.lr_ratio, high=high)
+        else:
+            every = layer_decay_lrs(names, high=high, decay=self.layer_decay)
         return {name: every[name] for name in self.open_groups(names)}
+
+    def make_schedule(self, usual: Mapping[str, Any]) -> Schedule:
+        """The phase's schedule, where the run's is `usual` (`name` and options).
+
+        Raises:
+            ConfigError: unknown name or option, or a value out of range.
+        """
+        same = self.schedule.get("name", usual["name"]) == usual["name"]
+        return make_schedule(**{**(usual if same else {}), **self.schedule})
 
 
 def phase_of_epoch(phases: Sequence[Phase], epoch: int) -> int:

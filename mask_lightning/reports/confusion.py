@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +12,10 @@ from matplotlib.figure import Figure
 from mask_lightning.reports.figures import new_figure
 
 
-def plot_confusion(counts: npt.NDArray[np.int64], classes: Sequence[str], title: str) -> Figure:
-    """Counts (C, C), rows the truth -> a heat map of each row's shares, with the counts written in."""
+def plot_confusion(
+    counts: npt.NDArray[np.int64], classes: Sequence[str], title: str, *, show: Literal["counts", "rates"] = "counts"
+) -> Figure:
+    """Counts (C, C), rows the truth -> a heat map of each row's shares, with counts or percentages written in."""
     total = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(total, 1)
     side = max(3.6, 0.5 * len(classes) + 1.6)
@@ -28,6 +31,7 @@ def plot_confusion(counts: npt.NDArray[np.int64], classes: Sequence[str], title:
     for (row, column), count in np.ndenumerate(counts):
         if count:
             colour = "white" if shares[row, column] > 0.5 else "black"
-            axis.text(column, row, str(count), ha="center", va="center", fontsize=7, color=colour)
+            text = str(count) if show == "counts" else f"{shares[row, column]:.0%}"
+            axis.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
     figure.colorbar(image, ax=axis, label="share of the true class", shrink=0.8)
     return figure

@@ -15,13 +15,25 @@ SIDE_COLOURS = {"train": GREY, "clean_train": ORANGE, "val": BLUE}
 SIDE_NAMES = {"train": "train (augmented)", "clean_train": "clean train", "val": "validation"}
 
 
+class ShownFigure(Figure):
+    """A figure that Jupyter shows where a cell ends with it, although pyplot was never asked."""
+
+    def _repr_png_(self) -> bytes:
+        return to_png(self)
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, in inches, that lays itself out."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return ShownFigure(figsize=(width, height), layout="constrained")
+
+
+def to_png(figure: Figure, *, dpi: int = 120) -> bytes:
+    """The figure as the content of a PNG file."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
 
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write the figure as PNG, atomically."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, to_png(figure))

@@ -26,9 +26,11 @@ def print_inspection(module: MultiTaskModule, split: Split, spec: TransformSpec,
     parameters = sum(parameter.numel() for parameter in module.parameters())
     flops = count_flops(module.network, spec.size)
     optimizer = module.hparams["optim"]
+    auto = module.hparams["config"]["optim"]["lr"] == "auto"
+    lr = "auto: found before training; the lrs above are multiples of it" if auto else f"{optimizer['lr']:g}"
     console.print(
         f"{module.hparams['backbone']} at {spec.size} x {spec.size}: {parameters / 1e6:.2f} M parameters, "
-        f"{flops / 1e9:.2f} GFLOPs per photo; {optimizer['name']}, lr {optimizer['lr']:g}"
+        f"{flops / 1e9:.2f} GFLOPs per photo; {optimizer['name']}, lr {lr}"
     )
 
 

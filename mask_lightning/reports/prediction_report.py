@@ -42,6 +42,19 @@ def print_summary(predictions: Predictions) -> None:
     Console().print(table)
 
 
+def print_probabilities(predictions: Predictions) -> None:
+    """What the probabilities are: of which views, and by which temperatures."""
+    temperatures = {task: value for source in predictions.sources for task, value in source.temperatures.items()}
+    honest = ", ".join(f"{task} by temperature {value:.2f}" for task, value in temperatures.items())
+    views = predictions.sources[0].tta
+    console = Console(stderr=True)
+    console.print(
+        f"probabilities: {f'calibrated ({honest})' if honest else 'as the network says them, not calibrated'}"
+    )
+    if views != "none":
+        console.print(f"               averaged over several views of each photo (tta={views})")
+
+
 def print_files(folder: Path, following: str | None) -> None:
     """What lies in the folder, and the next command."""
     console = Console(stderr=True)

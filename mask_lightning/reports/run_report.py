@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytorch_lightning as pl
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
+from torch.utils.data import default_collate
 
+from mask_lightning.data.batching import mix_batch
 from mask_lightning.data.datamodule import FaceDataModule
+from mask_lightning.data.dataset import Sample
 from mask_lightning.labels import UNLABELLED, LabelSpace
+from mask_lightning.optim.schedules import PhasedLR
 from mask_lightning.reports.confusion import plot_confusion
 from mask_lightning.reports.curves import plot_curves
 from mask_lightning.reports.figures import save_figure
 from mask_lightning.reports.photos import plot_photos
+from mask_lightning.reports.schedule import plot_schedule
 from mask_lightning.run_folder import RunFolder, RunResult
 from mask_lightning.training.metrics import JOINT, MAX_JOINT
 from mask_lightning.training.modules import SIDES, MultiTaskModule
 
-SHOWN = 32  # photos in augmented.png
+SHOWN, COLUMNS = 32, 8  # photos in augmented.png, and in a row of it
 
 
 def take_confusion(module: pl.LightningModule) -> dict[str, Any]:
@@ -38,19 +46,56 @@ def take_confusion(module: pl.LightningModule) -> dict[str, Any]:
 
 
 def save_augmented(folder: Path, data: FaceDataModule, space: LabelSpace) -> None:
-    """augmented.png: training photos as the network sees them (before normalisation)."""
+    """augmented.png: see `plot_augmented`."""
+    save_figure(plot_augmented(data, space), folder / "augmented.png")
+
+
+def plot_augmented(data: FaceDataModule, space: LabelSpace) -> Figure:
+    """Training photos as the network sees them (before normalisation), with their labels.
+
+    Where batches are mixed, every row is a batch of its own; a batch that would be left as it is is mixed, too.
+    """
     dataset = data.train_dataset()
     rows = [int(row) for row in np.linspace(0, len(dataset) - 1, min(SHOWN, len(dataset)))]
     samples = [dataset[data.seed + row, row] for row in rows]
-    photos = [sample["image"].permute(1, 2, 0).numpy() for sample in samples]
-    captions = [" ".join(name_classes(space, sample["target"])) for sample in samples]
-    save_figure(plot_photos(photos, captions, title="training photos, augmented"), folder / "augmented.png")
+    photos: list[npt.NDArray[np.uint8]] = []
+    captions: list[str] = []
+    for i in range(0, len(samples), COLUMNS):
+        batch: Sample = default_collate(samples[i : i + COLUMNS])
+        batch["image"] = batch["image"].float()
+        batch = mix_batch(batch, replace(data.mix, probability=1.0), np.random.default_rng((data.seed, i)))
+        photos += list(batch["image"].round().byte().permute(0, 2, 3, 1).numpy())
+        captions += _captions(batch, space)
+    title = "training photos, augmented"
+    if data.mix.name != "none":
+        title += f", {data.mix.probability:.0%} of the batches mixed (mix={data.mix.name})"
+    return plot_photos(photos, captions, title=title, columns=COLUMNS)
+
+
+def _captions(batch: Sample, space: LabelSpace) -> list[str]:
+    """The classes of each photo; of a mixed one also its partner's, and how much there is of each."""
+    columns = zip(*(batch["target"][task].tolist() for task in space.names), strict=True)
+    own = [" ".join(name_classes(space, dict(zip(space.names, targets, strict=True)))) for targets in columns]
+    if "mix" not in batch:
+        return own
+    partner, share = batch["mix"]
+    return [
+        f"{share:.0%} {mine}\n{1 - share:.0%} {own[other]}" for mine, other in zip(own, partner.tolist(), strict=True)
+    ]
 
 
 def name_classes(space: LabelSpace, target: Mapping[str, Any]) -> list[str]:
     """Targets of one photo -> class names, `?` where it is not labelled."""
     targets = ((task, int(target[task.name])) for task in space.tasks)
     return ["?" if i == UNLABELLED else task.classes[i] for task, i in targets]
+
+
+def save_schedule(folder: Path, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    """schedule.png, of a fit that is about to start."""
+    scheduler = trainer.lr_scheduler_configs[0].scheduler
+    assert isinstance(scheduler, PhasedLR)
+    assert isinstance(module, MultiTaskModule)
+    save_figure(plot_schedule(scheduler, module.phases), folder / "schedule.png")
 
 
 def save_figures(folder: Path, history: pd.DataFrame, module: MultiTaskModule, evidence: dict[str, Any]) -> None:
@@ -100,7 +145,7 @@ def print_result(folder: RunFolder, result: RunResult, space: LabelSpace) -> Non
         f"last epoch: {result.monitor} {last:.3f}; {result.photos_per_second:.1f} photos/s, {result.seconds:.0f} s; "
         f"weights: {result.weights}"
     )
-    console.print(f"look at: {folder.path}/curves.png, confusion*.png, augmented.png, metrics.csv")
+    console.print(f"look at: {folder.path}/curves.png, confusion*.png, augmented.png, schedule.png, metrics.csv")
     command = f"python -m mask_lightning.predict ckpt={folder.path} data.root=PHOTOS"
     console.print(f"next:    {command}", highlight=False, soft_wrap=True)
     if (folder.path / "tensorboard").is_dir():

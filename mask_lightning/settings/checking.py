@@ -65,6 +65,7 @@ _WORDINGS = (  # pydantic's, and what fits after "must be"
     (r"^Input is not a valid path for .*", "a path"),
     (r"^List should have (.*) after validation.*", r"a list with \1"),
     (r"^a valid boolean.*", "true or false"),
+    (r"^(a valid \w+), unable to parse.*", r"\1"),
     (r"^a valid dictionary or instance of LastBlocks$", "{last: n}"),
 )
 

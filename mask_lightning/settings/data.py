@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,13 +36,37 @@ class DataSettings(Settings):
     corrections: Path | None
     agreed_by: Positive
     val_fraction: Share
+    folds: Annotated[int, Field(ge=2)] | None = None
+    fold: Count | None = None
     split_seed: Seed
     limit_people: Positive | None
+    match_minority: bool = True
     crop_height: Crop
     crop_width: Crop
     batch_size: Positive
+    balanced_by: Annotated[list[str], Field(min_length=1)] | None = None
     clean_train_photos: Positive
     num_workers: Count | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_fold_is_the_share_held_out(cls, values: Any) -> Any:
+        """So that nothing after this has to know which of the two was meant, and the run's config tells the truth."""
+        folds = values.get("folds") if isinstance(values, Mapping) else None
+        return {**values, "val_fraction": 1 / folds} if isinstance(folds, int) and folds > 1 else values
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_folds(self) -> DataSettings:
+        if self.folds is None and self.fold is not None:
+            raise ValueError(f"data.fold={self.fold} needs data.folds, found null; set it to how many there are")
+        if self.folds is not None and (self.fold is None or self.fold >= self.folds):
+            found = "null" if self.fold is None else self.fold
+            every = ",".join(map(str, range(self.folds)))
+            raise ValueError(
+                f"data.folds={self.folds} needs a data.fold of 0 to {self.folds - 1}, found {found}; "
+                f"set it, or train them all: -m data.fold={every}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _photos_are_named(self) -> DataSettings:

@@ -17,6 +17,7 @@ IGNORED = frozenset(
     {
         "inspect",
         "skip_done",
+        "ensemble",
         "data.num_workers",
         "trainer.accelerator",
         "trainer.devices",

@@ -21,6 +21,8 @@ class PredictSettings(Settings):
 
     ckpt: Annotated[list[Path], Field(min_length=1)]
     data: PhotosSettings
+    tta: Literal["none", "flip", "randaugment", "blend"]
+    calibrated: Literal["auto", False]
     submission: Literal["auto"] | bool
     batch_size: Positive
     num_workers: Count | None

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mask_lightning.ensembles import find_member
 from mask_lightning.errors import ConfigError, did_you_mean
 from mask_lightning.labels import FACE, LabelSpace
 from mask_lightning.metric_keys import score_keys
@@ -37,7 +38,18 @@ class LossSettings(Settings):
 
     label_smoothing: Share
     logit_adjustment: Annotated[float, Field(ge=0, le=4)]
+    class_weights: Literal["none", "balanced"] = "none"
     task_weights: dict[str, Annotated[float, Field(ge=0)]]
+
+    @model_validator(mode="after")
+    def _balances_once(self) -> LossSettings:
+        if self.class_weights != "none" and self.logit_adjustment:
+            raise ValueError(
+                f"expected one of loss.class_weights and loss.logit_adjustment, found {self.class_weights} and "
+                f"{self.logit_adjustment:g}, which balances the classes twice; set loss.logit_adjustment=0, or "
+                "loss.class_weights=none"
+            )
+        return self
 
 
 class AugmentSettings(Settings):
@@ -49,14 +61,51 @@ class AugmentSettings(Settings):
     min_area: Annotated[float, Field(gt=0, le=1)]
 
 
+class MixSettings(Settings):
+    """How the photos of a training batch are mixed with each other: see `data.batching.MixSpec`."""
+
+    name: Literal["none", "mixup", "cutmix", "half_cutmix"] = "none"
+    alpha: Annotated[float, Field(gt=0, le=100)] | None = None
+    probability: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _alpha_is_for_shares_that_are_drawn(self) -> MixSettings:
+        if self.name in ("mixup", "cutmix") and self.alpha is None:
+            raise ValueError(f"mix={self.name} needs mix.alpha, found null; set it, to 1 for shares of every size")
+        if self.name in ("none", "half_cutmix") and self.alpha is not None:
+            raise ValueError(
+                f"mix.alpha is for mixup and cutmix, found {self.alpha:g} beside mix={self.name}; remove it"
+            )
+        return self
+
+
 class OptimSettings(BaseModel):
-    """lr and weight decay; further options are the optimizer's own and checked by it."""
+    """lr ("auto": see RangeTestSettings) and weight decay; further options are the optimizer's own, checked by it."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: Literal["adamw", "ranger", "sgd"]
-    lr: LearningRate
+    lr: LearningRate | Literal["auto"]
     weight_decay: Annotated[float, Field(ge=0, le=10)]
+
+
+class RangeTestSettings(Settings):
+    """The learning rate range test of `optim.lr=auto` and find_lr: see `callbacks.lr_range_test`."""
+
+    start_lr: LearningRate = 1e-7
+    end_lr: LearningRate = 10.0
+    num_steps: Annotated[int, Field(ge=10)] = 100
+    phase: Positive = 1
+    suggestion: Literal["valley", "steep", "slide", "minimum"] = "minimum"
+
+    @model_validator(mode="after")
+    def _rises(self) -> RangeTestSettings:
+        if self.start_lr >= self.end_lr:
+            raise ValueError(
+                f"range_test.end_lr must be greater than range_test.start_lr, got {self.end_lr:g} and "
+                f"{self.start_lr:g}; raise end_lr"
+            )
+        return self
 
 
 class ScheduleSettings(BaseModel):
@@ -80,7 +129,9 @@ class PhaseSettings(Settings):
     unfreeze: LastBlocks | str | Annotated[list[str], Field(min_length=1)] = "all"
     lr_scale: Annotated[float, Field(gt=0)] = 1.0
     lr_ratio: Ratio = 1.0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     schedule: dict[str, Any] = Field(default_factory=dict)
+    image_size: Annotated[int, Field(ge=32, le=1024)] | None = None
 
 
 class FinetuneSettings(Settings):
@@ -89,13 +140,21 @@ class FinetuneSettings(Settings):
     epochs: Positive
     frozen_epochs: Positive | None = None
     lr_ratio: Ratio = 1.0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     phases: Annotated[list[PhaseSettings], Field(min_length=1)]
 
 
+class AveragingSettings(Settings):
+    """The moving average of the weights: see `callbacks.weight_averaging`; null keeps the weights themselves."""
+
+    decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
 class CheckpointSettings(Settings):
-    """What is kept: best.ckpt by this metric, and last.ckpt."""
+    """What is kept: best.ckpt by this metric, and last.ckpt; and when to give up on a better one."""
 
     monitor: str | None
+    patience: Positive | None = None
 
 
 class TrainerSettings(Settings):
@@ -106,6 +165,8 @@ class TrainerSettings(Settings):
     precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
     validate_every: Positive | Literal["end"]
     max_batches: Positive | None
+    accumulate: Positive = 1
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
     progress: bool
 
 
@@ -124,15 +185,20 @@ class TrainSettings(Settings):
     resume: Path | None
     inspect: bool
     skip_done: bool
+    ensemble: str | None = None
+    member: str | None = None
     data: DataSettings
     labels: LabelSettings = LabelSettings()
     task: TaskSettings
     model: ModelSettings
     loss: LossSettings
     augment: AugmentSettings
+    mix: MixSettings = MixSettings()
     optim: OptimSettings
+    range_test: RangeTestSettings = RangeTestSettings()
     schedule: ScheduleSettings
     finetune: FinetuneSettings
+    averaging: AveragingSettings = AveragingSettings()
     checkpoint: CheckpointSettings
     trainer: TrainerSettings
     logger: LoggerSettings
@@ -141,6 +207,23 @@ class TrainSettings(Settings):
     def epochs(self) -> int:
         """Of all phases together."""
         return sum(phase.epochs for phase in self.finetune.phases)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_member_has_its_task(cls, values: Any) -> Any:
+        """So that nothing after this has to ask the ensemble, and the run's config tells the truth."""
+        name = values.get("member") if isinstance(values, Mapping) else None
+        if not isinstance(name, str):
+            return values
+        ensemble, _ = find_member(name)
+        asked = (values.get("task") or {}).get("tasks")
+        if ensemble is None:
+            if not asked or len(asked) != 1:
+                raise ValueError(f"member={name} balances one task, found {asked or 'all'}; set task=age or another")
+            return values
+        if asked and asked != [ensemble.task.name]:
+            raise ValueError(f"member={name} learns {ensemble.task.name}, found task={','.join(asked)}; leave task out")
+        return {**values, "task": {"tasks": [ensemble.task.name]}}
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainSettings:
@@ -151,7 +234,26 @@ class TrainSettings(Settings):
             raise ValueError(
                 f"trainer.validate_every must be at most the {self.epochs} epochs, got {every}; use `end` for the last"
             )
+        if self.checkpoint.patience is not None:
+            self._check_judged()
+        if self.range_test.phase > len(self.finetune.phases):
+            raise ValueError(
+                f"range_test.phase must be one of the {len(self.finetune.phases)} of finetune.phases, "
+                f"got {self.range_test.phase}; lower it"
+            )
         return self
+
+    def _check_judged(self) -> None:
+        if not self.data.val_fraction:
+            raise ValueError(
+                "checkpoint.patience needs people who judge, found data.val_fraction=0; "
+                "hold some out, or set patience to null"
+            )
+        if self.trainer.validate_every == "end":
+            raise ValueError(
+                "checkpoint.patience needs validations on the way, found trainer.validate_every=end; "
+                "set that to 1, or patience to null"
+            )
 
     @property
     def known_space(self) -> LabelSpace | None:
@@ -162,9 +264,15 @@ class TrainSettings(Settings):
         """The tasks of the photos' label space that the network learns.
 
         Raises:
-            ConfigError: `task`, `loss.task_weights` or `checkpoint.monitor` name what this run does not have.
+            ConfigError: `task`, `data.balanced_by`, `loss.task_weights` or `checkpoint.monitor` name what this run does
+                not have.
         """
         chosen = self.task.choose(space)
+        for task in self.data.balanced_by or ():
+            if task not in chosen.names:
+                raise ConfigError(
+                    f"data.balanced_by names {task!r}, no task of this run; {did_you_mean(task, chosen.names)}"
+                )
         weights = self.loss.task_weights
         unknown = sorted(set(weights) - {*space.names, *FACE.names})  # conf/loss names FACE's tasks
         if unknown:

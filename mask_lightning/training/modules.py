@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from mask_lightning.data.dataset import Sample
 from mask_lightning.errors import LabelError
 from mask_lightning.labels import UNLABELLED, LabelSpace
-from mask_lightning.losses.classification import ClassificationLoss, weighted_sum
+from mask_lightning.losses.classification import ClassificationLoss, mixed_loss, weighted_sum
 from mask_lightning.models.backbones import LayerGroups
 from mask_lightning.models.network import MultiTaskNetwork
 from mask_lightning.optim.optimizers import check_optimizer, make_optimizer
 from mask_lightning.optim.param_groups import build_param_groups, expand_lrs
 from mask_lightning.optim.phases import Phase
-from mask_lightning.optim.schedules import PhasedLR, PhaseSchedule, make_schedule
+from mask_lightning.optim.schedules import PhasedLR, PhaseSchedule
 from mask_lightning.training.metrics import JOINT, TOTAL, Scores
 
 SIDES = ("val", "clean_train")  # the order of the validation dataloaders
@@ -34,7 +34,7 @@ class MultiTaskModule(pl.LightningModule):
     Args:
         tasks: task -> class names (`LabelSpace.to_plain`).
         backbone: name of a timm classifier; its weights are the caller's business.
-        class_counts: task -> training photos per class.
+        class_counts: task -> training photos per class, as they are drawn.
         transform: the photos' TransformSpec (`to_plain`); kept for prediction.
         network: options of MultiTaskNetwork.
         loss: options of ClassificationLoss, and `task_weights` (task -> weight, 1 if left out).
@@ -42,6 +42,9 @@ class MultiTaskModule(pl.LightningModule):
         schedule: `name` and options of `make_schedule`.
         phases: fields of each Phase, in order.
         config: the run's whole config; kept for the record.
+
+    Attributes:
+        lineage: where the weights come from: their origin, then the runs that trained them; not in a checkpoint.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class MultiTaskModule(pl.LightningModule):
         *,
         tasks: Mapping[str, Sequence[str]],
         backbone: str,
-        class_counts: Mapping[str, Sequence[int]],
+        class_counts: Mapping[str, Sequence[float]],
         transform: Mapping[str, Any],
         network: Mapping[str, Any],
         loss: Mapping[str, Any],
@@ -70,6 +73,24 @@ class MultiTaskModule(pl.LightningModule):
         self.losses = nn.ModuleDict({task: ClassificationLoss(class_counts[task], **options) for task in num_classes})
         self.scores = nn.ModuleDict({side: Scores(self.space) for side in SIDES})
         self.phases = [Phase(**phase) for phase in phases]
+        self.lineage: list[str] = []
+        self._check_choices()
+
+    def plan(
+        self,
+        *,
+        optim: Mapping[str, Any],
+        schedule: Mapping[str, Any],
+        phases: Sequence[Mapping[str, Any]],
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        """How the next fit trains these weights, as in the constructor.
+
+        Raises:
+            ConfigError: a phase, schedule or optimizer that does not fit the network.
+        """
+        self.save_hyperparameters({"optim": optim, "schedule": schedule, "phases": phases, "config": config})
+        self.phases = [Phase(**phase) for phase in phases]
         self._check_choices()
 
     def _check_choices(self) -> None:
@@ -77,7 +98,7 @@ class MultiTaskModule(pl.LightningModule):
         names = list(self.layer_groups())
         for phase in self.phases:
             phase.open_groups(names)
-            make_schedule(**{**self.hparams["schedule"], **phase.schedule})
+            phase.make_schedule(self.hparams["schedule"])
         check_optimizer(**self.hparams["optim"])
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -91,11 +112,12 @@ class MultiTaskModule(pl.LightningModule):
 
     def _step(self, batch: Sample) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         logits = self(batch["image"])
-        losses = {task: self.losses[task](logits[task], batch["target"][task]) for task in self.space.names}
+        target, mix = batch["target"], batch.get("mix")
+        losses = {task: mixed_loss(self.losses[task], logits[task], target[task], mix) for task in self.space.names}
         return logits, losses, weighted_sum(losses, self.task_weights)
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """Weighted sum of the task losses, a scalar; logged as train/loss and train/<task>/loss."""
+        """Weighted sum of the task losses, a scalar; logged, also of mixed photos, as train/loss, train/<task>/loss."""
         _, losses, total = self._step(batch)
         size = len(batch["index"])
         self.log("train/loss", total, prog_bar=True, on_step=True, on_epoch=True, batch_size=size)
@@ -140,7 +162,7 @@ class MultiTaskModule(pl.LightningModule):
             PhaseSchedule(
                 steps=steps * phase.epochs,
                 lrs=expand_lrs(param_groups, phase.group_lrs(list(groups), lr)),
-                schedule=make_schedule(**{**schedule, **phase.schedule}),
+                schedule=phase.make_schedule(schedule),
             )
             for phase in self.phases
         ]

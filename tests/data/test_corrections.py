@@ -71,6 +71,20 @@ def test_swapped_photos_swap_targets(table: pd.DataFrame, write, value: str, wan
     assert values(corrected, "000006", "mask", "normal") == {2}
 
 
+@pytest.mark.parametrize("photo", ["mask3", "mask3.jpg", "000005_female_Asian_28/mask3.jpg"])
+def test_one_photo_may_be_another_class(table: pd.DataFrame, write, photo: str) -> None:
+    corrected, _ = correct(table, write(f"000005,mask,{photo}:normal,25"))
+    changed = corrected.index[corrected["mask"] != table["mask"]]
+    assert table.loc[changed, ["person_id", "shot"]].to_numpy().tolist() == [["000005", "mask3"]]
+    assert corrected.loc[changed, "mask"].tolist() == [2]
+
+
+def test_a_proposal_that_nobody_reviewed_is_never_applied(table: pd.DataFrame, write) -> None:
+    corrected, report = correct(table, write("000001,gender,male,0", "000002,gender,male,1"))
+    assert (report.applied, report.too_few_agreed) == (1, 1)
+    assert values(corrected, "000001", "gender") == {1}
+
+
 def test_the_table_given_stays_as_it_is(table: pd.DataFrame, write) -> None:
     before = table.copy(deep=True)
     correct(table, write("000001,gender,male,1", "000001,age,60,1", "000005,swap,normal:mask1,1"))
@@ -103,7 +117,7 @@ def test_people_who_are_not_here_are_reported(table: pd.DataFrame, write) -> Non
 @pytest.mark.parametrize(
     ("lines", "parts"),
     [
-        (["000001,colour,red,9"], ["expected a field of gender, age, age_band, swap", "found colour", "line 2"]),
+        (["000001,colour,red,9"], ["expected a field of age, age_band, swap, mask, gender", "found colour", "line 2"]),
         (["000001,gender,male,9", "000001,gender,men,9"], ["gender cannot become 'men'", "line 3"]),
         (["000001,age,200,9"], ["age cannot become '200'", "0 to 120", "line 2"]),
         (["000001,age,-1,9"], ["age cannot become '-1'", "0 to 120"]),
@@ -112,6 +126,12 @@ def test_people_who_are_not_here_are_reported(table: pd.DataFrame, write) -> Non
         (["000001,age_band,60+,9"], ["age_band cannot become '60+'"]),
         (["000001,swap,normal,9"], ["swap cannot become 'normal'", "a colon between"]),
         (["000001,swap,normal:mask9,9"], ["swap cannot become 'normal:mask9'"]),
+        (
+            ["000001,mask,normal,9", "000001,mask,worn,9"],
+            ["mask cannot become 'worn'", "wear, incorrect, normal", "line 3"],
+        ),
+        (["000001,mask,mask3.jpg:worn,9"], ["mask cannot become 'mask3.jpg:worn'", "a photo, a colon"]),
+        (["000001,mask,mask9:wear,9"], ["this person has no photo mask9"]),
         (["000001,gender,male,many"], ["agreed_by", "many"]),
     ],
 )

@@ -54,6 +54,15 @@ def test_training_sees_every_row_once_in_batches(split: Split) -> None:
     assert seen != sorted(seen)
 
 
+def test_training_sees_rows_by_their_weights_and_scoring_does_not(split: Split) -> None:
+    weights = np.zeros(len(split.train))
+    weights[[3, 5]] = 1.0
+    data = build(split, sample_weights=weights)
+    seen = indices(data.train_dataloader())
+    assert (set(seen), len(seen)) == ({3, 5}, len(split.train))
+    assert data.clean_rows.equals(build(split).clean_rows)
+
+
 def test_validation_sees_both_sides_as_they_are_and_in_order(split: Split) -> None:
     data = build(split)
     held_out, clean = data.val_dataloader()

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mask_lightning.data.dataset import EpochSampler, FaceDataset
+from mask_lightning.data.dataset import EpochSampler, FaceDataset, balanced_weights
 from mask_lightning.data.index import read_index
 from mask_lightning.data.transforms import AugmentSpec, TransformSpec, eval_pipeline, train_pipeline
 from mask_lightning.errors import PhotoError
@@ -89,8 +89,8 @@ def test_workers_do_not_change_what_is_seen(augmented: FaceDataset) -> None:
     assert all(torch.equal(a, b) for a, b in zip(alone, shared, strict=True))
 
 
-def keys(size: int, *, seed: int, epoch: int) -> list[tuple[int, int]]:
-    sampler = EpochSampler(size, seed=seed)
+def keys(size: int, *, seed: int, epoch: int, weights: np.ndarray | None = None) -> list[tuple[int, int]]:
+    sampler = EpochSampler(size, seed=seed, weights=weights)
     sampler.set_epoch(epoch)
     return list(sampler)
 
@@ -129,6 +129,53 @@ def test_every_row_has_a_draw_of_its_own() -> None:
 def test_the_order_is_shuffled() -> None:
     order = [row for _, row in keys(1000, seed=0, epoch=0)]
     assert abs(np.corrcoef(order, np.arange(1000))[0, 1]) < 0.1
+
+
+TARGETS = pd.DataFrame(
+    {
+        "path": "photo.jpg",
+        "mask": [0] * 600 + [1] * 300 + [2] * 80 + [-1] * 20,
+        "age": [0, 1] * 450 + [0] * 100,
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "classes"),
+    [(["mask"], 3), (["age"], 2), (["mask", "age"], 5), (["age", "mask"], 5)],  # nobody is 2 and 1
+)
+def test_balanced_weights_make_the_classes_that_there_are_equal(tasks: list[str], classes: int) -> None:
+    weights = balanced_weights(TARGETS, tasks)
+    labelled = (TARGETS[tasks] >= 0).all(axis=1)
+    sums = pd.Series(weights)[labelled].groupby([TARGETS[task] for task in tasks]).sum()
+    np.testing.assert_allclose(sums, labelled.sum() / classes)
+    assert weights[~labelled] == pytest.approx(weights.mean())
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_weights_of_photos_that_nobody_labelled_are_equal() -> None:
+    assert balanced_weights(TARGETS.tail(20), ["mask"]).tolist() == [1.0] * 20
+
+
+def test_rows_are_drawn_as_often_as_their_weights_say() -> None:
+    weights = balanced_weights(TARGETS, ["mask"])
+    drawn = [keys(1000, seed=1, epoch=epoch, weights=weights) for epoch in range(20)]
+    assert {len(epoch) for epoch in drawn} == {1000}
+    rows = np.array([row for epoch in drawn for _, row in epoch])
+    shares = TARGETS["mask"][rows].value_counts(normalize=True)
+    np.testing.assert_allclose(shares[[0, 1, 2]], 0.98 / 3, atol=0.015)
+    assert shares[-1] == pytest.approx(0.02, abs=0.005)
+    assert max(Counter(draw for draw, _ in drawn[0]).values()) == 1  # a photo that comes twice is augmented anew
+
+
+def test_seed_and_epoch_decide_what_is_drawn() -> None:
+    weights = balanced_weights(TARGETS, ["mask"])
+    torch.manual_seed(0)
+    first = keys(1000, seed=2, epoch=1, weights=weights)
+    torch.manual_seed(1)
+    assert keys(1000, seed=2, epoch=1, weights=weights) == first
+    assert keys(1000, seed=2, epoch=2, weights=weights) != first
+    assert keys(1000, seed=3, epoch=1, weights=weights) != first
 
 
 def test_a_broken_photo_is_named(rows: pd.DataFrame, tmp_path: Path) -> None:

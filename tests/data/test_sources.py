@@ -61,11 +61,22 @@ def test_a_table_takes_corrections_of_the_columns_that_it_has(table: Path, tmp_p
 
 
 @pytest.mark.parametrize(
+    ("line", "column", "want"),
+    [("b,gender,male", "gender", [1, 1, 1, 1]), ("a,smile,1.jpg:yes", "smile", [1, 1, 0, 1])],
+)
+def test_a_tables_own_classes_are_meant_by_name(
+    table: Path, tmp_path: Path, line: str, column: str, want: list[int]
+) -> None:
+    space = LabelSpace((Task("gender", ("female", "male")), Task("smile", ("no", "yes"))))
+    assert correct_with(read_photo_table(table, None, space=space), tmp_path, line).table[column].tolist() == want
+
+
+@pytest.mark.parametrize(
     ("space", "line", "column"),
     [
         (FACE, "a,swap,normal:incorrect_mask", "shot"),
         (FACE.only(["gender"]), "a,age_band,>=60", "age"),
-        (LabelSpace((Task("gender", ("female", "male")),)), "a,gender,male", "gender"),  # its 0 is another
+        (LabelSpace((Task("smile", ("no", "yes")),)), "a,gender,male", "gender"),
     ],
 )
 def test_corrections_of_what_a_table_lacks_are_refused(

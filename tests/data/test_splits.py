@@ -279,3 +279,12 @@ def test_class_counts_are_of_labelled_photos() -> None:
         want = table[task.name][table[task.name] >= 0].value_counts()
         assert counts[task.name] == [int(want.get(i, 0)) for i in range(task.num_classes)]
     assert class_counts(table[table["age"] != 2], FACE)["age"][2] == 0
+
+
+def test_class_counts_are_sums_of_weights() -> None:
+    table = unlabelled(0.4)
+    weights = np.linspace(0.5, 1.5, len(table))
+    counts = class_counts(table, FACE, weights)
+    for task in FACE.tasks:
+        want = [weights[table[task.name] == i].sum() for i in range(task.num_classes)]
+        assert counts[task.name] == pytest.approx(want)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from mask_lightning.data.transforms import TransformSpec
 from mask_lightning.inference.predictions import Predictions, no_targets
 from mask_lightning.inference.trained import Source
 from mask_lightning.labels import FACE, LabelSpace
+from mask_lightning.run_folder import RunFolder, RunResult
 from mask_lightning.training.modules import module_class
 
 MakeCheckpoint = Callable[..., Path]
@@ -76,5 +78,29 @@ def make_predictions() -> MakePredictions:
         table = pd.DataFrame({"photo": list(photos), "path": [f"/photos/{name}" for name in photos]})
         source = Source(f"run{seed}/best.ckpt", f"{seed:064x}", "test_resnet", space.names, SPEC.to_plain())
         return Predictions(space, table, probs, *no_targets(space, len(photos)), (source,))
+
+    return make
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """Write config and record of a finished run, as a member of an ensemble or of none."""
+
+    def make(
+        name: str,
+        member: str | None = None,
+        *,
+        task: str = "age",
+        score: float | None = 0.5,
+        photos: str = "abc",
+        **data: Any,
+    ) -> Path:
+        split = {"val_fraction": 0.2, "folds": None, "fold": None, "split_seed": 0}
+        folder = RunFolder(tmp_path / name)
+        best = {} if score is None else {f"val/{task}/f1": score}
+        result = RunResult("finished", "val/f1", best=best, data={"fingerprint": photos})
+        config = {"member": member, "seed": 0, "task": {"tasks": [task]}, "data": {**split, **data}}
+        folder.claim(config, result)
+        return folder.path
 
     return make

@@ -1,5 +1,6 @@
 """The pass over photos against plain NumPy around the network itself."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from mask_lightning.data.images import open_photo
 from mask_lightning.errors import LabelError, PhotoError
-from mask_lightning.inference.forward import predict
+from mask_lightning.inference import views
+from mask_lightning.inference.forward import predict, predict_many
 from mask_lightning.inference.photo_list import read_photo_list
 from mask_lightning.inference.trained import load_trained
 from mask_lightning.labels import FACE, UNLABELLED
@@ -76,6 +79,44 @@ def test_targets_of_other_labels_and_lost_photos_are_refused(make_checkpoint, ro
     Path(rows["path"][1]).unlink()
     with pytest.raises(PhotoError, match=r"a1\.png, found none"):
         predict(trained, rows, num_workers=0)
+
+
+def test_several_networks_say_what_each_says_alone_and_each_photo_is_decoded_once(
+    make_checkpoint, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = [load_trained(make_checkpoint(f"{seed}.ckpt", seed=seed), CPU) for seed in range(3)]
+    other = replace(networks[0], spec=replace(networks[0].spec, size=48))
+    alone = [predict(network, rows, num_workers=0) for network in (*networks, other)]
+    opened: list[str] = []
+    monkeypatch.setattr(views, "open_photo", lambda path: opened.append(path) or open_photo(path))
+    together = predict_many([networks[0], other, *networks[1:]], rows, batch_size=2, num_workers=0)
+    assert sorted(opened) == sorted([*rows["path"], *rows["path"]])  # two TransformSpecs
+    for said, want in zip(together, [alone[0], alone[3], alone[1], alone[2]], strict=True):
+        assert said.sources == want.sources
+        for task in FACE.names:
+            np.testing.assert_allclose(said.probs[task], want.probs[task], atol=1e-6)
+
+
+def test_a_photo_that_breaks_in_a_worker_is_told_in_one_line(make_checkpoint, rows: pd.DataFrame) -> None:
+    Path(rows["path"][1]).write_bytes(b"no photo")
+    with pytest.raises(PhotoError, match=r"^cannot decode \S*a1\.png[^\n]*$"):
+        predict(load_trained(make_checkpoint(), CPU), rows, num_workers=1)
+
+
+@pytest.mark.parametrize("batch_size", [2, 64])
+def test_a_flip_averages_the_probabilities_of_photo_and_mirror_image(
+    make_checkpoint, rows: pd.DataFrame, tmp_path: Path, batch_size: int
+) -> None:
+    mirrored = []
+    for i, path in enumerate(rows["path"]):
+        mirrored.append(str(tmp_path / f"{i}.png"))
+        Image.open(path).convert("RGB").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mirrored[-1])
+    trained = load_trained(make_checkpoint(), CPU)
+    plain, other = (predict(trained, each, num_workers=0) for each in (rows, rows.assign(path=mirrored)))
+    said = predict(trained, rows.assign(age=1), tta="flip", batch_size=batch_size, num_workers=0)
+    for task in FACE.names:
+        np.testing.assert_allclose(said.probs[task], (plain.probs[task] + other.probs[task]) / 2, atol=1e-6)
+    np.testing.assert_allclose(said.losses["age"], -np.log(said.probs["age"][:, 1]), rtol=1e-4)
 
 
 @pytest.mark.gpu

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from sklearn.utils.class_weight import compute_class_weight
 
+from mask_lightning.data.dataset import Mix
 from mask_lightning.labels import UNLABELLED
-from mask_lightning.losses.classification import ClassificationLoss, weighted_sum
+from mask_lightning.losses.classification import ClassificationLoss, mixed_loss, weighted_sum
 
 COUNTS = [500, 100, 10]
 GENERATOR = torch.Generator().manual_seed(0)
@@ -39,7 +43,9 @@ def test_training_follows_the_formula(options: dict[str, float]) -> None:
     assert loss.train()(LOGITS, TARGET).item() == pytest.approx(formula(**options), rel=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"label_smoothing": 0.1}, {"logit_adjustment": 1.0}])
+@pytest.mark.parametrize(
+    "options", [{"label_smoothing": 0.1}, {"logit_adjustment": 1.0}, {"class_weights": "balanced"}]
+)
 def test_scoring_is_plain_cross_entropy(options: dict[str, float]) -> None:
     """So that val/loss compares between runs whatever they train with."""
     loss = ClassificationLoss(COUNTS, **options).eval()
@@ -71,7 +77,7 @@ def test_adjusted_logits_leave_the_networks_own_balanced() -> None:
 
 def test_shares_are_no_part_of_a_checkpoint() -> None:
     """They follow from the class counts, which the checkpoint carries."""
-    assert list(ClassificationLoss(COUNTS).state_dict()) == []
+    assert list(ClassificationLoss(COUNTS, class_weights="balanced").state_dict()) == []
 
 
 @pytest.mark.parametrize(
@@ -113,3 +119,64 @@ def test_a_batch_without_labels_costs_nothing(options: dict[str, float]) -> None
     loss.backward()
     assert loss.item() == 0.0
     assert (logits.grad == 0).all()
+
+
+WEIGHTS = compute_class_weight("balanced", classes=np.arange(3), y=np.repeat(np.arange(3), COUNTS))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("target", [TARGET, torch.where(LABELLED, TARGET, UNLABELLED)])
+def test_balanced_weights_are_scikit_learns_and_the_weighted_mean_is_torchs(
+    smoothing: float, target: torch.Tensor
+) -> None:
+    loss = ClassificationLoss(COUNTS, label_smoothing=smoothing, class_weights="balanced").train()
+    weights = torch.tensor(WEIGHTS, dtype=torch.float32)
+    logits, reference = LOGITS.clone().requires_grad_(), LOGITS.clone().requires_grad_()
+    want = torch.nn.functional.cross_entropy(
+        reference, target, weight=weights, ignore_index=UNLABELLED, label_smoothing=smoothing
+    )
+    found = loss(logits, target)
+    torch.testing.assert_close(found, want)
+    found.backward()
+    want.backward()
+    torch.testing.assert_close(logits.grad, reference.grad)
+
+
+def test_a_weighted_batch_without_labels_costs_nothing() -> None:
+    logits = LOGITS.clone().requires_grad_()
+    loss = ClassificationLoss(COUNTS, class_weights="balanced").train()(logits, torch.full((8,), UNLABELLED))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert (logits.grad == 0).all()
+
+
+MIX = Mix(partner=torch.tensor([3, 2, 1, 0, 4, 6, 7, 5]), share=0.7)
+
+
+@pytest.mark.parametrize("target", [TARGET, torch.where(LABELLED, TARGET, UNLABELLED)])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"label_smoothing": 0.1}, {"logit_adjustment": 0.5}, {"class_weights": "balanced", "label_smoothing": 0.2}],
+)
+def test_a_mixed_photo_counts_with_both_labels_by_their_shares(options: dict[str, Any], target: torch.Tensor) -> None:
+    """Every photo and side by hand: weight x share x loss, over the sum of weight x share of what is labelled."""
+    smoothing, tau = options.get("label_smoothing", 0.0), options.get("logit_adjustment", 0.0)
+    logs = log_softmax(LOGITS.double().numpy() + tau * np.log(np.array(COUNTS) / sum(COUNTS)))
+    weights = WEIGHTS if "class_weights" in options else np.ones(3)
+    total, norm = 0.0, 0.0
+    for i, other in enumerate(MIX.partner.tolist()):
+        for share, label in ((0.7, int(target[i])), (0.3, int(target[other]))):
+            if label != UNLABELLED:
+                wanted = (1 - smoothing) * np.eye(3)[label] + smoothing / 3
+                total -= share * (wanted * logs[i] * weights).sum()
+                norm += share * weights[label]
+    loss = ClassificationLoss(COUNTS, **options).train()
+    assert mixed_loss(loss, LOGITS, target, MIX).item() == pytest.approx(total / norm, rel=1e-5)
+
+
+def test_a_mix_of_nothing_or_of_ones_own_changes_nothing() -> None:
+    loss = ClassificationLoss(COUNTS, label_smoothing=0.1).train()
+    want = loss(LOGITS, TARGET)
+    assert torch.equal(mixed_loss(loss, LOGITS, TARGET, None), want)
+    torch.testing.assert_close(mixed_loss(loss, LOGITS, TARGET, Mix(MIX.partner, 1.0)), want)
+    torch.testing.assert_close(mixed_loss(loss, LOGITS, TARGET, Mix(torch.arange(8), 0.4)), want)

@@ -6,6 +6,7 @@ import pytest
 
 from mask_lightning.errors import ConfigError
 from mask_lightning.optim.phases import Phase, phase_of_epoch
+from mask_lightning.optim.schedules import Schedule, constant, flat_cosine, one_cycle
 
 NAMES = ["stem", "block1", "block2", "block3", "heads"]
 
@@ -27,6 +28,11 @@ def test_a_phase_opens_groups_from_the_image_up(unfreeze: Any, want: tuple[str, 
     phase = Phase(epochs=1, unfreeze=unfreeze)
     assert phase.open_groups(NAMES) == want
     assert str(phase) == shown
+
+
+def test_a_phase_says_at_which_size_it_trains() -> None:
+    shown = [str(Phase(1, what, image_size=128)) for what in ("all", {"last": 2}, ["stem", "heads"])]
+    assert shown == ["all at 128 px", "last 2 at 128 px", "stem, heads at 128 px"]
 
 
 @pytest.mark.parametrize(
@@ -55,12 +61,30 @@ def test_what_cannot_be_opened_is_told(unfreeze: Any, message: str) -> None:
         (Phase(1, {"last": 1}, lr_ratio=100), {"block3": 10**-1.5, "heads": 0.1}),
         (Phase(1, "heads", lr_scale=2, lr_ratio=100), {"heads": 0.2}),
         (Phase(1, "stem", lr_scale=2, lr_ratio=10), {"stem": 0.02}),
+        (Phase(1, layer_decay=0.5, lr_ratio=7), {n: 0.1 * 0.5 ** (4 - i) for i, n in enumerate(NAMES)}),
+        (Phase(1, {"last": 1}, lr_scale=2, layer_decay=0.5), {"block3": 0.1, "heads": 0.2}),
     ],
 )
 def test_lrs_lie_on_a_geometric_line_and_frozen_groups_have_none(phase: Phase, want: dict[str, float]) -> None:
     found = phase.group_lrs(NAMES, lr=0.1)
     assert found == pytest.approx(want)
     assert list(found) == list(want)
+
+
+@pytest.mark.parametrize(
+    ("own", "want"),
+    [
+        ({}, one_cycle(div=9.0, pct_start=0.4)),
+        ({"pct_start": 0.2}, one_cycle(div=9.0, pct_start=0.2)),
+        ({"name": "one_cycle", "div": 3.0}, one_cycle(div=3.0, pct_start=0.4)),
+        ({"name": "constant"}, constant()),  # takes none of the run's options, which are another schedule's
+        ({"name": "flat_cosine", "pct_start": 0.5}, flat_cosine(pct_start=0.5)),
+    ],
+)
+def test_a_phase_may_have_a_schedule_of_its_own(own: dict[str, Any], want: Schedule) -> None:
+    usual = {"name": "one_cycle", "div": 9.0, "pct_start": 0.4}
+    assert Phase(1, schedule=own).make_schedule(usual) == want
+    assert usual == {"name": "one_cycle", "div": 9.0, "pct_start": 0.4}
 
 
 @pytest.mark.parametrize(

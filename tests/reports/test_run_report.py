@@ -1,13 +1,55 @@
-"""What a run shows of photos that are not labelled for every task."""
+"""What a run shows of the photos that it trains on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
 import torch
 
+from mask_lightning.data.batching import MixSpec
+from mask_lightning.data.datamodule import FaceDataModule
+from mask_lightning.data.index import read_index
+from mask_lightning.data.splits import split_people
+from mask_lightning.data.transforms import AugmentSpec, TransformSpec
 from mask_lightning.labels import FACE
-from mask_lightning.reports.run_report import name_classes
+from mask_lightning.reports.run_report import name_classes, plot_augmented
 
 
 def test_a_caption_does_not_name_what_nobody_stated() -> None:
     target = {"mask": torch.tensor(2), "gender": torch.tensor(-1), "age": torch.tensor(0)}
     assert name_classes(FACE, target) == ["normal", "?", "<30"]
+
+
+@pytest.fixture
+def data(competition: Path) -> Callable[[MixSpec], FaceDataModule]:
+    split = split_people(read_index(competition), val_fraction=0.25, seed=0)
+
+    def build(mix: MixSpec) -> FaceDataModule:
+        spec, augment = TransformSpec(128, 96, 32), AugmentSpec(num_ops=0)
+        return FaceDataModule(split, tasks=FACE.names, spec=spec, augment=augment, num_workers=0, mix=mix)
+
+    return build
+
+
+def test_captions_of_unmixed_photos_are_their_classes(data) -> None:
+    figure = plot_augmented(data(MixSpec()), FACE)
+    assert len(figure.axes) == 32
+    assert {axis.get_title() for axis in figure.axes} <= set(FACE.code_names)
+    assert figure.get_suptitle() == "training photos, augmented"
+
+
+def test_mixed_photos_are_shown_with_both_captions_and_their_shares(data) -> None:
+    plain, mixed = (plot_augmented(data(mix), FACE) for mix in (MixSpec(), MixSpec("half_cutmix", probability=0.25)))
+    assert "25% of the batches mixed" in mixed.get_suptitle()
+    for first in range(0, 32, 8):  # a batch of its own
+        before, after = plain.axes[first : first + 8], mixed.axes[first : first + 8]
+        photos = [axis.images[0].get_array() for axis in before]
+        for axis, own, photo in zip(after, before, photos, strict=True):
+            mine, other = axis.get_title().split("\n")
+            assert mine == f"50% {own.get_title()}"
+            partners = [p for p, one in zip(photos, before, strict=True) if other == f"50% {one.get_title()}"]
+            halves = [np.hstack([a[:, :16], b[:, 16:]]) for p in partners for a, b in ((photo, p), (p, photo))]
+            assert any(np.array_equal(axis.images[0].get_array(), half) for half in halves)

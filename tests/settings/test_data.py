@@ -47,6 +47,12 @@ TABLE = data(name="table", table="faces.csv")
         ({"name": "fairface"}, "data=fairface needs data.root, found null; .*fairface_label_train.csv"),
         ({"name": "table"}, "data=table needs data.table, found null"),
         ({"table": "faces.csv"}, "data.table is what data=table reads, found it beside data=auto; add data=table"),
+        ({"fold": 1}, "data.fold=1 needs data.folds, found null; set it"),
+        ({"folds": 3}, "data.folds=3 needs a data.fold of 0 to 2, found null; .* train them all: -m data.fold=0,1,2$"),
+        ({"folds": 3, "fold": 3}, "data.folds=3 needs a data.fold of 0 to 2, found 3"),
+        ({"folds": 3, "fold": -1}, "fold must be greater than or equal to 0, got -1"),
+        ({"folds": 1, "fold": 0}, "folds must be greater than or equal to 2, got 1"),
+        ({"folds": "many", "fold": 0}, "folds must be a valid integer.*, got 'many'"),
         ({"crop_height": 100}, "must both be pixels or both null, got 100 and None"),
         ({"crop_height": 7, "crop_width": 8}, "data.crop_height|crop_height must be greater than or equal to 8, got 7"),
     ],
@@ -54,6 +60,19 @@ TABLE = data(name="table", table="faces.csv")
 def test_photos_that_are_not_named_are_told(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         data(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "want"),
+    [
+        ({}, 0.2),
+        ({"folds": 5, "fold": 0}, 0.2),
+        ({"folds": 4, "fold": 3, "val_fraction": 0.667}, 0.25),
+        ({"folds": 2, "fold": 1, "val_fraction": 0}, 0.5),
+    ],
+)
+def test_of_folds_one_is_the_share_held_out(changes: dict[str, Any], want: float) -> None:
+    assert data(**changes).val_fraction == want
 
 
 @pytest.mark.parametrize("name", ["auto", "competition", "utkface", "fairface"])

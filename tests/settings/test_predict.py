@@ -17,6 +17,8 @@ from mask_lightning.settings.predict import PredictSettings
 PREDICT: dict[str, Any] = {
     "ckpt": "run",
     "data": {"root": "photos"},
+    "tta": "none",
+    "calibrated": "auto",
     "submission": "auto",
     "batch_size": 64,
     "num_workers": None,

@@ -1,0 +1,145 @@
+"""Where the network looked: Grad-CAM (Selvaraju et al. 2017) by torchcam, per task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import isqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torchcam.methods import GradCAM
+
+from mask_lightning.data.batching import normalise
+from mask_lightning.data.dataset import FaceDataset
+from mask_lightning.data.transforms import eval_pipeline
+from mask_lightning.errors import ConfigError
+from mask_lightning.inference.trained import Trained
+
+Maps = npt.NDArray[np.float32]
+
+BATCH = 16  # photos at a time
+
+
+class FeatureMap(NamedTuple):
+    """The last layer that still knows places, and how its output becomes (B, C, h, w)."""
+
+    layer: nn.Module
+    to_grid: Callable[[Tensor], Tensor]
+
+
+def heat_maps(trained: Trained, rows: pd.DataFrame, classes: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, Maps]:
+    """What spoke for a class, as a coarse map over the square that the network sees.
+
+    Args:
+        trained: the network.
+        rows: a row per photo with `path`.
+        classes: task -> the class (N,) that is to be explained.
+
+    Returns:
+        task -> (N, h, w): 0 where nothing spoke for the class, 1 where the most did; all 0 where nothing did.
+
+    Raises:
+        ConfigError: the backbone keeps no map of places.
+        PhotoError: a photo cannot be decoded.
+    """
+    photos = FaceDataset(rows, (), eval_pipeline(trained.spec))
+    found = find_feature_map(trained.module.network.backbone, trained.spec.size)
+    parts: dict[str, list[Tensor]] = {task: [] for task in classes}
+    for start in range(0, len(photos), BATCH):
+        chosen = range(start, min(start + BATCH, len(photos)))
+        images = torch.stack([photos[i]["image"] for i in chosen]).to(trained.module.device)
+        batch = {task: values[start : chosen.stop] for task, values in classes.items()}
+        for task, maps in grad_cam(
+            trained.module.network, found, normalise(images, trained.spec.mean, trained.spec.std), batch
+        ).items():
+            parts[task].append(maps.cpu())
+    return {task: torch.cat(maps).numpy() for task, maps in parts.items()}
+
+
+def grad_cam(
+    network: nn.Module, found: FeatureMap, images: Tensor, classes: Mapping[str, npt.NDArray[np.int64]]
+) -> dict[str, Tensor]:
+    """Normalised images (B, 3, H, W) -> task -> maps (B, h, w) in 0..1 for `classes` (B,) of that task."""
+    # Gradients begin at the map: below it nothing need be remembered.
+    opening = found.layer.register_forward_hook(lambda *call: call[-1].detach().requires_grad_())
+    try:
+        with torch.enable_grad(), GradCAM(network, found.layer, reshape_transform=found.to_grid) as extractor:
+            logits: dict[str, Tensor] = network(images)
+            maps = {
+                task: extractor(chosen.tolist(), logits[task], normalized=False, retain_graph=True)[0]
+                for task, chosen in classes.items()
+            }
+    finally:
+        opening.remove()
+    return {task: _to_unit(each.detach()) for task, each in maps.items()}
+
+
+def find_feature_map(backbone: nn.Module, size: int) -> FeatureMap:
+    """The layer to explain: a CNN's last feature map, or the tokens that enter a transformer's last block.
+
+    Behind that block only the class token counts, so that no place would have a gradient.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    blocks, prefix = getattr(backbone, "blocks", None), getattr(backbone, "num_prefix_tokens", 0)
+    last = blocks[-1] if isinstance(blocks, (nn.Sequential, nn.ModuleList)) and len(blocks) else None
+    norm = getattr(last, "norm1", None)
+    if isinstance(norm, nn.Module):
+        return FeatureMap(norm, lambda tokens: tokens_to_grid(tokens, prefix))
+    channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
+    height = 1 if channels_last else 2
+    maps = [layer for layer, shape in _output_shapes(backbone, size) if len(shape) == 4 and shape[height] > 1]
+    if not maps:
+        raise ConfigError(
+            f"expected a backbone that keeps a map of places, found {type(backbone).__name__}; "
+            "heat maps take a CNN or a transformer of patches"
+        )
+    return FeatureMap(maps[-1], (lambda x: x.permute(0, 3, 1, 2)) if channels_last else (lambda x: x))
+
+
+def tokens_to_grid(tokens: Tensor, prefix: int) -> Tensor:
+    """Tokens (B, prefix + h * h, C) of a square image -> (B, C, h, h); class and register tokens left out.
+
+    Raises:
+        ConfigError: the tokens are no square.
+    """
+    count = tokens.shape[1]
+    first = prefix if _is_square(count - prefix) else 0  # xcit, for one, adds its class token later
+    if not _is_square(count - first):
+        raise ConfigError(f"expected tokens of a square grid, found {count}; heat maps take square patches")
+    side = isqrt(count - first)
+    return tokens[:, first:].transpose(1, 2).reshape(len(tokens), -1, side, side)
+
+
+def _is_square(count: int) -> bool:
+    return isqrt(count) ** 2 == count
+
+
+@torch.no_grad()
+def _output_shapes(backbone: nn.Module, size: int) -> list[tuple[nn.Module, tuple[int, ...]]]:
+    """Every layer with the shape that it gave, in the order in which they finish."""
+    shapes: list[tuple[nn.Module, tuple[int, ...]]] = []
+
+    def note(layer: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            shapes.append((layer, tuple(output.shape)))
+
+    hooks = [layer.register_forward_hook(note) for layer in backbone.modules() if layer is not backbone]
+    try:
+        device = next(backbone.parameters()).device
+        backbone(torch.zeros(1, 3, size, size, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return shapes
+
+
+def _to_unit(maps: Tensor) -> Tensor:
+    """(B, h, w), none negative -> the largest of each is 1."""
+    largest = maps.amax(dim=(1, 2), keepdim=True)
+    return maps / torch.where(largest > 0, largest, 1)

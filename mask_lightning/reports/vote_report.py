@@ -1,0 +1,101 @@
+"""What a vote shows on the terminal: members, votes and soups task by task, what was gained, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from mask_lightning.evaluation.bootstrap import Difference, Interval
+from mask_lightning.evaluation.trials import Agreement, Trial
+from mask_lightning.evaluation.votes import EACH_BEST, MEAN_MEMBER, Gain, Group, Standing
+from mask_lightning.training.metrics import JOINT
+
+STYLES: dict[Group, str] = {"member": "dim", "reference": "", "vote": "bold", "soup": ""}
+
+
+def print_jury(names: Sequence[str], megabytes: float, left_out: Sequence[str]) -> None:
+    """Who votes and with how much memory, and a line for every run that does not."""
+    for line in left_out:
+        _say(f"left out: {line}")
+    _say(f"{len(names)} members, {megabytes:.0f} MB of weights: {', '.join(names)}")
+
+
+def print_trial(trial: Trial, *, kind: str) -> None:
+    """Scores and gains task by task, then agreement; `kind` is the vote that was asked for."""
+    verdict, console = trial.verdict, Console()
+    for task in dict.fromkeys(standing.task for standing in verdict.standings):
+        what = "all tasks combined" if task == JOINT else task
+        title = f"{what}: {trial.people} held-out people, {trial.photos} photos"
+        console.print(_standings_table([each for each in verdict.standings if each.task == task], title))
+        gains = [each for each in verdict.gains if each.task == task]
+        if gains:
+            console.print(_gains_table(gains, f"{what}: gain in macro F1, paired by person"))
+    console.print(
+        "Bold gains are shown to be real: their interval leaves out 0. The best member and the greedy soup were chosen "
+        "on these very people, and look better for it."
+    )
+    for name, members in trial.soups.items():
+        console.print(f"{name}.ckpt: {', '.join(members)}", markup=False, highlight=False, soft_wrap=True)
+    print_agreement(trial.agreements, trial.ballots[kind].ties, photos=trial.photos)
+
+
+def _standings_table(standings: Sequence[Standing], title: str) -> Table:
+    table = _table(title, ("", "macro F1", "95 %", "accuracy", "95 %"))
+    for row in standings:
+        cells = [cell for score in (row.f1, row.accuracy) for cell in (f"{score.value:.3f}", _interval(score))]
+        table.add_row(escape(row.name), *map(escape, cells), style=STYLES[row.group])
+    return table
+
+
+def _gains_table(gains: Sequence[Gain], title: str) -> Table:
+    bases = list(dict.fromkeys(gain.over for gain in gains))
+    known = (MEAN_MEMBER, EACH_BEST)
+    table = _table(title, ("", *(f"over {base}{'' if base in known else ', the best'}" for base in bases)))
+    for name in dict.fromkeys(gain.name for gain in gains):
+        found = [gain.f1 for gain in gains if gain.name == name]
+        texts = [Text(f"{each.value:+.3f} {_interval(each, '+.3f')}", "bold" if each.is_real else "") for each in found]
+        table.add_row(name, *texts)
+    return table
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    table = Table(title=escape(title), title_justify="left")
+    for heading in headings:
+        table.add_column(escape(heading), justify="right" if heading else "left")
+    return table
+
+
+def print_agreement(agreements: Mapping[str, Agreement], ties: Mapping[str, int], *, photos: int) -> None:
+    """How alike the members of each task are, and how many ties were broken."""
+    for task, agreement in agreements.items():
+        count = len(agreement.names)
+        if count > 1:
+            mean = (agreement.shares.sum() - count) / (count * (count - 1))
+            text = f"{task}: two members agree on {mean:.1%} of the photos; {ties[task]} of {photos} votes were ties"
+            Console().print(text, highlight=False)
+
+
+def print_remarks(remarks: Sequence[str]) -> None:
+    """What could not be had, and why."""
+    for remark in remarks:
+        _say(remark)
+
+
+def print_files(folder: Path, following: str) -> None:
+    """What lies in the folder, and the next command."""
+    names = sorted(path.name for path in folder.iterdir() if path.suffix != ".log")
+    _say(f"look at: {folder}/ {', '.join(names)}")
+    _say(f"next:    {following}")
+
+
+def _interval(score: Interval | Difference, form: str = ".3f") -> str:
+    return "" if score.low is None or score.high is None else f"[{score.low:{form}}, {score.high:{form}}]"
+
+
+def _say(text: str) -> None:
+    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,142 @@
+"""The average is what is judged, kept and left over; what learns is as if there were none."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from mask_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from mask_lightning.callbacks.phased_finetuning import PhasedFinetuning
+from mask_lightning.callbacks.weight_averaging import ExponentialAverage, decay_after
+from mask_lightning.errors import ConfigError
+from mask_lightning.optim.phases import Phase
+
+State = dict[str, Tensor]
+
+
+class Spy(pl.Callback):
+    """Notes the learning weight after every optimizer step, and the weight that is validated."""
+
+    def __init__(self) -> None:
+        self.learning: list[float] = []
+        self.validated: list[float] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        if trainer.global_step > len(self.learning):
+            self.learning.append(pl_module.weight.item())
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        self.validated.append(pl_module.weight.item())
+
+
+def averages(weights: list[float], decay: float) -> list[float]:
+    """The average after each step, by the recurrence in double precision."""
+    values = [weights[0]]
+    for n, weight in enumerate(weights[1:], start=1):
+        kept = min(decay, (1 + n) / (10 + n))
+        values.append(kept * values[-1] + (1 - kept) * weight)
+    return values
+
+
+def state_of(path: Path, key: str = "state_dict") -> State:
+    return torch.load(path, weights_only=True)[key]  # type: ignore[no-any-return]
+
+
+def assert_equal(found: State, want: State) -> None:
+    assert found.keys() == want.keys()
+    for name, value in want.items():
+        assert torch.equal(found[name], value), name
+
+
+@pytest.mark.parametrize(("updates", "decay", "want"), [(0, 0.9, 0.1), (8, 0.9, 0.5), (8, 0.3, 0.3), (10**6, 0.9, 0.9)])
+def test_the_decay_grows_up_to_its_value(updates: int, decay: float, want: float) -> None:
+    assert decay_after(updates, decay) == pytest.approx(want)
+
+
+@pytest.mark.parametrize("decay", [0.0, 1.0, -0.1, math.nan])
+def test_a_decay_that_averages_nothing_is_refused(decay: float) -> None:
+    with pytest.raises(ConfigError, match=r"decay must be in \(0, 1\)"):
+        ExponentialAverage(decay)
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.99])
+@pytest.mark.parametrize(("accumulate", "steps"), [(1, 9), (2, 6)])  # three epochs of three batches
+def test_the_average_is_validated_kept_and_left(fit, dictated, tmp_path: Path, decay, accumulate, steps: int) -> None:
+    module, spy = dictated([0.1, 0.3, 0.2]), Spy()
+    best = BestCheckpoint(tmp_path / "best.ckpt", monitor="val/f1", mode="max")
+    last = LastCheckpoint(tmp_path / "last.ckpt")
+    fit(module, ExponentialAverage(decay), spy, best, last, epochs=3, accumulate_grad_batches=accumulate)
+    want = averages(spy.learning, decay)
+    assert len(want) == steps
+    per_epoch = want[steps // 3 - 1 :: steps // 3]
+    assert spy.validated == pytest.approx(per_epoch)
+    assert state_of(tmp_path / "best.ckpt")["weight"].item() == pytest.approx(per_epoch[1])
+    assert state_of(tmp_path / "last.ckpt")["weight"].item() == pytest.approx(want[-1])
+    assert state_of(tmp_path / "last.ckpt", "current_model_state")["weight"].item() == spy.learning[-1]
+    assert module.weight.item() == pytest.approx(want[-1])
+    assert not np.allclose(spy.learning[-1], want[-1], rtol=1e-3)
+
+
+def test_what_learns_is_as_if_there_were_no_average(fit, dictated) -> None:
+    with_average, without = Spy(), Spy()
+    fit(dictated([0.1, 0.2]), ExponentialAverage(0.9), with_average, epochs=2)
+    fit(dictated([0.1, 0.2]), without, epochs=2)
+    assert with_average.learning == without.learning
+
+
+def test_no_checkpoint_holds_weights_from_before_the_first_step(fit, dictated, tmp_path: Path) -> None:
+    """The one before training aside, from which a run is resumed."""
+    module = dictated([0.1])
+    path, spy = tmp_path / "best.ckpt", Spy()
+    best = BestCheckpoint(path, monitor="val/f1", mode="max")
+    fit(module, ExponentialAverage(0.999), best, spy, epochs=1, limit_train_batches=1)
+    assert state_of(path)["weight"].item() == module.weight.item() == spy.learning[0] != 0
+
+
+def test_an_average_over_phases_resumes_exactly(fit, network, tmp_path: Path) -> None:
+    phases = [Phase(1, "heads"), Phase(2, "all")]
+
+    def run(module: Any, name: str, epochs: int, resume: Path | None = None) -> None:
+        finetuning = PhasedFinetuning(phases, module.network.layer_groups())
+        last = LastCheckpoint(tmp_path / name)
+        fit(module, finetuning, ExponentialAverage(0.9), last, epochs=epochs, resume=resume, accumulate_grad_batches=2)
+
+    half, rest = type(network)(), type(network)()
+    run(network, "whole.ckpt", 3)
+    run(half, "half.ckpt", 2)
+    run(rest, "rest.ckpt", 3, resume=tmp_path / "half.ckpt")
+    for key in ("state_dict", "current_model_state", "averaging_state"):
+        assert_equal(state_of(tmp_path / "rest.ckpt", key), state_of(tmp_path / "whole.ckpt", key))
+    assert_equal(rest.state_dict(), network.state_dict())
+
+
+def test_what_is_frozen_stands_still_and_statistics_are_averaged(fit, network, tmp_path: Path) -> None:
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    finetuning = PhasedFinetuning([Phase(1, {"last": 1})], network.network.layer_groups())
+    fit(network, finetuning, ExponentialAverage(0.9), LastCheckpoint(tmp_path / "last.ckpt"), epochs=1)
+    average, current = (state_of(tmp_path / "last.ckpt", key) for key in ("state_dict", "current_model_state"))
+    opened = ("network.backbone.layer4.", "network.heads.")
+    assert_equal(
+        {name: value for name, value in average.items() if not name.startswith(opened)},
+        {name: value for name, value in before.items() if not name.startswith(opened)},
+    )
+    for name, value in average.items():
+        if name.startswith(opened):
+            counts = name.endswith("num_batches_tracked")
+            assert not torch.equal(value, before[name]), name
+            assert torch.equal(value, current[name]) == counts, name
+    type(network)().load_state_dict(average)
+
+
+def test_the_memory_format_survives(fit, network) -> None:
+    network.to(memory_format=torch.channels_last)
+    fit(network, ExponentialAverage(0.9), epochs=1)
+    convolution = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)

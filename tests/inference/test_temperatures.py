@@ -1,0 +1,89 @@
+"""Temperatures beside a checkpoint: kept, applied where they fit, and refused where they are damaged."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.special import softmax
+
+from mask_lightning.errors import CheckpointError
+from mask_lightning.inference.forward import predict
+from mask_lightning.inference.photo_list import read_photo_list
+from mask_lightning.inference.prediction_file import read_predictions, write_predictions
+from mask_lightning.inference.temperatures import Calibration, fitting_temperatures, read_calibration, write_calibration
+from mask_lightning.inference.trained import Trained, load_trained
+from mask_lightning.run_folder import RunFolder
+
+
+@pytest.fixture
+def trained(make_checkpoint) -> Trained:
+    return load_trained(make_checkpoint("run/checkpoints/best.ckpt"), torch.device("cpu"))
+
+
+@pytest.fixture
+def rows(eval_folder: Path) -> pd.DataFrame:
+    return read_photo_list(eval_folder).table.assign(age=[0, 1, 2, 0, 1])
+
+
+def keep(trained: Trained, **changes: object) -> Path:
+    calibration = Calibration({"age": 2.0, "mask": 0.5}, trained.source.sha256, "none", people=9, photos=63)
+    return write_calibration(trained.source.checkpoint, replace(calibration, **changes))
+
+
+def test_they_lie_where_the_run_folder_says(trained: Trained, tmp_path: Path) -> None:
+    assert read_calibration(trained.source.checkpoint) is None
+    path = keep(trained)
+    assert path == RunFolder(tmp_path / "run").calibration
+    assert read_calibration(trained.source.checkpoint).people == 9
+
+
+@pytest.mark.parametrize("tta", ["none", "flip"])
+def test_predictions_are_scaled_and_say_so(trained: Trained, rows: pd.DataFrame, tmp_path: Path, tta) -> None:
+    raw = predict(trained, rows, tta=tta, num_workers=0)
+    keep(trained, tta=tta)
+    untouched, scaled = (predict(trained, rows, tta=tta, calibrated=on, num_workers=0) for on in (False, True))
+    np.testing.assert_array_equal(untouched.probs["age"], raw.probs["age"])
+    assert (raw.sources[0].tta, raw.sources[0].temperatures) == (tta, {})
+    for task, temperature in (("age", 2.0), ("mask", 0.5), ("gender", 1.0)):
+        want = softmax(np.log(raw.probs[task].astype(np.float64)) / temperature, axis=1)
+        np.testing.assert_allclose(scaled.probs[task], want, rtol=1e-4)
+    assert all((scaled.preds[task] == raw.preds[task]).all() for task in raw.space.names)
+    np.testing.assert_allclose(scaled.losses["age"], -np.log(scaled.probs["age"][range(5), rows["age"]]), rtol=1e-4)
+    write_predictions(tmp_path / "p.parquet", scaled)
+    (source,) = read_predictions(tmp_path / "p.parquet").sources
+    assert (source.tta, source.temperatures) == (tta, {"age": 2.0, "mask": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"), [({"sha256": "0" * 64}, "is of another checkpoint"), ({"tta": "flip"}, "fitted with tta=flip")]
+)
+def test_temperatures_of_something_else_are_not_applied(
+    trained: Trained, caplog: pytest.LogCaptureFixture, changes: dict[str, str], says: str
+) -> None:
+    keep(trained, **changes)
+    with caplog.at_level(logging.WARNING):
+        assert fitting_temperatures(trained.source, "none") == {}
+    assert says in caplog.text
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"temperatures": {}}',
+        json.dumps({"temperatures": {"age": -1}, "sha256": "", "tta": "none", "people": 1, "photos": 1}),
+    ],
+)
+def test_a_damaged_file_is_refused(trained: Trained, damage: str) -> None:
+    keep(trained).write_text(damage)
+    with pytest.raises(CheckpointError, match=r"calibration\.json .*; delete it, or fit them anew"):
+        fitting_temperatures(trained.source, "none")

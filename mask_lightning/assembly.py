@@ -34,6 +34,7 @@ from mask_lightning.data.subsets import member_rows
 from mask_lightning.data.transforms import AugmentSpec, TransformSpec
 from mask_lightning.errors import ConfigError
 from mask_lightning.labels import LabelSpace
+from mask_lightning.memory import keep_memory
 from mask_lightning.metric_keys import lower_is_better
 from mask_lightning.models.backbones import input_spec
 from mask_lightning.models.weights import load_pretrained
@@ -256,6 +257,7 @@ def _wandb_logger(project: str, folder: Path) -> Logger:
 
 def build_trainer(settings: TrainSettings, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Lightning's Trainer for all phases."""
+    keep_memory()
     options = settings.trainer
     epochs = settings.epochs
     if options.progress:

@@ -24,6 +24,7 @@ from mask_lightning.inference.temperatures import fitting_temperatures
 from mask_lightning.inference.trained import Trained
 from mask_lightning.inference.views import Tta, ViewDataset, average_views
 from mask_lightning.labels import UNLABELLED, LabelSpace
+from mask_lightning.memory import keep_memory
 
 
 def predict(
@@ -77,6 +78,7 @@ def predict_many(
         LabelError: a target that a network's task does not have.
         CheckpointError: temperatures that cannot be read.
     """
+    keep_memory()
     networks = [_asked(network, tta, calibrated=calibrated) for network in networks]
     targets = [known_targets(rows, network.space) for network in networks]
     parts: list[list[dict[str, Tensor]]] = [[] for _ in networks]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import hashlib
 import multiprocessing
 import os
@@ -21,12 +19,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mask_lightning.data.images import open_photo
+from mask_lightning.memory import keep_memory
 
 HASH_SIDE = 16  # bits per side of the perceptual hash
 HASH_BITS = HASH_SIDE**2
 CHUNK = 64  # photos that a worker takes at once: hiding the queue's cost, small enough for a bar that moves
-MEMORY_KEPT = 256 * 2**20  # bytes per worker, at most: a photo of MAX_PIXELS
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 PHOTOS_PER_WORKER = 4 * CHUNK  # a worker takes half a second to start, which fewer photos do not repay
 
 
@@ -115,15 +112,7 @@ def _map_chunks(chunks: Sequence[Sequence[str]], workers: int) -> Iterator[list[
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends the pool
-    _keep_memory()
-
-
-def _keep_memory() -> None:
-    """Have glibc keep what is freed: fetching every photo's memory from the system anew takes as long as decoding."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library: slower, nothing else
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_TRIM_THRESHOLD, MEMORY_KEPT)
-        libc.mallopt(M_MMAP_THRESHOLD, MEMORY_KEPT)
+    keep_memory()
 
 
 def _cores() -> int:

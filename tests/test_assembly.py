@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import hydra
+import pandas as pd
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -146,12 +147,17 @@ def test_members_share_their_held_out_people_and_fingerprint(settings, competiti
     assert fingerprint(runs[0].everyone) == fingerprint(runs[1].everyone)
 
 
-def test_match_minority_false_keeps_whole_thirds(settings, competition: Path) -> None:
-    trimmed, whole = (
-        find_photos(settings(f"data.root={competition}", "data.val_fraction=0", "member=age0", minority)).learned
-        for minority in ("data.match_minority=true", "data.match_minority=false")
-    )
-    assert set(trimmed["path"]) < set(whole["path"])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_match_minority_reaches_the_subset(settings, competition: Path, wanted: bool, monkeypatch) -> None:
+    asked: list[bool] = []
+
+    def record(rows: pd.DataFrame, name: str, *, match_minority: bool, **options: Any) -> pd.DataFrame:
+        asked.append(match_minority)
+        return rows
+
+    monkeypatch.setattr("mask_lightning.assembly.member_rows", record)
+    find_photos(settings(f"data.root={competition}", "member=age0", f"data.match_minority={str(wanted).lower()}"))
+    assert asked == [wanted]
 
 
 def test_the_first_fold_is_what_the_same_share_holds_out(settings, competition: Path) -> None:

@@ -165,13 +165,6 @@ def test_a_checkpoint_without_its_run(competition: Path, tmp_path: Path) -> None
     assert made.album.augmented is not None
 
 
-def test_a_run_that_held_nobody_out(competition: Path, tmp_path: Path) -> None:
-    run = train(tmp_path / "run", f"data.root={competition}", "task=mask", "data.val_fraction=0")
-    with pytest.raises(RunFolderError, match=r"held nobody out .*data\.root=PHOTOS"):
-        report(run, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_network_that_cannot_be_explained(hostile: tuple[Report, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise ConfigError("expected a map of places")

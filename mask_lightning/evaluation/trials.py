@@ -11,6 +11,8 @@ from mask_lightning.inference.juries import Jury
 from mask_lightning.inference.predictions import Predictions, combine
 from mask_lightning.inference.voting import Floats, agreement
 
+RECIPES = {"renewed": "best member, renewed", "uniform": "uniform soup", "greedy": "greedy soup"}
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -57,7 +59,7 @@ def hold_trial(
         jury: the members.
         parts: what each said.
         weights: for the weighted vote; None leaves it out.
-        soups: by names that end in `uniform` or `greedy`.
+        soups: by names that end in one of RECIPES.
     """
     photos = parts[0].photos
     members = [Candidate(member.name, "member", part) for member, part in zip(jury.members, parts, strict=True)]
@@ -84,11 +86,11 @@ def hold_trial(
 def _soup_candidates(soups: Mapping[str, ServedSoup]) -> list[Candidate]:
     """Soups of one recipe for different tasks are scored together, so that they answer the combined class too."""
     candidates: list[Candidate] = []
-    for recipe in ("uniform", "greedy"):
-        same = [soup.predictions for name, soup in soups.items() if name.endswith(recipe)]
+    for recipe, label in RECIPES.items():
+        same = [soup.predictions for name, soup in soups.items() if name.endswith(f"_{recipe}")]
         tasks = [task for part in same for task in part.space.names]
         together = [combine(same)] if same and len(set(tasks)) == len(tasks) else same
-        candidates.extend(Candidate(f"{recipe} soup", "soup", part) for part in together)
+        candidates.extend(Candidate(label, "soup", part) for part in together)
     return candidates
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,14 @@ def read_members(folders: Sequence[Path]) -> list[Member]:
         SplitError: a run was trained as a member that does not exist.
         CheckpointError: a member of an ensemble is there twice, or the runs do not share their held-out people.
     """
-    shorts = Counter(folder.name for folder in folders)
     members = []
     for path in folders:
         folder = RunFolder(path)
         config, result = folder.read_config(), folder.read_result()
         subset = config.get("member")
-        name = path.name if shorts[path.name] == 1 else f"{path.parent.name}/{path.name}"
-        members.append(Member(_name_of(subset, config) if subset else name, subset, folder, config, result))
+        members.append(Member(_name_of(subset, config) if subset else path.name, subset, folder, config, result))
+    names = Counter(member.name for member in members)
+    members = [_with_parent(each) if names[each.name] > 1 and not each.subset else each for each in members]
     members.sort(key=_place)
     _refuse_doubles(members)
     _refuse_other_splits(members)
@@ -74,6 +74,11 @@ def _name_of(subset: str, config: Mapping[str, Any]) -> str:
     """age3 as it is, and `age balanced3`, since every task can have a balanced3."""
     ensemble, _ = find_member(subset)
     return subset if ensemble else " ".join([*(config.get("task", {}).get("tasks") or ()), subset])
+
+
+def _with_parent(member: Member) -> Member:
+    path = member.folder.path
+    return replace(member, name=f"{path.parent.name}/{path.name}")
 
 
 def _place(member: Member) -> tuple[int, str, int]:

@@ -81,7 +81,8 @@ def cook(jury: Jury, scores: Sequence[float], train: pd.DataFrame, judge: Judge)
         judge: scores a network.
 
     Returns:
-        `soup_<tasks>_uniform` and `soup_<tasks>_greedy` -> soup; and for members that make none a line that says why.
+        `soup_<tasks>_<recipe>` -> soup, and for members that make none a line that says why. The recipes are `uniform`,
+        `greedy` and `renewed`: the best member alone with its BatchNorm statistics renewed, which a soup has to beat.
     """
     soups: dict[str, Soup] = {}
     remarks: list[str] = []
@@ -92,8 +93,13 @@ def cook(jury: Jury, scores: Sequence[float], train: pd.DataFrame, judge: Judge)
             continue
         clean = draw_stratified(train, CLEAN_PHOTOS, strata=tasks, seed=0)
         ingredients = [Ingredient(jury.members[i].name, jury.networks[i], scores[i]) for i in places]
-        soups["_".join(("soup", *tasks, "uniform"))] = uniform_soup(ingredients, clean)
-        soups["_".join(("soup", *tasks, "greedy"))] = greedy_soup(ingredients, clean, judge)
+        best = max(ingredients, key=lambda each: each.score)
+        cooked = {
+            "renewed": uniform_soup([best], clean),
+            "uniform": uniform_soup(ingredients, clean),
+            "greedy": greedy_soup(ingredients, clean, judge),
+        }
+        soups |= {"_".join(("soup", *tasks, recipe)): soup for recipe, soup in cooked.items()}
     return soups, remarks
 
 
@@ -105,15 +111,16 @@ def uniform_soup(ingredients: Sequence[Ingredient], clean: pd.DataFrame) -> Soup
 def greedy_soup(ingredients: Sequence[Ingredient], clean: pd.DataFrame, judge: Judge) -> Soup:
     """The paper's recipe 1: from the best member down, keep each one that does not make the soup's score worse.
 
-    It is chosen by the score on the people that it is then scored on, so that score is optimistic.
+    It is chosen by the score on the people that it is then scored on, so that score is optimistic. The best member
+    is first tried with its own BatchNorm statistics renewed: others are to make better what that alone has.
     """
-    first, *others = sorted(ingredients, key=lambda each: -each.score)
-    chosen, soup, score = [first], Soup(first.network, (first.name,)), first.score
-    for other in others:
-        trial = uniform_soup([*chosen, other], clean)
+    best, *others = sorted(ingredients, key=lambda each: -each.score)
+    chosen, soup, score = [best], Soup(best.network, (best.name,)), best.score
+    for more in ([], *([other] for other in others)):
+        trial = uniform_soup([*chosen, *more], clean)
         trial_score = judge(trial.network)
         if trial_score >= score:
-            chosen, soup, score = [*chosen, other], trial, trial_score
+            chosen, soup, score = [*chosen, *more], trial, trial_score
     return soup
 
 

@@ -8,13 +8,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from mask_lightning.evaluation.bootstrap import Difference, Interval
 from mask_lightning.evaluation.trials import Agreement, Trial
 from mask_lightning.evaluation.votes import EACH_BEST, MEAN_MEMBER, Gain, Group, Standing
 from mask_lightning.training.metrics import JOINT
 
+RENEWED = (
+    " A soup's BatchNorm statistics are renewed, which can help by itself: compare it with the best member, renewed."
+)
 STYLES: dict[Group, str] = {"member": "dim", "reference": "", "vote": "bold", "soup": ""}
 
 
@@ -34,10 +36,10 @@ def print_trial(trial: Trial, *, kind: str) -> None:
         console.print(_standings_table([each for each in verdict.standings if each.task == task], title))
         gains = [each for each in verdict.gains if each.task == task]
         if gains:
-            console.print(_gains_table(gains, f"{what}: gain in macro F1, paired by person"))
+            console.print(_gains_table(gains, f"{what}: gain in macro F1"))
     console.print(
-        "Bold gains are shown to be real: their interval leaves out 0. The best member and the greedy soup were chosen "
-        "on these very people, and look better for it."
+        "* the interval, paired by person, leaves out 0: shown to be real. The best member and the greedy soup were "
+        "chosen on these very people, and look better for it." + (RENEWED if trial.soups else "")
     )
     for name, members in trial.soups.items():
         console.print(f"{name}.ckpt: {', '.join(members)}", markup=False, highlight=False, soft_wrap=True)
@@ -58,8 +60,8 @@ def _gains_table(gains: Sequence[Gain], title: str) -> Table:
     table = _table(title, ("", *(f"over {base}{'' if base in known else ', the best'}" for base in bases)))
     for name in dict.fromkeys(gain.name for gain in gains):
         found = [gain.f1 for gain in gains if gain.name == name]
-        texts = [Text(f"{each.value:+.3f} {_interval(each, '+.3f')}", "bold" if each.is_real else "") for each in found]
-        table.add_row(name, *texts)
+        cells = [f"{each.value:+.3f} {_interval(each, '+.3f')} {'*' if each.is_real else ' '}" for each in found]
+        table.add_row(name, *map(escape, cells))
     return table
 
 

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
-from mask_lightning.settings.checking import Count, Positive, Seed, Settings
-from mask_lightning.settings.data import DataSettings
+from mask_lightning.settings.labelled import LabelledSettings
 
 
-class EvaluateSettings(Settings):
+class EvaluateSettings(LabelledSettings):
     """Everything that `python -m mask_lightning.evaluate` can be told."""
 
-    ckpt: Path
     against: Path | None
-    data: DataSettings
     tta: Literal["none", "flip", "randaugment", "blend"]
     calibrate: bool
-    seed: Seed
-    batch_size: Positive
-    num_workers: Count | None
-    accelerator: Literal["auto", "cpu", "gpu", "mps"]
-    progress: bool
-    outputs: Path
-
-    @field_validator("ckpt", mode="before")
-    @classmethod
-    def _is_named(cls, value: Any) -> Any:
-        if value is None:
-            raise ValueError("ckpt is not set; name a trained run: ckpt=outputs/runs/RUN, or its .ckpt")
-        return value
 
     @model_validator(mode="after")
     def _temperatures_come_from_who_was_held_out(self) -> EvaluateSettings:
@@ -41,8 +25,3 @@ class EvaluateSettings(Settings):
                 "leave out data, or calibrate"
             )
         return self
-
-    @property
-    def photos(self) -> DataSettings | None:
-        """The photos that are named; None: those of the people whom the run held out."""
-        return None if self.data.root is None and self.data.table is None else self.data

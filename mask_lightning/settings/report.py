@@ -2,35 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import field_validator
-
-from mask_lightning.settings.checking import Count, Positive, Seed, Settings
-from mask_lightning.settings.data import DataSettings
+from mask_lightning.settings.labelled import LabelledSettings
 
 
-class ReportSettings(Settings):
+class ReportSettings(LabelledSettings):
     """Everything that `python -m mask_lightning.report` can be told."""
-
-    ckpt: Path
-    data: DataSettings
-    seed: Seed
-    batch_size: Positive
-    num_workers: Count | None
-    accelerator: Literal["auto", "cpu", "gpu", "mps"]
-    progress: bool
-    outputs: Path
-
-    @field_validator("ckpt", mode="before")
-    @classmethod
-    def _is_named(cls, value: Any) -> Any:
-        if value is None:
-            raise ValueError("ckpt is not set; name a trained run: ckpt=outputs/runs/RUN, or its .ckpt")
-        return value
-
-    @property
-    def photos(self) -> DataSettings | None:
-        """The photos that are named; None: those of the people whom the run held out."""
-        return None if self.data.root is None and self.data.table is None else self.data

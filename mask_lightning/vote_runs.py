@@ -52,7 +52,7 @@ def hold_vote(settings: VoteSettings, folder: Path) -> None:
         raise RunFolderError(
             "the members held nobody out to be scored on (data.val_fraction=0); name photos to answer: data.root=PHOTOS"
         )
-    vote_report.print_jury([member.name for member in found.members], jury.megabytes, found.left_out)
+    vote_report.print_jury([member.name for member in found.members], jury.megabytes, found.left_out, found.missing)
     with writable(folder):
         answers = _answer(jury, asked.table, weights, settings) if asked else None
         trial, remarks = None, ["no scores: the members held nobody out (data.val_fraction=0)"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,10 +21,12 @@ RENEWED = (
 STYLES: dict[Group, str] = {"member": "dim", "reference": "", "vote": "bold", "soup": ""}
 
 
-def print_jury(names: Sequence[str], megabytes: float, left_out: Sequence[str]) -> None:
-    """Who votes and with how much memory, and a line for every run that does not."""
+def print_jury(names: Sequence[str], megabytes: float, left_out: Sequence[str], missing: Sequence[str]) -> None:
+    """Who votes and with how much memory, and which runs and members do not."""
     for line in left_out:
         _say(f"left out: {line}")
+    if missing:
+        _say(f"missing: {', '.join(missing)}; the ensembles vote without them")
     _say(f"{len(names)} members, {megabytes:.0f} MB of weights: {', '.join(names)}")
 
 
@@ -57,18 +60,19 @@ def _standings_table(standings: Sequence[Standing], title: str) -> Table:
 def _gains_table(gains: Sequence[Gain], title: str) -> Table:
     bases = list(dict.fromkeys(gain.over for gain in gains))
     known = (MEAN_MEMBER, EACH_BEST)
-    table = _table(title, ("", *(f"over {base}{'' if base in known else ', the best'}" for base in bases)))
+    headings = ("", *(f"over {base}{'' if base in known else ', the best'}" for base in bases))
+    table = _table(title, headings, justify="left")  # so that the numbers stand below each other
     for name in dict.fromkeys(gain.name for gain in gains):
         found = [gain.f1 for gain in gains if gain.name == name]
-        cells = [f"{each.value:+.3f} {_interval(each, '+.3f')} {'*' if each.is_real else ' '}" for each in found]
+        cells = [f"{each.value:+.3f} {_interval(each, '+.3f')} {'*' if each.is_real else ''}" for each in found]
         table.add_row(name, *map(escape, cells))
     return table
 
 
-def _table(title: str, headings: Sequence[str]) -> Table:
+def _table(title: str, headings: Sequence[str], *, justify: Literal["left", "right"] = "right") -> Table:
     table = Table(title=escape(title), title_justify="left")
     for heading in headings:
-        table.add_column(escape(heading), justify="right" if heading else "left")
+        table.add_column(escape(heading), justify=justify if heading else "left")
     return table
 
 

@@ -17,9 +17,10 @@ Floats = npt.NDArray[np.float64]
 
 LEAST_USABLE = 4  # points that a suggestion is drawn from
 SLIDE_WINDOW, SLIDE_SLOPE = 15, 0.005  # fastai's: points, and loss per point
-# What a fall of the smoothed loss must exceed to mean something: this share of the loss, or so many times the typical
-# second difference. About 1 in 100 curves of pure noise exceeds either.
-CLEAR_FALL, CLEAR_OF_NOISE = 0.1, 25.0
+# What a fall must exceed to mean something: a share of the smoothed loss, or so many standard errors of the raw one.
+# About 1 in 50 curves of pure noise exceeds the second, which looks where the smoothed loss is lowest.
+CLEAR_FALL, CLEAR_OF_NOISE = 0.1, 3.5
+DIFFERENCE_OF_NORMALS = 0.954  # median of |a - b| for standard normal a and b
 
 
 @dataclass(frozen=True)
@@ -130,17 +131,30 @@ def _check_falling(lrs: Floats, losses: Floats, result: RangeTestResult) -> None
             f"expected at least {LEAST_USABLE} points between the first {result.num_steps // 10} and the last 5, "
             f"found {len(losses)}; lower start_lr, or raise num_steps",
         )
-    width = max(len(losses) // 10, 1)
-    start, lowest = float(np.median(losses[:width])), int(losses.argmin())
-    low = float(np.median(losses[max(lowest - width // 2, 0) : lowest + width // 2 + 1]))
-    noise = float(np.median(np.abs(np.diff(losses, 2))))
-    fall = start - low
-    if lowest >= width and (fall > CLEAR_FALL * abs(start) or fall > CLEAR_OF_NOISE * noise):
+    _, raw = usable(result.lrs, result.raw_losses, num_steps=result.num_steps)
+    if _clearly_falls(losses, raw):
         return
+    start = losses[0]
     if np.median(losses) > start + CLEAR_FALL * abs(start):
         raise NoSuggestionError(
             "rising", f"the loss only rises, from lr {lrs[0]:.2g} on; lower start_lr, or check the labels"
         )
     raise NoSuggestionError(
-        "flat", f"the loss never clearly falls between lr {lrs[0]:.2g} and {lrs[-1]:.2g}; set the lr by hand"
+        "flat",
+        f"the loss never clearly falls between lr {lrs[0]:.2g} and {lrs[-1]:.2g}; "
+        "raise num_steps, or set the lr by hand",
     )
+
+
+def _clearly_falls(losses: Floats, raw: Floats) -> bool:
+    """Whether the smoothed loss falls by much, or the raw one by more than its noise explains (a t statistic)."""
+    lowest, width = int(losses.argmin()), max(len(losses) // 8, 2)
+    first = lowest + 1 - width
+    if first < width:
+        return False
+    start = float(np.median(losses[:width]))
+    if start - losses[lowest] > CLEAR_FALL * abs(start):
+        return True
+    before, last = raw[: max(first // 2, width)], raw[first : lowest + 1]
+    noise = np.median(np.abs(np.diff(raw[: lowest + 1]))) / DIFFERENCE_OF_NORMALS
+    return bool(before.mean() - last.mean() > CLEAR_OF_NOISE * noise * math.sqrt(1 / len(before) + 1 / len(last)))

@@ -30,11 +30,13 @@ RULES = {"valley": valley, "steep": steep, "slide": slide, "minimum": minimum}
 
 
 def result_of(losses: Any, *, num_steps: int = 100, stopped: Any = "diverged") -> RangeTestResult:
-    """The curve of a sweep like those of the reference."""
-    positions = np.arange(len(losses)) / REFERENCE["num_it"]
-    lrs = REFERENCE["start_lr"] * (REFERENCE["end_lr"] / REFERENCE["start_lr"]) ** positions
-    values = tuple(float(loss) for loss in losses)
-    return RangeTestResult(tuple(lrs.tolist()), values, values, num_steps, stopped, 0)
+    """The curve of a sweep like those of the reference; raw losses are those whose debiased average it is."""
+    steps = np.arange(len(losses))
+    lrs = REFERENCE["start_lr"] * (REFERENCE["end_lr"] / REFERENCE["start_lr"]) ** (steps / REFERENCE["num_it"])
+    averages = np.asarray(losses, dtype=float) * (1 - 0.98 ** (steps + 1))
+    raw = np.diff(averages, prepend=0) / 0.02 + np.concatenate([[0.0], averages])[:-1]
+    values = (tuple(np.asarray(each, dtype=float).tolist()) for each in (lrs, losses, raw))
+    return RangeTestResult(*values, num_steps, stopped, 0)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -104,14 +106,25 @@ def test_what_falls_carries_one(losses: Any) -> None:
     assert all(result.lrs[0] / 10 < getattr(found, rule) <= result.lrs[-1] for rule in RULES)
 
 
+def smoothed(raw: Any) -> list[float]:
+    """The debiased moving average, by its definition."""
+    weights = 0.98 ** np.arange(len(raw))
+    return [float(np.average(raw[: i + 1], weights=weights[: i + 1][::-1])) for i in range(len(raw))]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_heads_alone_on_noisy_batches_carry_one(seed: int) -> None:
+    """The smoothed loss falls by 5 % only, the raw one by twice its noise."""
+    raw = 1.05 - 0.16 * ((STEPS > 0.4) & (STEPS < 0.6)) + 4 * (STEPS > 0.9)
+    suggest(result_of(smoothed(raw + np.random.default_rng(seed).normal(0, 0.08, 100))))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_chance_alone_suggests_nothing(seed: int) -> None:
     """A smoothed walk of batches that teach nothing."""
     raw = 2.5 + np.random.default_rng(seed).normal(0, 0.1, 100)
-    weights = 0.98 ** np.arange(100)
-    smoothed = [np.average(raw[: i + 1], weights=weights[: i + 1][::-1]) for i in range(100)]
     with pytest.raises(NoSuggestionError):
-        suggest(result_of(smoothed, stopped="completed"))
+        suggest(result_of(smoothed(raw), stopped="completed"))
 
 
 def test_what_a_divergence_offers_is_known() -> None:

@@ -29,7 +29,7 @@ from mask_lightning.data.datamodule import FaceDataModule
 from mask_lightning.data.dataset import balanced_weights
 from mask_lightning.data.portraits import write_portraits
 from mask_lightning.data.sources import LabelledPhotos, corrected, read_photo_table, read_photos
-from mask_lightning.data.splits import Split, check_classes, class_counts, hold_out, limit_people
+from mask_lightning.data.splits import Split, check_classes, class_counts, hold_out
 from mask_lightning.data.subsets import member_rows
 from mask_lightning.data.transforms import AugmentSpec, TransformSpec
 from mask_lightning.errors import ConfigError
@@ -90,12 +90,10 @@ def find_photos(settings: TrainSettings) -> Photos:
         val_fraction=data.val_fraction,
         folds=data.folds,
         fold=data.fold,
+        limit=data.limit_people,
         seed=data.split_seed,
         strata=photos.strata,
     )
-    if data.limit_people:
-        limited = limit_people(split.train, data.limit_people, seed=data.split_seed, strata=photos.strata)
-        split = Split(limited, split.val)
     check_classes(split, space)
     fold = None if data.fold is None or data.folds is None else (data.fold, data.folds)
     learned = split.train if settings.member is None else _member_rows(settings, split, space)

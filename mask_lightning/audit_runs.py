@@ -9,7 +9,7 @@ from mask_lightning.data.auditing.checks import check_classes_present
 from mask_lightning.data.auditing.findings import Finding
 from mask_lightning.data.auditing.survey import survey
 from mask_lightning.data.sources import LabelledPhotos, corrected, read_photo_table, read_photos
-from mask_lightning.data.splits import Split, check_classes, hold_out, limit_people
+from mask_lightning.data.splits import check_classes, hold_out
 from mask_lightning.errors import SplitError
 from mask_lightning.labels import FACE_SETS, PERSON_TASKS, LabelSpace
 from mask_lightning.reports import audit_report
@@ -75,12 +75,10 @@ def _try_split(photos: LabelledPhotos, tasks: LabelSpace, settings: AuditSetting
             val_fraction=data.val_fraction,
             folds=data.folds,
             fold=data.fold,
+            limit=data.limit_people,
             seed=data.split_seed,
             strata=photos.strata,
         )
-        if data.limit_people:
-            limited = limit_people(split.train, data.limit_people, seed=data.split_seed, strata=photos.strata)
-            split = Split(limited, split.val)
         check_classes(split, tasks)
     except SplitError as error:
         return [Finding("split", str(error))]

@@ -59,17 +59,22 @@ def hold_out(
     val_fraction: float,
     folds: int | None = None,
     fold: int | None = None,
+    limit: int | None = None,
     seed: int,
     strata: Sequence[str] = STRATA,
 ) -> Split:
     """Hold out fold `fold` of `folds`, where those are given, else about `val_fraction` of the families.
 
+    At most `limit` families stay on the training side.
+
     Raises:
         SplitError: as `split_people`.
     """
     if folds is None or fold is None:
-        return split_people(table, val_fraction=val_fraction, seed=seed, strata=strata)
-    return k_folds(table, folds, seed=seed, strata=strata)[fold]
+        split = split_people(table, val_fraction=val_fraction, seed=seed, strata=strata)
+    else:
+        split = k_folds(table, folds, seed=seed, strata=strata)[fold]
+    return Split(limit_people(split.train, limit, seed=seed, strata=strata), split.val) if limit else split
 
 
 def k_folds(table: pd.DataFrame, k: int, *, seed: int, strata: Sequence[str] = STRATA) -> list[Split]:

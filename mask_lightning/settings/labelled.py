@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import field_validator
 
-from mask_lightning.settings.checking import Count, Positive, Seed, Settings
+from mask_lightning.settings.checking import Seed
 from mask_lightning.settings.data import DataSettings
+from mask_lightning.settings.passes import PassSettings
 
 
-class LabelledSettings(Settings):
+class LabelledSettings(PassSettings):
     """The network, the photos that it is judged on, and how they are predicted."""
 
     ckpt: Path
     data: DataSettings
     seed: Seed
-    batch_size: Positive
-    num_workers: Count | None
-    accelerator: Literal["auto", "cpu", "gpu", "mps"]
-    progress: bool
-    outputs: Path
 
     @field_validator("ckpt", mode="before")
     @classmethod

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from mask_lightning.settings.checking import Count, Positive, Settings
+from mask_lightning.settings.checking import Settings
+from mask_lightning.settings.passes import PassSettings
 
 
 class PhotosSettings(Settings):
@@ -16,7 +17,7 @@ class PhotosSettings(Settings):
     root: Path | None
 
 
-class PredictSettings(Settings):
+class PredictSettings(PassSettings):
     """Everything that `python -m mask_lightning.predict` can be told."""
 
     ckpt: Annotated[list[Path], Field(min_length=1)]
@@ -24,11 +25,6 @@ class PredictSettings(Settings):
     tta: Literal["none", "flip", "randaugment", "blend"]
     calibrated: Literal["auto", False]
     submission: Literal["auto"] | bool
-    batch_size: Positive
-    num_workers: Count | None
-    accelerator: Literal["auto", "cpu", "gpu", "mps"]
-    progress: bool
-    outputs: Path
 
     @field_validator("ckpt", mode="before")
     @classmethod

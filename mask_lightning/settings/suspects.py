@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from mask_lightning.settings.checking import Count, Positive, Settings
+from mask_lightning.settings.checking import Positive
+from mask_lightning.settings.passes import PassSettings
 
 
-class SuspectsSettings(Settings):
+class SuspectsSettings(PassSettings):
     """Everything that `python -m mask_lightning.suspects` can be told."""
 
     runs: list[Path] | None
     predictions: Path | None
     share: Annotated[float, Field(gt=0, le=1)]
     shown: Positive
-    batch_size: Positive
-    num_workers: Count | None
-    accelerator: Literal["auto", "cpu", "gpu", "mps"]
-    progress: bool
-    outputs: Path
 
     @field_validator("runs", mode="before")
     @classmethod

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mask_lightning.settings.checking import Count, Positive, Settings
+from mask_lightning.settings.passes import PassSettings
 from mask_lightning.settings.predict import PhotosSettings
 
 
-class VoteSettings(Settings):
+class VoteSettings(PassSettings):
     """Everything that `python -m mask_lightning.vote` can be told."""
 
     runs: Annotated[list[Path], Field(min_length=1)]
@@ -22,11 +22,6 @@ class VoteSettings(Settings):
     soup: bool
     tta: Literal["none", "flip", "randaugment", "blend"]
     submission: Literal["auto"] | bool
-    batch_size: Positive
-    num_workers: Count | None
-    accelerator: Literal["auto", "cpu", "gpu", "mps"]
-    progress: bool
-    outputs: Path
 
     @field_validator("runs", mode="before")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from mask_lightning.data.splits import (
     check_classes,
     class_counts,
     draw_stratified,
+    hold_out,
     k_folds,
     limit_people,
     split_people,
@@ -288,3 +290,11 @@ def test_class_counts_are_sums_of_weights() -> None:
     for task in FACE.tasks:
         want = [weights[table[task.name] == i].sum() for i in range(task.num_classes)]
         assert counts[task.name] == pytest.approx(want)
+
+
+@pytest.mark.parametrize("held_out", [{"val_fraction": 0.25}, {"val_fraction": 0.25, "folds": 4, "fold": 2}])
+def test_the_limit_is_of_people_to_train_on_and_drawn_after_the_split(held_out: dict[str, Any]) -> None:
+    whole, limited = (hold_out(TABLE, limit=limit, seed=0, **held_out) for limit in (None, 20))
+    assert limited.train["family"].nunique() == 20
+    assert set(limited.train["family"]) <= set(whole.train["family"])
+    pd.testing.assert_frame_equal(limited.val, whole.val)

@@ -73,6 +73,10 @@ class NoSuggestionError(RangeTestError):
         self.reason = reason
 
 
+class DivergedError(MaskLightningError):
+    """The training loss is no number any more."""
+
+
 class RunFolderError(MaskLightningError):
     """A run folder cannot be written, or cannot be resumed."""
 

@@ -6,7 +6,7 @@
     show_batch(data)
     module = build_module(data)
     found = lr_find(module, data, unfreeze="heads")
-    run = fine_tune(module, data, epochs=3, lr=suggest(found).valley)
+    run = fine_tune(module, data, epochs=3, lr=suggest(found).minimum)
 
 Every function returns its object or a matplotlib Figure, which Jupyter shows where a cell ends with it.
 """
@@ -151,9 +151,9 @@ def lr_find(
 
 
 def plot_lr_range(result: RangeTestResult) -> Figure:
-    """The curve of `lr_find` and what it suggests (`suggest(result).valley`, ...), or why it suggests nothing."""
+    """The curve of `lr_find` and what it suggests (`suggest(result).minimum`, ...), or why it suggests nothing."""
     try:
-        return lr_range.plot_lr_range(result, suggest(result), "valley")
+        return lr_range.plot_lr_range(result, suggest(result), "minimum")
     except NoSuggestionError as error:
         figure = lr_range.plot_lr_range(result)
         figure.suptitle(str(error), fontsize=9, wrap=True)

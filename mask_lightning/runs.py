@@ -23,6 +23,7 @@ from pytorch_lightning.callbacks import LambdaCallback
 from mask_lightning import __version__, assembly, range_test_runs
 from mask_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from mask_lightning.callbacks.epoch_history import EpochHistory
+from mask_lightning.callbacks.finite_loss import FiniteLoss
 from mask_lightning.callbacks.throughput import Throughput
 from mask_lightning.data.fingerprint import fingerprint
 from mask_lightning.errors import ConfigError, RunFolderError
@@ -158,7 +159,9 @@ def _fit(
     throughput = Throughput()
     picture = LambdaCallback(on_train_start=partial(run_report.save_schedule, folder.path))
     learning = [*assembly.learning_callbacks(data, module), *assembly.keeping_callbacks(settings, module)]
-    callbacks = [*learning, picture, throughput, best, EpochHistory(folder.metrics), LastCheckpoint(folder.last)]
+    finite = FiniteLoss(folder.path / "not_finite.csv", data.split.train["path"].tolist())
+    keeping = [best, EpochHistory(folder.metrics), LastCheckpoint(folder.last)]
+    callbacks = [*learning, picture, finite, throughput, *keeping]
     trainer = assembly.build_trainer(settings, folder.path, callbacks)
     run_report.save_augmented(folder.path, data, module.space)
     earlier = folder.read_result()

@@ -201,7 +201,7 @@ def test_a_curve_is_drawn_with_what_it_suggests_or_why_it_suggests_nothing() -> 
     losses = tuple((2 / (1 + np.exp(4 * (np.log10(lrs) + 3))) + 0.5 + np.array(lrs)).tolist())
     found = ml.plot_lr_range(RangeTestResult(lrs, losses, losses, 100, "completed", 0))
     labels = [text.get_text() for text in found.axes[0].get_legend().get_texts()]
-    assert any(label.startswith("valley") and "chosen" in label for label in labels)
+    assert any(label.startswith("minimum") and "chosen" in label for label in labels)
     flat = ml.plot_lr_range(RangeTestResult(lrs, (1.0,) * 100, (1.0,) * 100, 100, "completed", 0))
     assert "flat" in flat.get_suptitle()
 

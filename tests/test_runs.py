@@ -15,7 +15,7 @@ from mask_lightning.data.batching import normalise
 from mask_lightning.data.images import open_photo
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline, to_uint8
 from mask_lightning.doors import config_dir
-from mask_lightning.errors import ConfigError, LabelError, MaskLightningError, RunFolderError
+from mask_lightning.errors import ConfigError, DivergedError, LabelError, MaskLightningError, RunFolderError
 from mask_lightning.inference.trained import load_trained
 from mask_lightning.run_folder import RunFolder
 from mask_lightning.settings.checking import check
@@ -148,6 +148,17 @@ def test_a_bug_is_recorded_and_raised(compose, tmp_path: Path, monkeypatch) -> N
         runs.train_run(compose("finetune=none", "finetune.epochs=1"), tmp_path / "run")
     result = RunFolder(tmp_path / "run").read_result()
     assert (result.status, result.error) == ("failed", "ZeroDivisionError: of course")
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_names_its_photos(compose, tmp_path: Path, monkeypatch) -> None:
+    step = MultiTaskModule.training_step
+    monkeypatch.setattr(MultiTaskModule, "training_step", lambda *batch: step(*batch) * float("nan"))
+    settings, folder = compose("finetune=none", "finetune.epochs=1"), RunFolder(tmp_path / "run")
+    with pytest.raises(DivergedError, match="found NaN or infinity in epoch 1"):
+        runs.train_run(settings, folder.path)
+    assert folder.read_result().status == "failed"
+    assert all(Path(path).is_file() for path in pd.read_csv(folder.path / "not_finite.csv")["path"])
+    assert all(tensor.isfinite().all() for tensor in weights_of(folder.last).values())
 
 
 def test_run_folder_is_never_overwritten(compose, tmp_path: Path) -> None:

@@ -15,16 +15,21 @@ import numpy.typing as npt
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
+from mask_lightning import teaching
 from mask_lightning.callbacks.batch_mixing import BatchMixing
+from mask_lightning.callbacks.common_step import CommonStep
 from mask_lightning.callbacks.early_stopping import LastPhaseStopping
 from mask_lightning.callbacks.phased_finetuning import PhasedFinetuning
 from mask_lightning.callbacks.progress import ProgressBar
 from mask_lightning.callbacks.progressive_resizing import ProgressiveResizing
 from mask_lightning.callbacks.weight_averaging import ExponentialAverage
 from mask_lightning.data.batching import MixSpec
+from mask_lightning.data.cache import cached_photos
+from mask_lightning.data.cache_file import PhotoCache
 from mask_lightning.data.datamodule import FaceDataModule
 from mask_lightning.data.dataset import balanced_weights
 from mask_lightning.data.portraits import write_portraits
@@ -32,13 +37,15 @@ from mask_lightning.data.sources import LabelledPhotos, corrected, read_photo_ta
 from mask_lightning.data.splits import Split, check_classes, class_counts, hold_out
 from mask_lightning.data.subsets import member_rows
 from mask_lightning.data.transforms import AugmentSpec, TransformSpec
-from mask_lightning.errors import ConfigError
+from mask_lightning.errors import CacheError, ConfigError
 from mask_lightning.labels import LabelSpace
 from mask_lightning.memory import keep_memory
 from mask_lightning.metric_keys import lower_is_better
-from mask_lightning.models.backbones import input_spec
+from mask_lightning.models.backbones import input_spec, takes_any_size
 from mask_lightning.models.weights import load_pretrained
+from mask_lightning.parallel import choose_strategy, count_processes
 from mask_lightning.settings.train import TrainSettings
+from mask_lightning.training.checkpoint_file import CheckpointFiles
 from mask_lightning.training.modules import MultiTaskModule, module_class
 
 log = logging.getLogger(__name__)
@@ -50,16 +57,19 @@ PORTRAIT_SEED = 0  # everyone's drawn portraits are the same, so that scores on 
 class Photos:
     """A split of labelled photos, the tasks that are learned from them, and where they come from.
 
-    `learned` are the training rows: the split's, or the part of them that an ensemble's member has. `fold` is (i, k)
-    where fold i of k is held out.
+    `learned` are the training rows: the split's, or the part of them that an ensemble's member has, without the ages
+    that are left out. `taught` are the same with the targets that the network is given: of other age cuts, where those
+    are moved. `fold` is (i, k) where fold i of k is held out. `skipped` are the names of photos that are broken.
     """
 
     split: Split
     learned: pd.DataFrame
+    taught: pd.DataFrame
     space: LabelSpace
     root: Path
     drawn: bool
     fold: tuple[int, int] | None = None
+    skipped: tuple[str, ...] = ()
 
     @property
     def everyone(self) -> pd.DataFrame:
@@ -67,13 +77,14 @@ class Photos:
         return pd.concat([self.split.train, self.split.val], ignore_index=True)
 
     def describe(self) -> dict[str, Any]:
-        """Root, fold, and people and photos per side, as plain values."""
+        """Root, fold, people and photos per side, and the photos that are skipped, as plain values."""
         sides = {
             side: {"people": int(rows["person_id"].nunique()), "photos": len(rows)}
             for side, rows in (("train", self.learned), ("val", self.split.val))
         }
         fold = {"fold": self.fold[0], "folds": self.fold[1]} if self.fold else {}
-        return {"root": str(self.root), "drawn": self.drawn, **fold, **sides}
+        skipped = {"skipped": list(self.skipped)} if self.skipped else {}
+        return {"root": str(self.root), "drawn": self.drawn, **fold, **sides, **skipped}
 
 
 def find_photos(settings: TrainSettings) -> Photos:
@@ -96,23 +107,31 @@ def find_photos(settings: TrainSettings) -> Photos:
     )
     check_classes(split, space)
     fold = None if data.fold is None or data.folds is None else (data.fold, data.folds)
-    learned = split.train if settings.member is None else _member_rows(settings, split, space)
-    return Photos(split, learned, space, photos.root, drawn=data.name == "auto" and data.root is None, fold=fold)
+    learned = teaching.learned_rows(settings, split.train)
+    if settings.member is not None:
+        learned = _member_rows(settings, learned, space)
+    return Photos(
+        split,
+        learned,
+        teaching.taught_rows(settings, learned),
+        space,
+        photos.root,
+        drawn=data.name == "auto" and data.root is None,
+        fold=fold,
+    )
 
 
-def _member_rows(settings: TrainSettings, split: Split, space: LabelSpace) -> pd.DataFrame:
+def _member_rows(settings: TrainSettings, train: pd.DataFrame, space: LabelSpace) -> pd.DataFrame:
     """The training rows of an ensemble's member, whose balance the log tells."""
     assert settings.member is not None
     data, task = settings.data, space.tasks[0]
-    rows = member_rows(
-        split.train, settings.member, seed=data.split_seed, task=task, match_minority=data.match_minority
-    )
+    rows = member_rows(train, settings.member, seed=data.split_seed, task=task, match_minority=data.match_minority)
     counts = [int((rows[task.name] == i).sum()) for i in range(task.num_classes)]
     log.info(
         "member %s: %d of %d people; photos per class of %s: %s",
         settings.member,
         rows["person_id"].nunique(),
-        split.train["person_id"].nunique(),
+        train["person_id"].nunique(),
         task.name,
         ", ".join(f"{name} {count}" for name, count in zip(task.classes, counts, strict=True)),
     )
@@ -137,24 +156,57 @@ def transform_spec(settings: TrainSettings) -> TransformSpec:
     """What becomes of a photo: crop from the data, size and normalisation from the model.
 
     Raises:
-        ConfigError: a phase trains on photos larger than that.
+        ConfigError: a phase trains on photos larger than that, or smaller ones than the backbone takes.
     """
     data, native = settings.data, input_spec(settings.model.backbone)
     size = settings.model.image_size or native.size
-    largest = max(phase.image_size or 0 for phase in settings.finetune.phases)
+    sizes = {phase.image_size for phase in settings.finetune.phases} - {None, size}
+    largest = max((each for each in sizes if each), default=0)
     if largest > size:
         raise ConfigError(
             f"expected image_size of finetune.phases to be at most the model's {size}, got {largest}; "
             "make it smaller, or set model.image_size"
         )
+    if sizes and not takes_any_size(settings.model.backbone):
+        raise ConfigError(
+            f"finetune.phases has image_size {largest}, found model.backbone={settings.model.backbone}, which is built "
+            f"for photos of one size ({size}); leave it out of the phases, or take a CNN"
+        )
     return TransformSpec(data.crop_height, data.crop_width, size, native.mean, native.std)
 
 
-def build_data(settings: TrainSettings, photos: Photos, spec: TransformSpec) -> FaceDataModule:
+def open_cache(settings: TrainSettings, photos: Photos, spec: TransformSpec) -> PhotoCache | None:
+    """The photos as `spec` prepares them, decoded now where no earlier run did; None where `data.cache` is off.
+
+    Raises:
+        CacheError: `data.cache=on`, and it cannot be had; with `auto` the log tells why.
+    """
+    data = settings.data
+    if data.cache == "off":
+        return None
+    try:
+        return cached_photos(
+            photos.everyone["path"].tolist(),
+            spec,
+            root=photos.root,
+            folder=data.cache_dir or settings.outputs / "cache",
+            workers=data.num_workers,
+            progress=settings.trainer.progress,
+        )
+    except CacheError as error:
+        if data.cache == "on":
+            raise
+        log.warning("%s; going on without it: every photo is decoded each time", error)
+        return None
+
+
+def build_data(
+    settings: TrainSettings, photos: Photos, spec: TransformSpec, cache: PhotoCache | None = None
+) -> FaceDataModule:
     """Dataloaders over the split."""
     data = settings.data
     return FaceDataModule(
-        Split(photos.learned, photos.split.val),
+        Split(photos.taught, photos.split.val),
         tasks=photos.space.names,
         spec=spec,
         augment=AugmentSpec(**settings.augment.model_dump()),
@@ -164,13 +216,16 @@ def build_data(settings: TrainSettings, photos: Photos, spec: TransformSpec) -> 
         num_workers=data.num_workers,
         sample_weights=sample_weights(settings, photos),
         mix=MixSpec(**settings.mix.model_dump()),
+        clean_train=photos.learned,
+        numbers=teaching.numbers_of(settings),
+        cache=cache,
     )
 
 
 def sample_weights(settings: TrainSettings, photos: Photos) -> npt.NDArray[np.float64] | None:
     """How often each training row is drawn; None for once per epoch."""
     tasks = settings.data.balanced_by
-    return balanced_weights(photos.learned, photos.space.only(tasks).names) if tasks else None
+    return balanced_weights(photos.taught, photos.space.only(tasks).names) if tasks else None
 
 
 def build_module(
@@ -182,17 +237,24 @@ def build_module(
     """
     plain = settings.model_dump(mode="json")
     lr = (found_lr or 1.0) if settings.optim.lr == "auto" else settings.optim.lr
+    weights = sample_weights(settings, photos)
     module = module_class(photos.space)(
         tasks=photos.space.to_plain(),
         backbone=settings.model.backbone,
         # as they are drawn: balanced sampling leaves less for the loss to balance
-        class_counts=class_counts(photos.learned, photos.space, sample_weights(settings, photos)),
+        class_counts=class_counts(photos.taught, photos.space, weights),
         transform=spec.to_plain(),
-        network={name: plain["model"][name] for name in ("drop_rate", "drop_path_rate")},
-        loss=plain["loss"],
+        network={
+            **{name: plain["model"][name] for name in ("drop_rate", "drop_path_rate")},
+            "image_size": spec.size,
+            "sharing": settings.sharing.options,
+            "heads": teaching.head_options(settings, photos.learned),
+        },
+        loss={**plain["loss"], "numbers": teaching.number_options(settings, photos.learned, weights)},
         optim={**plain["optim"], "lr": lr},
         schedule=plain["schedule"],
         phases=plain["finetune"]["phases"],
+        weighting=settings.weighting.options,
         config=plain,
     )
     return module.to(memory_format=torch.channels_last)
@@ -206,7 +268,9 @@ def build_pretrained_module(settings: TrainSettings, photos: Photos, spec: Trans
     """
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     module = build_module(settings, photos, spec)
-    module.lineage.append(load_pretrained(module.network.backbone, settings.model.backbone, settings.model.pretrained))
+    model, sharing = settings.model, module.network.sharing
+    origin = load_pretrained(sharing.backbones, model.backbone, model.pretrained, image_size=spec.size)
+    module.lineage.append(origin)
     return module
 
 
@@ -258,6 +322,9 @@ def build_trainer(settings: TrainSettings, folder: Path, callbacks: list[pl.Call
     keep_memory()
     options = settings.trainer
     epochs = settings.epochs
+    processes = count_processes(options.devices, options.accelerator)
+    if processes > 1:
+        callbacks = [CommonStep(), *callbacks]
     if options.progress:
         callbacks = [*callbacks, ProgressBar()]
     logger = build_logger(settings, folder)
@@ -265,7 +332,10 @@ def build_trainer(settings: TrainSettings, folder: Path, callbacks: list[pl.Call
         callbacks = [*callbacks, LearningRateMonitor("step")]
     return pl.Trainer(
         accelerator=options.accelerator,
-        devices=options.devices,
+        devices=processes,
+        strategy=choose_strategy(processes, freezes=any(phase.unfreeze != "all" for phase in settings.finetune.phases)),
+        # never the cluster's environment: a run starts its processes itself
+        plugins=[LightningEnvironment(), CheckpointFiles()],
         precision=resolve_precision(options.precision, options.accelerator),  # type: ignore[arg-type]
         max_epochs=epochs,
         check_val_every_n_epoch=epochs if options.validate_every == "end" else options.validate_every,

@@ -23,7 +23,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mask_lightning.errors import ConfigError, MaskLightningError, did_you_mean
+from mask_lightning.errors import ConfigError, MaskLightningError, did_you_mean, one_line
 from mask_lightning.run_folder import new_name
 from mask_lightning.sweeps import records
 from mask_lightning.sweeps.callback import SweepSummary
@@ -38,7 +38,12 @@ class ExitCode(int):
 
 Main = Callable[[DictConfig], Any]
 
-PLUGINS = {("hydra/sweeper", "optuna"): "optuna"}  # choice -> our extra that brings it
+PLUGINS = {  # choice -> our extra that brings it
+    ("hydra/sweeper", "optuna"): "optuna",
+    ("hydra/launcher", "joblib"): "joblib",
+    ("hydra/launcher", "submitit_slurm"): "slurm",
+    ("hydra/launcher", "ray"): "ray",
+}
 
 
 def config_dir() -> Path:
@@ -79,22 +84,22 @@ def open_door(config_name: str, main: Main) -> None:
 
 @dataclass
 class _Outcome:
-    """What became of the jobs of this process."""
+    """What became of the jobs of this process, and by their records of those that a launcher ran in others."""
 
     started: bool = False
     failures: list[Exception] = field(default_factory=list)
     codes: list[int] = field(default_factory=lambda: [0])
 
     def exit_code(self) -> int:
-        if not all(isinstance(error, EXPECTED) for error in self.failures):
-            return EXIT_BUG
-        # A launcher may have run the jobs in other processes.
-        return EXIT_USAGE if self.failures else max(*self.codes, EXIT_BUG if SweepSummary.any_failed() else 0)
+        can_be_mended = [isinstance(error, EXPECTED) for error in self.failures] + SweepSummary.failures()
+        if can_be_mended:
+            return EXIT_USAGE if all(can_be_mended) else EXIT_BUG
+        return max(self.codes)
 
 
 def _exit_code(config_name: str, main: Main) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise what it would print over several lines
-    SweepSummary.sweep = None  # a door may be opened twice in one process
+    SweepSummary.sweep = SweepSummary.launcher = None  # a door may be opened twice in one process
     outcome = _Outcome()
     job = _guarded(main, config_name, outcome)
     try:
@@ -118,10 +123,19 @@ def _exit_code(config_name: str, main: Main) -> int:
             file=sys.stderr,
         )
         return EXIT_USAGE
-    except ValueError:
-        if not outcome.failures:
+    except Exception as error:
+        if not outcome.started and SweepSummary.launcher is None:
+            # Of composition: Hydra has no error of its own for all that can be typed.
+            print(f"error: {explain(error, config_name)}", file=sys.stderr)
+            return EXIT_USAGE
+        if isinstance(error, ValueError) and outcome.failures:
+            SweepSummary.report()  # Optuna gives up where no trial has a score; why, each job has told
+            return outcome.exit_code()
+        if SweepSummary.launcher is None:
             raise
-        SweepSummary.report()  # Optuna gives up where no trial has a score; why, each job has told
+        print(f"error: {SweepSummary.launcher} gave up ({_first_line(error)})", file=sys.stderr)
+        SweepSummary.report()
+        return EXIT_BUG
     return outcome.exit_code()
 
 
@@ -142,12 +156,17 @@ def _guarded(main: Main, config_name: str, outcome: _Outcome) -> Main:
             outcome.failures.append(error)
             text = explain(error, config_name)
             print(f"error: {text}", file=sys.stderr)
-            records.note_failure(error, text)
+            records.note_failure(error, text, can_be_mended=isinstance(error, EXPECTED))
             return None
         finally:
             _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
 
     return job
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" -")]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -164,7 +183,7 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     try:
         return plain(_compose(config_name, overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except Exception as error:  # Hydra and OmegaConf have errors of their own, but not for all that can be typed
         raise ConfigError(explain(error, config_name)) from None
 
 
@@ -191,18 +210,18 @@ def explain(error: Exception, config_name: str) -> str:
     if isinstance(error, MaskLightningError):
         return str(error)
     if isinstance(error, OverrideParseException):
-        reason = str(error).splitlines()[0]
-        return f"cannot read {error.override} ({reason}); write key=value, and key='\"value\"' around special signs"
+        reason, typed = one_line(str(error).splitlines()[0]), one_line(error.override)
+        return f"cannot read {typed} ({reason}); write key=value, and key='\"value\"' around special signs"
     if isinstance(error, MissingConfigException) and error.options:
-        return _unknown_choice(error)
+        return one_line(_unknown_choice(error))
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
-        return f"{type(error).__name__}: {error}"
+        return one_line(f"{type(error).__name__}: {error}")
     text = str(error)
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
-        key = unknown[1].split("@")[0]
+        key = one_line(unknown[1].split("@")[0])
         return f"there is no option {key}; {did_you_mean(key, _known_options(config_name))}"
-    return " ".join(line.strip() for line in text.splitlines()[:2] if line.strip())
+    return one_line("\n".join(text.splitlines()[:2]))
 
 
 def _unknown_choice(error: MissingConfigException) -> str:

@@ -44,6 +44,14 @@ class PhotoError(MaskLightningError):
     """A photo cannot be decoded."""
 
 
+class WorkerError(MaskLightningError):
+    """A process that decodes photos for this one was killed."""
+
+
+class CacheError(MaskLightningError):
+    """Prepared photos cannot be kept on disk."""
+
+
 class LabelError(MaskLightningError):
     """A class, code or task is not part of the label space."""
 
@@ -77,6 +85,10 @@ class DivergedError(MaskLightningError):
     """The training loss is no number any more."""
 
 
+class ProcessError(MaskLightningError):
+    """Another process of a run on several devices ended early."""
+
+
 class RunFolderError(MaskLightningError):
     """A run folder cannot be written, or cannot be resumed."""
 
@@ -101,3 +113,9 @@ def did_you_mean(word: str, known: Iterable[str], *, most: int = 3) -> str:
     if near:
         return "did you mean " + " or ".join(near) + "?"
     return "choose from " + ", ".join(words[:20]) + (", ..." if len(words) > 20 else "")
+
+
+def one_line(text: str, *, most: int = 1000) -> str:
+    """The text on one line, its middle left out where it is long: what was typed may be anything."""
+    joined = " ".join(text.split())
+    return joined if len(joined) <= most else f"{joined[: most // 2]} ... {joined[-most // 2 :]}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to `path`; a crash leaves the old file or the new one, never half of one."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
         try:
@@ -23,6 +23,13 @@ def write_atomically(path: Path, content: bytes) -> None:
     written = Path(temporary.name)
     written.chmod(0o644)
     written.replace(path)
+
+
+def remove_drafts(path: Path) -> None:
+    """Remove what writes of `path` left that were killed; for who writes it alone."""
+    for draft in path.parent.iterdir():
+        if draft.name.startswith(f".{path.name}."):
+            draft.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

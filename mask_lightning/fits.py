@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from mask_lightning import assembly, runs
+from mask_lightning.data.ages import check_years
 from mask_lightning.data.datamodule import FaceDataModule
 from mask_lightning.data.transforms import TransformSpec
 from mask_lightning.errors import ConfigError
@@ -19,6 +20,8 @@ from mask_lightning.run_folder import RunFolder, RunResult, new_name
 from mask_lightning.settings.checking import check
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.training.modules import MultiTaskModule
+
+OF_THE_MODULE = ("model", "head", "sharing", "loss", "weighting")  # sections of the config that it was built with
 
 LearningRate = float | slice  # slice(low, high): from the first layer group to the heads
 
@@ -42,7 +45,8 @@ class Data:
     @cached_property
     def loaders(self) -> FaceDataModule:
         """The Lightning data module, for a Trainer of your own."""
-        return assembly.build_data(self.settings, self.photos, self.spec)
+        cache = assembly.open_cache(self.settings, self.photos, self.spec)
+        return assembly.build_data(self.settings, self.photos, self.spec, cache)
 
     def __repr__(self) -> str:
         sides = (("train", self.photos.split.train), ("val", self.photos.split.val))
@@ -133,19 +137,22 @@ def settings_of(
 
     Raises:
         ConfigError: a value out of range, or a module that does not fit the data.
+        SampleTableError: the module learns from ages in years, and none are known.
     """
     check_fitting(module, data)
     own = module.hparams["config"]
     base = data.settings.model_dump(mode="json")
-    return with_sections(
+    settings = with_sections(
         data.settings,
-        model=own["model"],
-        loss=own["loss"],
+        **{section: own.get(section, {}) for section in OF_THE_MODULE},
         seed=(base["seed"] + max(len(module.lineage) - 1, 0)) % 2**32,  # not the earlier fit's augmentation again
         optim={**base["optim"], "lr": lr},
         schedule=schedule,
         finetune={"epochs": sum(phase["epochs"] for phase in phases), "phases": phases},
     )
+    if settings.head.predicts_number:
+        check_years(data.photos.learned, needed_by=f"a module with head={settings.head.name}")
+    return settings
 
 
 def with_sections(settings: TrainSettings, **sections: Any) -> TrainSettings:

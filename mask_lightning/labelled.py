@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mask_lightning import assembly
-from mask_lightning.data.fingerprint import fingerprint
+from mask_lightning.data.fingerprint import mark
 from mask_lightning.data.sources import LabelledPhotos, corrected, read_photo_table, read_photos
 from mask_lightning.errors import LabelError, MaskLightningError, RunFolderError
 from mask_lightning.inference.forward import predict_many
@@ -21,6 +21,7 @@ from mask_lightning.inference.trained import Trained, choose_device, find_checkp
 from mask_lightning.inference.views import Tta
 from mask_lightning.labels import UNLABELLED
 from mask_lightning.run_folder import RunFolder
+from mask_lightning.run_photos import check_photos, without_skipped
 from mask_lightning.settings.checking import check
 from mask_lightning.settings.data import DataSettings
 from mask_lightning.settings.train import TrainSettings
@@ -141,17 +142,8 @@ def photos_of_run(folder: RunFolder) -> assembly.Photos:
         MaskLightningError: they cannot be read.
     """
     photos = assembly.find_photos(settings_of_run(folder))
-    trained_on, now = folder.read_result().data, photos.describe()
-    if fingerprint(photos.everyone) != trained_on.get("fingerprint"):
-        then, found = (
-            ", ".join(f"{side}: {described.get(side, {}).get('photos', '?')} photos" for side in ("train", "val"))
-            for described in (trained_on, now)
-        )
-        raise RunFolderError(
-            f"expected in {photos.root} the photos that {folder.path} was trained on ({then}), found others ({found}); "
-            "restore them, or name labelled photos with data.root"
-        )
-    return photos
+    check_photos(folder, photos, remedy="restore them, or name labelled photos with data.root")
+    return without_skipped(folder, photos)
 
 
 def held_out_photos(ckpt: Path, folder: RunFolder | None) -> LabelledPhotos:
@@ -232,6 +224,6 @@ def _count_seen(rows: pd.DataFrame, folder: RunFolder | None) -> int | None:
 
 
 def _marks(rows: pd.DataFrame) -> npt.NDArray[np.str_]:
-    """Folder, name and size of each photo: what a copy elsewhere shares."""
-    paths = [Path(path) for path in rows["path"]]
-    return np.array([f"{path.parent.name}/{path.name}:{path.stat().st_size}" for path in paths])
+    """Of each photo what a copy elsewhere shares."""
+    marked = mark(rows)
+    return (marked["photo"] + ":" + marked["bytes"].astype(str)).to_numpy(str)

@@ -124,7 +124,7 @@ FACE_SETS = {  # what each kind of data is labelled with; data=table brings its 
 AGE_CUTS = (30, 60)  # years at which the second and the third age band begin
 
 
-def age_band(years: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Ages in years -> targets of AGE, of the same shape."""
-    bands: npt.NDArray[np.int64] = np.digitize(np.asarray(years), AGE_CUTS).astype(np.int64)
+def age_band(years: npt.ArrayLike, cuts: Sequence[int] = AGE_CUTS) -> npt.NDArray[np.int64]:
+    """Ages in years -> targets of AGE, of the same shape; `cuts` may be others, to train on."""
+    bands: npt.NDArray[np.int64] = np.digitize(np.asarray(years), cuts).astype(np.int64)
     return bands

@@ -1,4 +1,4 @@
-"""Keeping freed memory in the process, where the C library would hand it back to the system each time."""
+"""Freed memory: kept in the process, where the C library would hand it back to the system each time, or given back."""
 
 from __future__ import annotations
 
@@ -18,3 +18,9 @@ def keep_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         libc.mallopt(M_MMAP_MAX, 0)
+
+
+def trim_memory() -> None:
+    """Have glibc hand all free memory back to the system, once; another C library: nothing."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -13,12 +13,15 @@ import pandas as pd
 from mask_lightning import assembly
 from mask_lightning.callbacks.lr_range_test import RangeTestResult, Suggestions, range_test, suggest
 from mask_lightning.callbacks.lr_suggestions import is_past_lowest
+from mask_lightning.data.loading import worker_errors_in_one_line
 from mask_lightning.errors import ConfigError, NoSuggestionError, RunFolderError
 from mask_lightning.files import write_atomically, write_json
+from mask_lightning.parallel import other_ranks
 from mask_lightning.reports import lr_range, run_report
 from mask_lightning.reports.figures import save_figure
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.training.modules import MultiTaskModule
+from mask_lightning.usable_photos import usable_photos
 
 STEM = "lr_range_test"
 
@@ -35,7 +38,7 @@ def find_lr(settings: TrainSettings, folder: Path, overrides: Sequence[str] = ()
         if value:
             raise ConfigError(f"find_lr tests a run that is still to begin, found {option}={value}; leave it out")
     spec = assembly.transform_spec(settings)
-    photos = assembly.find_photos(settings)
+    photos = usable_photos(settings, assembly.find_photos(settings))
     module = assembly.build_pretrained_module(settings, photos, spec)
     if photos.drawn:
         run_report.print_portraits_banner(photos.root)
@@ -81,12 +84,14 @@ def sweep(settings: TrainSettings, photos: assembly.Photos, module: MultiTaskMod
     alone = _one_phase(settings)
     plain = alone.model_dump(mode="json")
     own = {name: module.hparams[name] for name in ("optim", "schedule", "phases", "config")}
-    data = assembly.build_data(alone, photos, assembly.transform_spec(alone))
+    spec = assembly.transform_spec(alone)
+    data = assembly.build_data(alone, photos, spec, assembly.open_cache(settings, photos, spec))
     try:
         # any lr above 0: the sweep keeps the groups' ratios alone
         module.plan(**{**own, "optim": {**own["optim"], "lr": 1.0}, "phases": plain["finetune"]["phases"]})
         trainer = assembly.build_trainer(alone, Path(), assembly.learning_callbacks(data, module))
-        with assembly.without_advice():
+        task = {"settings": settings.model_dump(mode="json"), "folder": None, "lr": None}
+        with assembly.without_advice(), worker_errors_in_one_line(), other_ranks(trainer.world_size, task):
             return range_test(
                 trainer,
                 module,

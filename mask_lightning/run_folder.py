@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import secrets
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,10 @@ import yaml
 from mask_lightning.errors import RunFolderError
 from mask_lightning.files import write_atomically, write_json
 from mask_lightning.locks import hold, is_held
+
+UNWRITABLE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
+)
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 
@@ -89,6 +94,11 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
+    def split(self) -> Path:
+        """The labelled photos: a row each, with the side of the split that it was on."""
+        return self.path / "split.csv"
+
+    @property
     def best(self) -> Path:
         """The checkpoint to predict with."""
         return self.path / "checkpoints" / "best.ckpt"
@@ -135,6 +145,25 @@ class RunFolder:
             if not got:
                 raise RunFolderError(f"{self.path} is trained by another process; wait for it, or end it")
             yield
+
+    @contextmanager
+    def written(self) -> Iterator[None]:
+        """Around what writes here over a long time.
+
+        Raises:
+            RunFolderError: a write failed: the disk is full or read-only, or the folder is not there any more.
+        """
+        try:
+            yield
+        except OSError as error:
+            gone = error.errno == errno.ENOENT and not self.config.exists()
+            if error.errno not in UNWRITABLE and not gone:
+                raise
+            reason = "it is not there any more" if gone else error.strerror
+            raise RunFolderError(
+                f"cannot write to {self.path} ({reason}); mend that, then go on with resume={self.path}: its last "
+                "checkpoint is whole"
+            ) from error
 
     def is_held(self) -> bool:
         """Whether some process trains it at this moment."""

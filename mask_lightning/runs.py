@@ -5,35 +5,33 @@ from __future__ import annotations
 import logging
 import platform
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
 import timm
 import torch
 import torchvision
-from pytorch_lightning.callbacks import LambdaCallback
 
 from mask_lightning import __version__, assembly, range_test_runs
-from mask_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
-from mask_lightning.callbacks.epoch_history import EpochHistory
-from mask_lightning.callbacks.finite_loss import FiniteLoss
-from mask_lightning.callbacks.throughput import Throughput
+from mask_lightning.callbacks.checkpoints import keep_weights
 from mask_lightning.data.fingerprint import fingerprint
+from mask_lightning.data.loading import worker_errors_in_one_line
 from mask_lightning.errors import ConfigError, RunFolderError
-from mask_lightning.metric_keys import lower_is_better
 from mask_lightning.reports import inspection, run_report
 from mask_lightning.run_folder import RunFolder, RunResult
+from mask_lightning.run_photos import check_photos, record_split
+from mask_lightning.run_trainer import build_run_trainer, fit
 from mask_lightning.settings.checking import check
 from mask_lightning.settings.identity import config_hash
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.training.modules import MultiTaskModule
+from mask_lightning.usable_photos import usable_photos
 
 log = logging.getLogger(__name__)
 
@@ -68,23 +66,24 @@ def fit_module(
     Raises:
         MaskLightningError, KeyboardInterrupt: as `train_run`.
     """
-    folder = RunFolder(path)
+    folder, usable = RunFolder(path), usable_photos(settings, photos)
     started = RunResult(
         status="running",
         monitor=settings.monitor,
         overrides=list(overrides),
         weights=" -> ".join(module.lineage),
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        data={**photos.describe(), "fingerprint": fingerprint(photos.everyone)},
+        data={**usable.describe(), "fingerprint": fingerprint(photos.everyone)},
         versions=_versions(),
         config_hash=config_hash,
     )
     folder.claim(settings.model_dump(mode="json"), started)
     module.lineage.append(str(path))
-    with folder.held():
+    with folder.held(), folder.written():
+        record_split(folder, photos)
         if settings.optim.lr == "auto":
-            _set_found_lr(settings, folder, photos, module)
-        return _fit(settings, folder, photos, module, resume=False)
+            _set_found_lr(settings, folder, usable, module)
+        return _fit(settings, folder, usable, module, resume=False)
 
 
 def resume_run(path: Path, overrides: Sequence[str] = (), settings: TrainSettings | None = None) -> RunResult:
@@ -106,11 +105,11 @@ def resume_run(path: Path, overrides: Sequence[str] = (), settings: TrainSetting
     if not folder.last.is_file():
         raise RunFolderError(f"expected a checkpoint at {folder.last}, found none; start the run anew")
     photos = assembly.find_photos(settings)
-    if fingerprint(photos.everyone) != earlier.data.get("fingerprint"):
-        raise RunFolderError(f"the photos in {photos.root} are not those that {path} was trained on; restore them")
+    check_photos(folder, photos)
+    photos = usable_photos(settings, photos)
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     module = assembly.build_module(settings, photos, assembly.transform_spec(settings), found_lr=earlier.lr)
-    with folder.held():
+    with folder.held(), folder.written():
         folder.update_result(status="running", error=None)
         return _fit(settings, folder, photos, module, resume=True)
 
@@ -149,69 +148,72 @@ def _fit(
 ) -> RunResult:
     if photos.drawn:
         run_report.print_portraits_banner(photos.root)
-    data = assembly.build_data(settings, photos, assembly.transform_spec(settings))
-    best = BestCheckpoint(
-        folder.best,
-        monitor=settings.monitor,
-        mode=_mode(settings),
-        evidence=run_report.take_confusion,
-    )
-    throughput = Throughput()
-    picture = LambdaCallback(on_train_start=partial(run_report.save_schedule, folder.path))
-    learning = [*assembly.learning_callbacks(data, module), *assembly.keeping_callbacks(settings, module)]
-    finite = FiniteLoss(folder.path / "not_finite.csv", data.split.train["path"].tolist())
-    keeping = [best, EpochHistory(folder.metrics), LastCheckpoint(folder.last)]
-    callbacks = [*learning, picture, finite, throughput, *keeping]
-    trainer = assembly.build_trainer(settings, folder.path, callbacks)
-    run_report.save_augmented(folder.path, data, module.space)
+    spec = assembly.transform_spec(settings)
+    data = assembly.build_data(settings, photos, spec, assembly.open_cache(settings, photos, spec))
+    run = build_run_trainer(settings, folder, data, module)
     earlier = folder.read_result()
     started = perf_counter()
 
     def so_far() -> dict[str, Any]:
         return {
-            "best": best.scores,
-            "best_epoch": None if best.epoch is None else best.epoch + 1,
-            "last": _last_scores(trainer),
+            "best": run.best.scores,
+            "best_epoch": None if run.best.epoch is None else run.best.epoch + 1,
+            "last": run.best.latest,
             "seconds": round(earlier.seconds + perf_counter() - started, 1),
-            "photos_per_second": round(throughput.photos_per_second, 2),
+            "photos_per_second": round(run.throughput.photos_per_second, 2),
         }
 
     with _recorded(folder, so_far):
-        trainer.fit(module, data, ckpt_path=folder.last if resume else None, weights_only=True)
-    result = folder.update_result(status="finished", error=None, **so_far())
+        run_report.save_augmented(folder.path, data, module.space)
+        fit(run, settings, folder, module, data, resume=resume, found_lr=earlier.lr)
+    result = _finish(settings, folder, so_far())
     history = pd.read_csv(folder.metrics)
-    run_report.save_figures(folder.path, history, module, best.evidence)
+    run_report.save_figures(folder.path, history, module, run.best.evidence)
     run_report.print_result(folder, result, module.space)
     return result
 
 
-def _mode(settings: TrainSettings) -> Literal["max", "min", "last"]:
-    if not settings.data.val_fraction:
-        return "last"  # nobody judges, so no model can be called better than the latest
-    return "min" if lower_is_better(settings.monitor) else "max"
-
-
 @contextmanager
 def _recorded(folder: RunFolder, so_far: Callable[[], dict[str, Any]]) -> Iterator[None]:
-    """Whatever ends the fit early is written to result.json; Ctrl-C comes out as KeyboardInterrupt."""
+    """Whatever ends the fit early is written to result.json; Ctrl-C comes out as KeyboardInterrupt.
+
+    So does SIGTERM, which Lightning makes an exit. An exit that someone else asks for, as a cluster's preemption
+    through submitit does, stays one: its code says that the job was queued again.
+    """
     handler = signal.getsignal(signal.SIGINT)
     try:
-        with assembly.without_advice():
+        with assembly.without_advice(), worker_errors_in_one_line():
             yield
     except (KeyboardInterrupt, SystemExit) as stop:
         signal.signal(signal.SIGINT, handler)  # Lightning ignores a second Ctrl-C
-        folder.update_result(status="interrupted", **so_far())
+        _note(folder, status="interrupted", **so_far())
         run_report.print_interrupted(folder)
+        if type(stop) is SystemExit and not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
         raise KeyboardInterrupt from stop
     except BaseException as error:
-        folder.update_result(status="failed", error=f"{type(error).__name__}: {error}", **so_far())
+        _note(folder, status="failed", error=f"{type(error).__name__}: {error}", **so_far())
         run_report.print_interrupted(folder)
         raise
 
 
-def _last_scores(trainer: pl.Trainer) -> dict[str, float]:
-    metrics = trainer.callback_metrics.items()
-    return {name: float(value) for name, value in metrics if name.startswith(("val/", "clean_train/"))}
+def _note(folder: RunFolder, **changes: Any) -> None:
+    """Update the record of a run that ends early; where that cannot be written, what ended the run is what matters."""
+    try:
+        folder.update_result(**changes)
+    except (OSError, RunFolderError) as error:
+        log.warning("result.json cannot tell that the run is %s: %s", changes["status"], error)
+
+
+def _finish(settings: TrainSettings, folder: RunFolder, scores: Mapping[str, Any]) -> RunResult:
+    """Keep what is to be kept, in an order in which a crash costs no training: until it is done it can be resumed."""
+    keep_best_alone = settings.checkpoint.keep == "best"
+    if keep_best_alone:
+        keep_weights(folder.best, half=settings.checkpoint.half)
+    result = folder.update_result(status="finished", error=None, **scores)
+    if keep_best_alone:
+        folder.last.unlink()
+    return result
 
 
 def _versions() -> dict[str, str]:

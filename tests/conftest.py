@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,10 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+
+from mask_lightning.doors import compose
+from mask_lightning.settings.checking import check
+from mask_lightning.settings.train import TrainSettings
 
 torch.set_num_threads(1)
 
@@ -88,6 +92,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("fairmask")
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs CUDA, which this machine lacks"))
+
+
+TINY_RUN = (
+    "hydra.run.dir=.",
+    "model.backbone=test_resnet",
+    "model.pretrained=false",
+    "model.image_size=32",
+    "data.crop_height=96",
+    "data.crop_width=64",
+    "data.num_workers=0",
+    "data.val_fraction=0.25",
+    "data.clean_train_photos=28",
+    "finetune=none",
+    "finetune.epochs=1",
+    "logger=none",
+    "trainer.accelerator=cpu",
+    "trainer.progress=false",
+)
+
+
+@pytest.fixture
+def compose_train(competition: Path, tmp_path: Path) -> Callable[..., TrainSettings]:
+    """Settings of a run of seconds on the competition folder, with overrides; it writes below tmp_path."""
+
+    def make(*overrides: str) -> TrainSettings:
+        return check(
+            TrainSettings, compose("train", [*TINY_RUN, f"outputs={tmp_path}", f"data.root={competition}", *overrides])
+        )
+
+    return make
 
 
 @pytest.fixture

@@ -20,11 +20,12 @@ from mask_lightning.assembly import (
     find_photos,
     keeping_callbacks,
     learning_callbacks,
+    open_cache,
     transform_spec,
 )
 from mask_lightning.data.fingerprint import fingerprint
 from mask_lightning.doors import config_dir
-from mask_lightning.errors import ConfigError
+from mask_lightning.errors import CacheError, ConfigError
 from mask_lightning.labels import FACE
 from mask_lightning.optim.phases import Phase
 from mask_lightning.settings.checking import check
@@ -250,3 +251,44 @@ def test_the_trainer_accumulates_and_clips(settings: Callable[..., TrainSettings
     asked = build_trainer(settings(*tiny, "trainer.accumulate=3", "trainer.clip_norm=0.5"), tmp_path, [])
     assert (plain.accumulate_grad_batches, plain.gradient_clip_val) == (1, None)
     assert (asked.accumulate_grad_batches, asked.gradient_clip_val) == (3, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "want"),
+    [
+        ([], "outputs/cache"),
+        (["data.cache=on"], "outputs/cache"),
+        (["data.cache_dir=elsewhere"], "elsewhere"),
+        (["data.cache=off"], None),
+    ],
+)
+def test_photos_are_kept_where_the_options_say(
+    settings, competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], want: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = settings(f"data.root={competition}", "model.image_size=32", "data.num_workers=0", *options)
+    photos, spec = find_photos(chosen), transform_spec(chosen)
+    cache = open_cache(chosen, photos, spec)
+    found = sorted(path.parent.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.npy"))
+    assert found == ([want] if want else [])
+    if cache is None:
+        assert want is None
+    else:
+        assert all(cache.find(path) is not None for path in photos.everyone["path"])
+        assert build_data(chosen, photos, spec, cache).train_dataset().cache is cache
+
+
+@pytest.mark.parametrize("insisted", [False, True])
+def test_where_there_is_no_room_only_an_insisted_cache_is_an_error(
+    settings, competition: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, insisted: bool
+) -> None:
+    (tmp_path / "file").touch()
+    options = [f"data.cache_dir={tmp_path / 'file' / 'cache'}", *(["data.cache=on"] if insisted else [])]
+    chosen = settings(f"data.root={competition}", "model.image_size=32", "data.num_workers=0", *options)
+    photos, spec = find_photos(chosen), transform_spec(chosen)
+    if insisted:
+        with pytest.raises(CacheError, match=r"set data\.cache_dir"):
+            open_cache(chosen, photos, spec)
+    else:
+        assert open_cache(chosen, photos, spec) is None
+        assert "going on without it" in caplog.text

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from mask_lightning import doors
@@ -73,6 +74,15 @@ def test_a_mistake_is_one_line_and_exit_code_2(door: Door, argument: str, parts:
     assert error.count("\n") == 1
     for part in parts:
         assert part in error
+
+
+@pytest.mark.parametrize("choice", ["sweeper/optuna", "launcher/joblib", "launcher/submitit_slurm", "launcher/ray"])
+def test_a_plugin_that_is_not_installed_is_named_with_our_extra(choice: str) -> None:
+    missing = MissingConfigException("no such file", f"hydra/{choice}", ["basic"])
+    extra = choice.split("/")[1].replace("submitit_", "")
+    assert doors.explain(missing, "train") == (
+        f"hydra/{choice.replace('/', '=')} needs a plugin; pip install 'mask_lightning[{extra}]'"
+    )
 
 
 def test_choices_that_only_files_use_are_not_offered(door: Door) -> None:

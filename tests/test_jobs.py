@@ -38,6 +38,7 @@ def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(records, "note", noted.update)
     monkeypatch.setattr(records, "sweep_folder", lambda: tmp_path / "sweep")
+    monkeypatch.setattr(records, "is_again", lambda: False)
     monkeypatch.setattr(runs, "train_run", lambda settings, path, overrides: fit("train", path))
     monkeypatch.setattr(runs, "resume_run", lambda path, overrides=(), settings=None: fit("resume", path))
     return noted
@@ -96,3 +97,30 @@ def test_a_job_may_resume_by_name(settings: TrainSettings, noted, tmp_path: Path
     jobs.run_job(settings.model_copy(update={"resume": tmp_path / "old"}), tmp_path / "new")
     assert noted["action"] == "resumed"
     assert noted["called"] == ("resume", tmp_path / "old")
+
+
+def test_what_a_cluster_queued_again_goes_on_although_all_is_to_be_trained_anew(
+    settings: TrainSettings, noted, tmp_path: Path, monkeypatch
+) -> None:
+    anew = settings.model_copy(update={"skip_done": False})
+    leave(tmp_path / "sweeps" / "other" / "0", settings, "interrupted")
+    cut = leave(tmp_path / "sweep" / "0", settings, "interrupted")
+    monkeypatch.setattr(records, "is_again", lambda: True)
+    jobs.run_job(anew, tmp_path / "new")
+    assert noted == {"action": "resumed", "folder": cut, "called": ("resume", cut)}
+
+
+def test_a_run_that_another_job_is_about_to_begin_is_waited_for(
+    settings: TrainSettings, noted, tmp_path, monkeypatch
+) -> None:
+    def pause(seconds: float) -> None:  # the other job has come to its end meanwhile
+        noted["waited"] = True
+        leave(tmp_path / "runs" / "a", settings, "finished")
+        other.__exit__(None, None, None)
+
+    monkeypatch.setattr(jobs.time, "sleep", pause)
+    other = jobs._claim(settings)
+    assert other.__enter__()
+    assert jobs.run_job(settings, tmp_path / "new").score == 0.5
+    assert noted == {"waited": True, "action": "skipped", "folder": tmp_path / "runs" / "a"}
+    assert not list(tmp_path.glob("sweeps/.claims/*"))

@@ -177,8 +177,11 @@ def test_photos_that_vanished_since_training(trained: Path, competition: Path, t
     run.config.write_text(run.config.read_text().replace(str(competition), str(root)))
     assert ask(run.path).root == root
     (root / "train" / "images" / "000001_female_Asian_18" / "mask1.jpg").unlink()
-    counts = r"\(train: \d+ photos, val: \d+ photos\)"
-    with pytest.raises(RunFolderError, match=f"was trained on {counts}, found others {counts}; restore them"):
+    missing = r"was trained on, found others: 1 is missing \(000001_female_Asian_18/mask1.jpg\); restore them"
+    with pytest.raises(RunFolderError, match=missing):
+        ask(run.path)
+    run.split.unlink()  # as of a run before it was recorded
+    with pytest.raises(RunFolderError, match="was trained on, found others; restore them"):
         ask(run.path)
 
 

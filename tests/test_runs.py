@@ -11,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 from mask_lightning import runs
+from mask_lightning.callbacks.checkpoints import keep_weights
 from mask_lightning.data.batching import normalise
 from mask_lightning.data.images import open_photo
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline, to_uint8
@@ -77,6 +78,7 @@ def test_a_run_leaves_everything_about_it(compose, tmp_path: Path) -> None:
         "config.yaml",
         "result.json",
         "metrics.csv",
+        "split.csv",
         "curves.png",
         "augmented.png",
         "schedule.png",
@@ -116,8 +118,8 @@ def test_checkpoint_rebuilds_the_module_and_its_preprocessing(compose, competiti
     [
         (("optim=adamw", "schedule=one_cycle"), 2),  # in the first epoch
         (("optim=adamw", "schedule=one_cycle"), 14),  # in the frozen phase
-        (("optim=ranger", "schedule=flat_cosine", "averaging=ema"), 30),  # in the second phase
-        (("mix=cutmix", "data.balanced_by=[age]", "loss.class_weights=balanced"), 30),
+        (("optim=ranger", "schedule=flat_cosine", "averaging=ema", "weighting=uncertainty"), 30),  # in the second phase
+        (("mix=cutmix", "data.balanced_by=[age]", "loss.class_weights=balanced", "weighting=dwa"), 30),
     ],
 )
 def test_interrupted_run_goes_on_as_if_nothing_had_happened(
@@ -182,10 +184,22 @@ def test_resume_takes_no_other_options_and_no_other_photos(compose, tmp_path: Pa
         runs.resume_run(tmp_path / "run", ["resume=run", "seed=3"])
     record = RunFolder(tmp_path / "run").read_result()
     RunFolder(tmp_path / "run").update_result(data={**record.data, "fingerprint": "of other photos"})
-    with pytest.raises(RunFolderError, match="are not those"):
+    with pytest.raises(RunFolderError, match=r"the photos that .* was trained on, found others; restore them"):
         runs.resume_run(tmp_path / "run")
     with pytest.raises(RunFolderError, match="expected the config of a run"):
         runs.resume_run(tmp_path / "nothing")
+
+
+def test_an_age_as_a_number_is_drawn_and_its_bias_recorded(compose, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    result = runs.train_run(compose("head=regression", "finetune=none", "finetune.epochs=1"), folder.path)
+    assert (folder.path / "age_scatter.png").is_file()
+    kept = torch.load(folder.best, weights_only=True)["hyper_parameters"]
+    assert kept["network"]["heads"] == {"age": {"name": "regression", "top": 60.0, "borders": [29.5, 59.5]}}
+    history = pd.read_csv(folder.metrics)
+    for name in ("mae", "bias/<30", "bias/30-59", "bias/>=60"):
+        assert result.best[f"val/age/{name}"] == pytest.approx(history[f"val/age/{name}"].iloc[0], abs=1e-4)
+    assert json.loads(folder.result.read_text())["best"]["val/age/bias/>=60"] < 0, "an untrained sigmoid says 30"
 
 
 def test_nobody_held_out_keeps_the_last_model(compose, tmp_path: Path) -> None:
@@ -385,3 +399,25 @@ def test_mixed_precision_with_ranger_and_resume(compose, tmp_path: Path, monkeyp
     checkpoint = torch.load(folder.last, weights_only=True)
     assert "MixedPrecision" in checkpoint  # the GradScaler's state
     assert np.isfinite(pd.read_csv(folder.metrics)["train/loss"]).all()
+
+
+def test_a_finished_run_may_keep_one_small_checkpoint(compose, tmp_path: Path, monkeypatch) -> None:
+    fixed = ("averaging=ema", "finetune=none", "finetune.epochs=2", "trainer.max_batches=2")
+    whole, kept = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "kept")
+    runs.train_run(compose(*fixed), whole.path)
+
+    def power_cut(path: Path, *, half: bool) -> None:
+        keep_weights(path, half=half)
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "keep_weights", power_cut)
+        with pytest.raises(SystemExit):
+            runs.train_run(compose(*fixed, "checkpoint.keep=best", "checkpoint.half=true"), kept.path)
+    assert kept.read_result().status == "running"
+    assert runs.resume_run(kept.path).best == whole.read_result().best
+    assert [path.name for path in kept.best.parent.iterdir()] == ["best.ckpt"]
+    found, wanted = (load_trained(run.path, torch.device("cpu")).module for run in (kept, whole))
+    assert {parameter.dtype for parameter in found.parameters()} == {torch.float32}
+    for name, tensor in wanted.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], tensor, rtol=2**-11, atol=2**-24)

@@ -216,6 +216,14 @@ def test_mistakes_are_told_before_a_photo_is_opened(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_truncated_checkpoint_is_named(vote, sweep: Path, tmp_path: Path) -> None:
+    cut = RunFolder(shutil.copytree(sweep / "age_b", tmp_path / "cut"))
+    cut.best.write_bytes(cut.best.read_bytes()[:-2000])
+    with pytest.raises(MaskLightningError, match=r"^cannot read a checkpoint in \S*cut/checkpoints/best\.ckpt[^\n]*$"):
+        vote(names=("age_a", str(cut.path)))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_broken_photo_is_one_line(vote, eval_root: Path, tmp_path: Path) -> None:
     root = shutil.copytree(eval_root, tmp_path / "broken")
     (root / "eval" / "images" / "7.png").write_bytes(b"no photo")

@@ -1,19 +1,27 @@
-"""The two checkpoints of a run: the best so far, and the one to resume from."""
+"""The two checkpoints of a run: the best so far, and the one to resume from; and what is kept of them at the end."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from mask_lightning.files import write_atomically
+
+# What `load_from_checkpoint` and `inference.trained` read, and which step it was.
+KEPT = ("pytorch-lightning_version", "epoch", "global_step", "state_dict", "hparams_name", "hyper_parameters")
 
 Evidence = Callable[[pl.LightningModule], dict[str, Any]]
 
 
 class BestCheckpoint(pl.Callback):
-    """Saves the model whenever a validation beats all before, and remembers its scores.
+    """Saves the model whenever a validation beats all before, and remembers its scores, and those of the latest one.
 
     Args:
         path: where; replaced atomically.
@@ -35,18 +43,18 @@ class BestCheckpoint(pl.Callback):
         self.score: float | None = None
         self.epoch: int | None = None
         self.scores: dict[str, float] = {}
+        self.latest: dict[str, float] = {}
         self.evidence: dict[str, Any] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare, and save if this is the best so far."""
         if trainer.sanity_checking:
             return
-        score = float(trainer.callback_metrics[self.monitor])
+        metrics = trainer.callback_metrics
+        self.latest = {name: float(metrics[name]) for name in metrics if name.startswith(("val/", "clean_train/"))}
+        score = float(metrics[self.monitor])
         if self._is_better(score):
-            self.score, self.epoch = score, trainer.current_epoch
-            sides = ("val/", "clean_train/")
-            metrics = trainer.callback_metrics.items()
-            self.scores = {name: float(value) for name, value in metrics if name.startswith(sides)}
+            self.score, self.epoch, self.scores = score, trainer.current_epoch, self.latest
             self.evidence = self.take_evidence(pl_module)
             trainer.save_checkpoint(self.path)
 
@@ -57,12 +65,13 @@ class BestCheckpoint(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values: a resumed run must not take a worse model for the best."""
-        return {"score": self.score, "epoch": self.epoch, "scores": self.scores, "evidence": self.evidence}
+        return {name: getattr(self, name) for name in ("score", "epoch", "scores", "latest", "evidence")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
         self.score, self.epoch = state_dict["score"], state_dict["epoch"]
         self.scores, self.evidence = state_dict["scores"], state_dict["evidence"]
+        self.latest = state_dict.get("latest", {})
 
 
 class LastCheckpoint(pl.Callback):
@@ -77,9 +86,36 @@ class LastCheckpoint(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A crash in the first epoch can be resumed, too."""
-        if not self.path.exists():
+        if not trainer.strategy.broadcast(self.path.exists()):  # as rank 0 saw it: all of them save, or none
             trainer.save_checkpoint(self.path)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Replace the checkpoint of the epoch before."""
         trainer.save_checkpoint(self.path)
+
+
+def keep_weights(path: Path, *, half: bool = False) -> None:
+    """Rewrite a checkpoint as one to predict with: no optimizer, no callbacks, of a moving average the average alone.
+
+    Atomic, and the same again if it is repeated.
+
+    Args:
+        path: of best.ckpt.
+        half: kernels and matrices become float16. They are loaded into a float32 network, whose arithmetic stays that;
+            biases, norms and their statistics, 1 % of the size, stay exact.
+    """
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    kept = {name: content[name] for name in KEPT if name in content}
+    if half:
+        state = content["state_dict"]
+        kept["state_dict"] = {name: tensor.half() if is_halved(tensor) else tensor for name, tensor in state.items()}
+    buffer = BytesIO()
+    torch.save(kept, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def is_halved(tensor: Tensor) -> bool:
+    """Whether half precision is for this tensor: large ones are, of values that float16 has."""
+    if tensor.dim() < 2 or tensor.dtype != torch.float32:
+        return False
+    return tensor.is_meta or bool(tensor.abs().max() <= torch.finfo(torch.float16).max)

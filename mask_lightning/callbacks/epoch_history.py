@@ -49,4 +49,5 @@ class EpochHistory(pl.Callback):
         row |= {f"lr/{group['name']}": group["lr"] for group in trainer.optimizers[0].param_groups}
         self._validated = False
         self._rows.append(row)
-        write_atomically(self.path, pd.DataFrame(self._rows).to_csv(index=False).encode())
+        if trainer.is_global_zero:
+            write_atomically(self.path, pd.DataFrame(self._rows).to_csv(index=False).encode())

@@ -29,7 +29,7 @@ class Throughput(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch and read the clock."""
-        self.photos += len(batch["index"])
+        self.photos += len(batch["index"]) * trainer.world_size
         now = perf_counter()
         if self._since is not None:
             self.seconds += now - self._since

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -13,10 +13,16 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from mask_lightning.cores import share_of_cores
 from mask_lightning.data.batching import MixSpec, normalise
-from mask_lightning.data.dataset import EpochSampler, FaceDataset, Sample
+from mask_lightning.data.cache_file import PhotoCache
+from mask_lightning.data.dataset import EpochSampler, FaceDataset, Sample, collate
+from mask_lightning.data.loading import LeanLoader
+from mask_lightning.data.sharding import ShardedBatches, check_shares
 from mask_lightning.data.splits import Split, draw_stratified
-from mask_lightning.data.transforms import AugmentSpec, TransformSpec, eval_pipeline, train_pipeline
+from mask_lightning.data.transforms import AugmentSpec, Pipeline, TransformSpec, eval_pipeline, train_pipeline
+
+NumbersOf = Callable[[pd.DataFrame], dict[str, npt.NDArray[np.float64]]]  # rows -> task -> numbers (N,)
 
 
 class FaceDataModule(pl.LightningDataModule):
@@ -25,17 +31,23 @@ class FaceDataModule(pl.LightningDataModule):
     RandAugment makes train/loss look bad; `clean_train/*`, on a stratified sample of the training photos as they
     are, is what compares with `val/*`.
 
+    Under a trainer of several processes each gets its share of every batch, and of the photos to score on each once.
+
     Args:
         split: the rows to train on and to validate on.
         tasks: which targets a sample carries.
         spec: what becomes of a photo.
         augment: what becomes of a training photo besides.
-        batch_size: photos per training batch; scoring uses twice as many.
+        batch_size: photos per training batch, of all processes together; scoring uses twice as many.
         seed: of the order and the augmentation.
         clean_train_photos: size of the training sample; 0 leaves it out if there is a validation side.
         num_workers: worker processes, None: what the cores bear.
         sample_weights: how often each training row is drawn (N,); None takes each once per epoch.
         mix: how training batches are to be mixed, which is `callbacks.batch_mixing`'s work.
+        clean_train: what the training sample is drawn from, where the training rows are taught other labels than they
+            are scored by; None: these.
+        numbers: reads from rows the numbers that a sample carries; None: none.
+        cache: photos as `spec` prepares them; what is not there is decoded each time.
     """
 
     def __init__(
@@ -51,23 +63,29 @@ class FaceDataModule(pl.LightningDataModule):
         num_workers: int | None = None,
         sample_weights: npt.NDArray[np.float64] | None = None,
         mix: MixSpec | None = None,
+        clean_train: pd.DataFrame | None = None,
+        numbers: NumbersOf | None = None,
+        cache: PhotoCache | None = None,
     ) -> None:
         super().__init__()
         self.split, self.tasks, self.spec, self.augment = split, tuple(tasks), spec, augment
         self.batch_size, self.seed, self.sample_weights = batch_size, seed, sample_weights
-        self.mix = mix or MixSpec()
-        self.clean_rows = draw_stratified(split.train, clean_train_photos, strata=self.tasks, seed=seed)
-        self.num_workers = default_workers() if num_workers is None else num_workers
+        self.mix, self.numbers, self.cache = mix or MixSpec(), numbers, cache
+        clean_train = split.train if clean_train is None else clean_train
+        self.clean_rows = draw_stratified(clean_train, clean_train_photos, strata=self.tasks, seed=seed)
+        self.num_workers = num_workers
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Augmented photos in an order that follows from seed and epoch; the last, smaller batch is kept."""
         dataset = self.train_dataset()
         sampler = EpochSampler(len(dataset), seed=self.seed, weights=self.sample_weights)
-        return self._loader(dataset, self.batch_size, sampler=sampler)
+        rank, world_size = self._place()
+        batches = ShardedBatches(sampler, self.batch_size, rank=rank, world_size=world_size)
+        return self._loader(dataset, batch_sampler=batches)
 
     def train_dataset(self) -> FaceDataset:
         """The training rows with augmentation; keys are (draw, row)."""
-        return FaceDataset(self.split.train, self.tasks, train_pipeline(self.spec, self.augment))
+        return self._dataset(self.split.train, train_pipeline(self.spec, self.augment))
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
         """Unaugmented photos: those held out (if any), then the training sample (if any)."""
@@ -76,15 +94,27 @@ class FaceDataModule(pl.LightningDataModule):
 
     def eval_loader(self, rows: pd.DataFrame) -> DataLoader[Sample]:
         """Photos as they are, in the order of `rows`."""
-        dataset = FaceDataset(rows, self.tasks, eval_pipeline(self.spec))
-        return self._loader(dataset, 2 * self.batch_size)
+        rank, world_size = self._place()
+        check_shares(len(rows), world_size)
+        mine = range(rank, len(rows), world_size)
+        dataset = self._dataset(rows, eval_pipeline(self.spec))
+        return self._loader(dataset, batch_size=max(1, 2 * self.batch_size // world_size), sampler=mine)
 
-    def _loader(self, dataset: FaceDataset, batch_size: int, **options: Any) -> DataLoader[Sample]:
-        return DataLoader(
+    def _place(self) -> tuple[int, int]:
+        """Rank and number of the processes that train together."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _dataset(self, rows: pd.DataFrame, transform: Pipeline) -> FaceDataset:
+        return FaceDataset(rows, self.tasks, transform, self.numbers(rows) if self.numbers else None, self.cache)
+
+    def _loader(self, dataset: FaceDataset, **options: Any) -> DataLoader[Sample]:
+        workers = default_workers(self._place()[1]) if self.num_workers is None else self.num_workers
+        return LeanLoader(
             dataset,
-            batch_size=batch_size,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            collate_fn=collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            worker_init_fn=_leave_signals_to_the_trainer,
             pin_memory=torch.cuda.is_available(),
             **options,
         )
@@ -95,12 +125,19 @@ class FaceDataModule(pl.LightningDataModule):
         return cast(Sample, {**batch, "image": image})
 
 
-def default_workers() -> int:
-    """Worker processes for this process: one per core beyond the first, at most 8; none on one core.
+def default_workers(processes: int = 1) -> int:
+    """Worker processes for each of `processes` alike: one per core beyond its first, at most 8; none on one core.
 
     On a CPU the network wants the cores itself, and a photo costs it little: one worker then keeps ahead.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = share_of_cores(processes)
     if not torch.cuda.is_available():
         return min(1, cores - 1)
     return min(8, cores - 1)
+
+
+def _leave_signals_to_the_trainer(_: int) -> None:
+    """A cluster signals every process of a job that must go; to end and to queue it again is the trainer's part."""
+    for name in ("SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, NotRequired, TypedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, default_collate
 
+from mask_lightning.data.cache_file import PhotoCache
 from mask_lightning.data.images import open_photo
-from mask_lightning.data.transforms import Transform, to_uint8
+from mask_lightning.data.transforms import Pipeline, to_uint8
 from mask_lightning.labels import UNLABELLED
 
 
@@ -31,12 +34,14 @@ class Sample(TypedDict):
     """One photo, or after collation a batch of them.
 
     image: uint8 (3, H, W), batched (B, 3, H, W); target: task -> class (B,), UNLABELLED where nobody stated it;
-    index: row of the sample table (B,); mix: of a batch whose photos were mixed, its targets were not.
+    index: row of the sample table (B,); number: task -> the number that its class is cut from (B,), NaN where nobody
+    stated it; mix: of a batch whose photos were mixed, its targets were not.
     """
 
     image: Tensor
     target: dict[str, Tensor]
     index: Tensor
+    number: NotRequired[dict[str, Tensor]]
     mix: NotRequired[Mix]
 
 
@@ -44,31 +49,75 @@ Key = int | tuple[int, int]  # a row, or (seed of the augmentation, row)
 
 
 class FaceDataset(Dataset[Sample]):
-    """Map-style dataset over the rows of a sample table, decoding on access.
+    """Map-style dataset over the rows of a sample table, decoding on access what is not in the cache.
 
-    A key `(draw, row)` makes the random part of the transform depend on `draw` and `row` alone, not on the
-    worker that runs it or on what ran before. A plain row is for transforms without a random part.
+    A key `(draw, row)` makes the random part of the pipeline depend on `draw` and `row` alone, not on the
+    worker that runs it or on what ran before. A plain row is for pipelines without a random part.
+
+    Args:
+        rows: of a sample table.
+        tasks: which targets a sample carries.
+        transform: what becomes of a photo.
+        numbers: task -> the number of every row (N,), NaN where not known.
+        cache: photos as the transform prepares them.
     """
 
-    def __init__(self, rows: pd.DataFrame, tasks: Sequence[str], transform: Transform) -> None:
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        tasks: Sequence[str],
+        transform: Pipeline,
+        numbers: Mapping[str, npt.NDArray[np.float64]] | None = None,
+        cache: PhotoCache | None = None,
+    ) -> None:
         self.paths: list[str] = rows["path"].tolist()
         self.targets = {task: torch.from_numpy(rows[task].to_numpy("int64", copy=True)) for task in tasks}
-        self.transform = transform
+        self.numbers = {task: torch.from_numpy(values).float() for task, values in (numbers or {}).items()}
+        self.transform, self.cache = transform, cache
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, key: Key) -> Sample:
         draw, row = key if isinstance(key, tuple) else (None, key)
-        photo = open_photo(self.paths[row])
+        prepared = self._prepared(self.paths[row])
         if draw is None:
-            image = self.transform(photo)
+            image = self.transform.finish(prepared)
         else:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(draw)
-                image = self.transform(photo)
+            with _drawing_from(draw):
+                image = self.transform.finish(prepared)
         target = {task: values[row] for task, values in self.targets.items()}
-        return Sample(image=to_uint8(image), target=target, index=torch.tensor(row))
+        sample = Sample(image=to_uint8(image), target=target, index=torch.tensor(row))
+        if self.numbers:
+            sample["number"] = {task: values[row] for task, values in self.numbers.items()}
+        return sample
+
+    def _prepared(self, path: str) -> Image.Image:
+        pixels = None if self.cache is None else self.cache.find(path)
+        return self.transform.prepare(open_photo(path)) if pixels is None else Image.fromarray(pixels)
+
+
+@contextmanager
+def _drawing_from(seed: int) -> Iterator[None]:
+    """Seed torch's global generator for the block; `torch.manual_seed` would also make a note for CUDA each time."""
+    generator = torch.default_generator
+    state = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(state)
+
+
+def collate(samples: Sequence[Sample]) -> Sample:
+    """Samples -> a batch whose photos (B, 3, H, W) lie in memory as Pillow stores them, channels last.
+
+    Networks want them so: turning each round here, and back on its way in, costs more than to read it from the cache.
+    """
+    turned: list[Any] = [{**sample, "image": sample["image"].permute(1, 2, 0)} for sample in samples]
+    batch: Sample = default_collate(turned)
+    batch["image"] = batch["image"].permute(0, 3, 1, 2)
+    return batch
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

@@ -6,11 +6,14 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from mask_lightning.errors import PhotoError
+from mask_lightning.errors import PhotoError, one_line
 
 MAX_PIXELS = 64_000_000  # beyond any camera in use; a file that claims more is a decompression bomb
+
+# What may hide behind any of the suffixes. Not all that Pillow knows: it would hand an EPS to Ghostscript, a program.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF")  # JPEG's reader is MPO's, too
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"})
 
@@ -32,18 +35,29 @@ def open_photo(path: str | Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of broken EXIF and odd palettes: the pixels are what counts
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise PhotoError(
                         f"{path} claims {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; "
                         "scale it down or remove it"
                     )
+                if image.format == "PNG":
+                    _check_sums(path)
                 image.load()
                 return _to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise PhotoError(f"expected a photo at {path}, found none; was it moved or deleted?") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-        raise PhotoError(f"cannot decode {path} ({error}); replace or remove it") from error
+    except PhotoError:
+        raise
+    except Exception as error:  # a damaged file ends Pillow's decoders in any of them
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise PhotoError(f"cannot decode {path} ({reason}); replace or remove it") from error
+
+
+def _check_sums(path: str | Path) -> None:
+    """Raises SyntaxError where a part of a PNG is not as it was written: Pillow would show what is missing as black."""
+    with Image.open(path, formats=("PNG",)) as image:
+        image.verify()
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

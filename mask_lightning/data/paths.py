@@ -28,5 +28,5 @@ def path_inside(root: Path, name: str) -> Path:
 
 
 def missing_files(paths: Iterable[Path]) -> list[Path]:
-    """Those of the paths where no file is."""
-    return [path for path in paths if not path.is_file()]
+    """Those of the paths where no file is, nor can be."""
+    return [path for path in paths if not os.path.isfile(path)]  # noqa: PTH113 (Path.is_file minds long names)

@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader
 
 from mask_lightning.data.batching import normalise
 from mask_lightning.data.datamodule import default_workers
+from mask_lightning.data.loading import LeanLoader, worker_errors_in_one_line
 from mask_lightning.data.transforms import TransformSpec
-from mask_lightning.errors import LabelError, PhotoError
+from mask_lightning.errors import LabelError
 from mask_lightning.inference.predictions import Predictions, no_targets
 from mask_lightning.inference.temperatures import fitting_temperatures
 from mask_lightning.inference.trained import Trained
@@ -75,6 +76,7 @@ def predict_many(
 
     Raises:
         PhotoError: a photo cannot be decoded.
+        WorkerError: a process that decodes was killed.
         LabelError: a target that a network's task does not have.
         CheckpointError: temperatures that cannot be read.
     """
@@ -147,7 +149,7 @@ def _described(rows: pd.DataFrame, space: LabelSpace) -> pd.DataFrame:
 def _loader(
     rows: pd.DataFrame, spec: TransformSpec, tta: Tta, batch_size: int, num_workers: int | None
 ) -> DataLoader[Tensor]:
-    return DataLoader(
+    return LeanLoader(
         ViewDataset(rows["path"].tolist(), spec, tta),
         batch_size=batch_size,
         num_workers=default_workers() if num_workers is None else num_workers,
@@ -162,19 +164,15 @@ def _views(
     first = networks[0]
     whose = ", ".join(first.space.names) if len(networks) == 1 else f"with {len(networks)} networks"
     console = Console(stderr=True)
-    try:
+    with worker_errors_in_one_line():
         for batch in track(loader, description=f"predicting {whose}", console=console, disable=not progress):
             views = batch.to(first.module.device, non_blocking=True).unbind(dim=1)
             yield [normalise(images, spec.mean, spec.std) for images in views]
-    except PhotoError as error:  # a worker process puts its traceback before the message
-        raise PhotoError(str(error).strip().rsplit("PhotoError: ", 1)[-1]) from error
 
 
 @torch.inference_mode()
 def _log_probs(trained: Trained, views: Sequence[Tensor], tta: Tta) -> dict[str, Tensor]:
     """Task -> log probabilities (B, C), float32, still on the device: fetching them would make it wait."""
-    answers = [trained.module(images) for images in views]
-    return {
-        task: average_views([F.log_softmax(logits[task].float(), dim=1) for logits in answers], tta)
-        for task in trained.space.names
-    }
+    network = trained.module.network
+    answers = [network.log_probs(network(images)) for images in views]
+    return {task: average_views([answer[task] for answer in answers], tta) for task in trained.space.names}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import isqrt
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ from mask_lightning.data.dataset import FaceDataset
 from mask_lightning.data.transforms import eval_pipeline
 from mask_lightning.errors import ConfigError
 from mask_lightning.inference.trained import Trained
+from mask_lightning.models.network import MultiTaskNetwork
+from mask_lightning.models.sharing import MapSource, Sharing
 
 Maps = npt.NDArray[np.float32]
 
@@ -47,35 +49,54 @@ def heat_maps(trained: Trained, rows: pd.DataFrame, classes: Mapping[str, npt.ND
         PhotoError: a photo cannot be decoded.
     """
     photos = FaceDataset(rows, (), eval_pipeline(trained.spec))
-    found = find_feature_map(trained.module.network.backbone, trained.spec.size)
+    layers = find_feature_maps(trained.module.network.sharing, list(classes), trained.spec.size)
     parts: dict[str, list[Tensor]] = {task: [] for task in classes}
     for start in range(0, len(photos), BATCH):
         chosen = range(start, min(start + BATCH, len(photos)))
         images = torch.stack([photos[i]["image"] for i in chosen]).to(trained.module.device)
-        batch = {task: values[start : chosen.stop] for task, values in classes.items()}
-        for task, maps in grad_cam(
-            trained.module.network, found, normalise(images, trained.spec.mean, trained.spec.std), batch
-        ).items():
-            parts[task].append(maps.cpu())
+        images = normalise(images, trained.spec.mean, trained.spec.std)
+        for found, tasks in layers:
+            batch = {task: classes[task][start : chosen.stop] for task in tasks}
+            for task, maps in grad_cam(trained.module.network, found, images, batch).items():
+                parts[task].append(maps.cpu())
     return {task: torch.cat(maps).numpy() for task, maps in parts.items()}
 
 
 def grad_cam(
-    network: nn.Module, found: FeatureMap, images: Tensor, classes: Mapping[str, npt.NDArray[np.int64]]
+    network: MultiTaskNetwork, found: FeatureMap, images: Tensor, classes: Mapping[str, npt.NDArray[np.int64]]
 ) -> dict[str, Tensor]:
     """Normalised images (B, 3, H, W) -> task -> maps (B, h, w) in 0..1 for `classes` (B,) of that task."""
     # Gradients begin at the map: below it nothing need be remembered.
     opening = found.layer.register_forward_hook(lambda *call: call[-1].detach().requires_grad_())
     try:
         with torch.enable_grad(), GradCAM(network, found.layer, reshape_transform=found.to_grid) as extractor:
-            logits: dict[str, Tensor] = network(images)
-            maps = {
-                task: extractor(chosen.tolist(), logits[task], normalized=False, retain_graph=True)[0]
-                for task, chosen in classes.items()
-            }
+            outputs = network(images)
+            maps = {}
+            for task, chosen in classes.items():
+                scores = network.head(task).scores(outputs[task])
+                maps[task] = extractor(chosen.tolist(), scores, normalized=False, retain_graph=True)[0]
     finally:
         opening.remove()
     return {task: _to_unit(each.detach()) for task, each in maps.items()}
+
+
+def find_feature_maps(sharing: Sharing, tasks: Sequence[str], size: int) -> list[tuple[FeatureMap, list[str]]]:
+    """The layers to explain, each with the tasks that it explains: one for all that have their features in common.
+
+    Raises:
+        ConfigError: a backbone keeps no map of places.
+    """
+    explained: dict[MapSource, list[str]] = {}
+    for task in tasks:
+        explained.setdefault(sharing.source_of_map(task), []).append(task)
+    return [(_feature_map(source, size), its_tasks) for source, its_tasks in explained.items()]
+
+
+def _feature_map(source: MapSource, size: int) -> FeatureMap:
+    if source.channel_dim is None:
+        return find_feature_map(source.module, size)
+    channel_dim = source.channel_dim
+    return FeatureMap(source.module, lambda maps: maps.movedim(channel_dim, 1))
 
 
 def find_feature_map(backbone: nn.Module, size: int) -> FeatureMap:

@@ -5,26 +5,18 @@ Columns: `photo` (str, the name that the answer carries), `path` (str) and `pers
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from rich.console import Console
-from rich.progress import track
 
-from mask_lightning.data.images import PHOTO_SUFFIXES, is_photo, open_photo
+from mask_lightning.data.decoding import find_broken, refuse_broken, some
+from mask_lightning.data.images import PHOTO_SUFFIXES, is_photo
 from mask_lightning.data.index import read_csv
 from mask_lightning.data.paths import path_inside
 from mask_lightning.errors import PhotoError, SampleTableError
-
-log = logging.getLogger(__name__)
-
-NAMED = 5  # files in an error message; the log has them all
 
 Kind = Literal["info", "table", "folder", "photo"]
 
@@ -76,23 +68,8 @@ def check_readable(photos: PhotoList, *, progress: bool = False) -> None:
     Raises:
         PhotoError: naming those that cannot be decoded.
     """
-    paths, console = photos.table["path"].tolist(), Console(stderr=True)
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        outcomes = track(
-            pool.map(_decoding_error, paths),
-            description="checking the photos",
-            total=len(paths),
-            console=console,
-            transient=True,
-            disable=not (progress and console.is_terminal),
-        )
-        broken = [error for error in outcomes if error]
-    if len(broken) == 1:
-        raise PhotoError(broken[0])
-    if broken:
-        raise PhotoError(
-            f"{len(broken)} of {len(paths)} photos cannot be decoded: {_some(broken)}; replace or remove them"
-        )
+    paths = photos.table["path"].tolist()
+    refuse_broken(find_broken(paths, progress=progress), len(paths))
 
 
 def _find_info(root: Path) -> Path | None:
@@ -130,7 +107,7 @@ def _listed(path: Path, root: Path) -> PhotoList:
     if missing:
         raise PhotoError(
             f"{path} names {len(missing)} of {len(photos)} photos that are not in {folder} "
-            f"({_some(missing)}); restore them"
+            f"({some(missing)}); restore them"
         )
     people = lines.get("person_id")
     return PhotoList(_table(photos, people), "info" if official else "table", root)
@@ -145,7 +122,7 @@ def _check_names(names: pd.Series[str], path: Path) -> None:
         raise SampleTableError(f"expected a photo in {path}, line {line}, found nothing; name it or drop the line")
     twice = names[names.duplicated()].unique().tolist()
     if twice:
-        raise SampleTableError(f"{path} names {len(twice)} photos more than once ({_some(twice)}); keep one line each")
+        raise SampleTableError(f"{path} names {len(twice)} photos more than once ({some(twice)}); keep one line each")
 
 
 def _inside(folder: Path, names: pd.Series[str], listed_in: Path) -> list[Path]:
@@ -160,20 +137,3 @@ def _table(photos: Iterable[tuple[str, Path]], people: pd.Series[str] | None = N
     if people is not None:
         table["person_id"] = people.to_numpy()
     return table
-
-
-def _decoding_error(path: str) -> str | None:
-    try:
-        open_photo(path)
-    except PhotoError as error:
-        return str(error)
-    return None
-
-
-def _some(texts: list[str]) -> str:
-    """The first of them for a message of one line; all of them go to the log if there are more."""
-    if len(texts) <= NAMED:
-        return ", ".join(texts)
-    for text in texts:
-        log.error("  %s", text)
-    return ", ".join(texts[:NAMED]) + f" and {len(texts) - NAMED} more, listed above"

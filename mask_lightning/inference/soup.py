@@ -62,13 +62,21 @@ def reason_against(members: Sequence[Member]) -> str | None:
         return "a soup takes two or more members"
     for name, start in {
         "backbones": lambda member: member.config["model"]["backbone"],
+        "kinds of sharing": lambda member: member.config.get("sharing", {}).get("name", "hard"),
         "first weights": lambda member: member.result.weights,
+        "heads": _name_head,
         "seeds, from which heads start": lambda member: member.config["seed"],
     }.items():
         different = list(dict.fromkeys(map(start, members)))
         if len(different) > 1:
             return f"they started from different {name}: {', '.join(map(str, different))}"
     return None
+
+
+def _name_head(member: Member) -> str:
+    """Of a run from before there was a choice: classes."""
+    head = member.config.get("head") or {"name": "classes"}
+    return f"{head['name']} {head['method']}" if head["name"] == "ordinal" else str(head["name"])
 
 
 def cook(jury: Jury, scores: Sequence[float], train: pd.DataFrame, judge: Judge) -> tuple[dict[str, Soup], list[str]]:

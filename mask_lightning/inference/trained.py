@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ from typing import Any
 import torch
 
 from mask_lightning.data.transforms import TransformSpec
-from mask_lightning.errors import CheckpointError, ConfigError, MaskLightningError
+from mask_lightning.errors import CheckpointError, ConfigError
 from mask_lightning.labels import LabelSpace
 from mask_lightning.run_folder import RunFolder
+from mask_lightning.training.checkpoint_file import first_sentence, read_checkpoint
 from mask_lightning.training.modules import MultiTaskModule, module_class
 
 
@@ -75,15 +75,15 @@ def load_trained(path: Path, device: torch.device) -> Trained:
         CheckpointError: no such file, truncated, or not a checkpoint of this package.
     """
     checkpoint = find_checkpoint(path)
-    content = _read(checkpoint)
+    content = read_checkpoint(checkpoint)
     try:
         options: dict[str, Any] = content["hyper_parameters"]
         module = module_class(LabelSpace.from_plain(options["tasks"]))(**options)
         module.load_state_dict(content["state_dict"])
         spec = TransformSpec.from_plain(options["transform"])
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, MaskLightningError) as error:
+    except Exception as error:  # its values may be anything, and reach any constructor
         raise CheckpointError(
-            f"{checkpoint} is not a checkpoint that mask_lightning can rebuild ({_reason(error)}); "
+            f"{checkpoint} is not a checkpoint that mask_lightning can rebuild ({first_sentence(error)}); "
             "set ckpt to a run's folder"
         ) from error
     module.requires_grad_(False).eval()
@@ -106,22 +106,6 @@ def choose_device(accelerator: str) -> torch.device:
     if not there[accelerator]:
         raise ConfigError(f"accelerator={accelerator} is not there for torch {torch.__version__}; use accelerator=cpu")
     return torch.device("cuda" if accelerator == "gpu" else accelerator)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"cannot read a checkpoint in {path} ({_reason(error)}); it is truncated, or not one of ours"
-        ) from error
-    return content if isinstance(content, dict) else {}
-
-
-def _reason(error: Exception) -> str:
-    """The first sentence: torch's messages go on over several lines."""
-    text = str(error).strip().split("\n")[0].split(". ")[0]
-    return f"{type(error).__name__}: {text[:120]}" if text else type(error).__name__
 
 
 def _sha256(path: Path) -> str:

@@ -13,6 +13,8 @@ from mask_lightning.errors import ConfigError, did_you_mean
 
 LayerGroups = dict[str, dict[str, nn.Parameter]]  # group name -> parameter name -> parameter
 
+HEADS = "heads"  # the last layer group
+
 
 class InputSpec(NamedTuple):
     """What pretrained weights expect of a photo: size of the square, mean and std per channel of values in 0..1."""
@@ -41,19 +43,52 @@ def input_spec(name: str) -> InputSpec:
     return InputSpec(config.input_size[-1], tuple(config.mean), tuple(config.std))
 
 
-def create_backbone(name: str, *, drop_path_rate: float = 0.0) -> nn.Module:
+def takes_any_size(name: str) -> bool:
+    """Whether a backbone takes photos of any size; others (transformers that learn positions) are built for one."""
+    config = timm.get_pretrained_cfg(name)
+    return config is None or not config.fixed_input_size
+
+
+def size_options(name: str, image_size: int | None) -> dict[str, Any]:
+    """What timm has to be told, so that a backbone takes square photos of `image_size`; None: of its own size."""
+    if image_size is None or takes_any_size(name) or image_size == input_spec(name).size:
+        return {}
+    return {"img_size": image_size}
+
+
+def create_backbone(name: str, *, image_size: int | None = None, drop_path_rate: float = 0.0) -> nn.Module:
     """An untrained backbone: image (B, 3, H, W) -> features (B, F), F = its `num_features` after pooling.
 
+    Args:
+        name: timm's.
+        image_size: H = W of the photos, None: what its weights were trained on; most take any.
+        drop_path_rate: stochastic depth, where it knows that.
+
     Raises:
-        ConfigError: no such model, or it takes no classifier off.
+        ConfigError: no such model, or it takes no classifier off, or not this size.
     """
     check_backbone(name)
     options: dict[str, Any] = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
+    sized = size_options(name, image_size)
     try:
-        backbone = timm.create_model(name, pretrained=False, num_classes=0, **options)
-    except (TypeError, RuntimeError) as error:
-        raise ConfigError(f"expected a timm classifier, {name} cannot be built without its head ({error})") from error
+        backbone: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **options, **sized)
+        if image_size is not None and sized:
+            _try(backbone, image_size)  # some take the option and fail with the first photo
+    except (TypeError, RuntimeError, ValueError, AssertionError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        if sized:
+            raise ConfigError(
+                f"{name} is made for photos of {input_spec(name).size} pixels and cannot be built for {image_size} "
+                f"({reason}); set model.image_size to its own"
+            ) from error
+        raise ConfigError(f"expected a timm classifier, {name} cannot be built without its head ({reason})") from error
     return backbone
+
+
+def _try(backbone: nn.Module, size: int) -> None:
+    with torch.no_grad():
+        backbone.eval()(torch.zeros(1, 3, size, size, device=next(backbone.parameters()).device))
+    backbone.train()
 
 
 def count_features(backbone: nn.Module) -> int:
@@ -74,6 +109,11 @@ def backbone_groups(backbone: nn.Module) -> LayerGroups:
     return {
         f"block{i}" if i else "stem": {name: parameters[name] for name in names} for i, names in sorted(grouped.items())
     }
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Numbers that a network learns, or has learned."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def count_flops(model: nn.Module, size: int) -> int:

@@ -6,8 +6,10 @@ import hashlib
 import importlib.util
 import logging
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -18,6 +20,7 @@ from huggingface_hub.constants import ENDPOINT
 from torch import Tensor, nn
 
 from mask_lightning.errors import WeightsError
+from mask_lightning.models.backbones import create_backbone, size_options
 
 log = logging.getLogger(__name__)
 
@@ -55,36 +58,64 @@ PACKAGES = {
 }
 
 
-def load_pretrained(backbone: nn.Module, name: str, weights: str) -> str:
-    """Give a backbone its weights and say where they came from ("from scratch" if nowhere).
+FROM_SCRATCH = "from scratch"
+
+
+def load_pretrained(
+    backbones: nn.Module | Sequence[nn.Module], name: str, weights: str, *, image_size: int | None = None
+) -> str:
+    """Give a backbone, or each of several, its weights and say where they came from ("from scratch" if nowhere).
 
     Args:
-        backbone: an untrained `create_backbone(name)`; changed in place.
-        name: its timm name.
+        backbones: untrained `create_backbone(name, image_size=image_size)`; changed in place.
+        name: their timm name.
         weights: "auto" takes what can be had, "true" insists, "false" starts from scratch; else the path of a
             file with a state dict of this backbone (.safetensors, .pth, .pt).
+        image_size: what they were built for, None: their own. Where positions are learned, timm resamples them.
 
     Raises:
         WeightsError: insisted on weights that cannot be had, or the file does not fit.
     """
+    first, *others = [backbones] if isinstance(backbones, nn.Module) else backbones
+    origin = _load_one(first, name, weights, image_size)
+    if origin != FROM_SCRATCH:
+        for other in others:
+            other.load_state_dict(first.state_dict())
+    return origin
+
+
+def _load_one(backbone: nn.Module, name: str, weights: str, image_size: int | None) -> str:
     if weights == "false":
-        return "from scratch"
+        return FROM_SCRATCH
     if weights not in ("auto", "true"):
-        return _load_file(backbone, Path(weights).expanduser())
+        return _load_file(backbone, name, Path(weights).expanduser(), image_size)
     try:
-        return _load_package(backbone, name) or _load_hub(backbone, name)
+        return _load_package(backbone, name) or _load_hub(backbone, name, image_size)
     except WeightsError as error:
         if weights == "true":
             raise
         log.warning("NO PRETRAINED WEIGHTS for %s: training starts FROM SCRATCH. %s", name, error)
-        return "from scratch"
+        return FROM_SCRATCH
 
 
-def _load_file(backbone: nn.Module, path: Path) -> str:
-    state = _read_state(path)
-    fitting = {key.removeprefix("module."): tensor for key, tensor in state.items()}
-    _load_state(backbone, {key: fitting[key] for key in backbone.state_dict() if key in fitting}, str(path))
+def _load_file(backbone: nn.Module, name: str, path: Path, image_size: int | None) -> str:
+    state = {key.removeprefix("module."): tensor for key, tensor in _read_state(path).items()}
+    if size_options(name, image_size) and _misfits(backbone, state):
+        native = create_backbone(name)
+        _load_state(native, state, str(path))
+        overlay = {"state_dict": native.state_dict()}
+        state = _from_timm(name, image_size, overlay).state_dict()
+    _load_state(backbone, state, str(path))
     return str(path)
+
+
+def _from_timm(name: str, image_size: int | None, overlay: dict[str, Any] | None) -> nn.Module:
+    """The pretrained backbone as timm makes it: what depends on the size of the photos is resampled."""
+    sized = size_options(name, image_size)
+    backbone: nn.Module = timm.create_model(
+        name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **sized
+    )
+    return backbone
 
 
 def _load_package(backbone: nn.Module, name: str) -> str | None:
@@ -107,7 +138,7 @@ def _check_hash(path: Path, sha256: str) -> None:
         )
 
 
-def _load_hub(backbone: nn.Module, name: str) -> str:
+def _load_hub(backbone: nn.Module, name: str, image_size: int | None) -> str:
     config = timm.get_pretrained_cfg(name)
     repo = config.hf_hub_id if config else None
     try:
@@ -115,7 +146,7 @@ def _load_hub(backbone: nn.Module, name: str) -> str:
         if cached is None and not _hub_answers():
             raise ConnectionError(f"{urlsplit(ENDPOINT).hostname} does not answer")
         overlay = {"file": cached} if cached else None
-        source = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
+        source = _from_timm(name, image_size, overlay)
     except Exception as error:  # whatever a hub client raises: no network, no such weights, a full disk
         raise WeightsError(
             f"found no weights of {name} on disk and none on timm's hub ({_first_line(error)}); connect to the "
@@ -163,11 +194,17 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _load_state(backbone: nn.Module, state: dict[str, Tensor], origin: str) -> None:
-    wanted = backbone.state_dict()
-    wrong = [key for key, tensor in wanted.items() if key not in state or state[key].shape != tensor.shape]
+    """Load the backbone's own tensors; others, as those of a classifier, are left out."""
+    wanted, wrong = backbone.state_dict(), _misfits(backbone, state)
     if wrong:
         raise WeightsError(
             f"expected {len(wanted)} tensors of this backbone in {origin}, found {len(wrong)} missing or of another "
             f"shape ({', '.join(wrong[:3])}); these are the weights of another model"
         )
-    backbone.load_state_dict(state)
+    backbone.load_state_dict({key: state[key] for key in wanted})
+
+
+def _misfits(backbone: nn.Module, state: dict[str, Tensor]) -> list[str]:
+    """Names of the backbone's tensors that are missing or of another shape."""
+    wanted = backbone.state_dict().items()
+    return [key for key, tensor in wanted if key not in state or state[key].shape != tensor.shape]

@@ -48,13 +48,15 @@ def print_audit(folder: Path, audit: Audit, *, root: Path, drawn: bool) -> None:
     if len(space.tasks) > 1 and space.num_codes <= MOST_CODES:
         console.print(codes_table(audit, space))
     for line in summary_lines(audit):
-        console.print(line, highlight=False)
+        console.print(line, markup=False, highlight=False)
     for text in finding_lines(audit, root) or [Text("nothing is wrong with them", style="green")]:
         console.print(text, highlight=False, soft_wrap=True)
     rate = len(audit.facts) / max(audit.seconds, 1e-9)
     console.print(f"decoded in {audit.seconds:.1f} s, {rate:.0f} photos/s", highlight=False)
     console.print(verdict(audit), highlight=False, soft_wrap=True)
-    console.print(f"look at: {folder}/contact_sheet.png, classes.png, audit.json", highlight=False, soft_wrap=True)
+    console.print(
+        f"look at: {escape(str(folder))}/contact_sheet.png, classes.png, audit.json", highlight=False, soft_wrap=True
+    )
 
 
 def classes_table(audit: Audit, space: LabelSpace) -> Table:
@@ -68,7 +70,7 @@ def classes_table(audit: Audit, space: LabelSpace) -> Table:
         for i, (name, row) in enumerate(counts.iterrows()):
             share, style = row["photos"] / total, None if row["photos"] else "red"
             cells = f"{row['photos']:,}", f"{share:.1%}", f"{row['people']:,}"
-            table.add_row("" if i else task.name, str(name), *cells, style=style)
+            table.add_row("" if i else task.name, escape(str(name)), *cells, style=style)
         table.add_section()
     return table
 
@@ -80,9 +82,9 @@ def codes_table(audit: Audit, space: LabelSpace) -> Table:
     table = Table(title=f"photos by {' x '.join(space.names)}")
     table.add_column("")
     for name in first.classes:
-        table.add_column(name, justify="right")
+        table.add_column(escape(name), justify="right")
     for name, counts in zip(rest.code_names, photos.T, strict=True):
-        table.add_row(name, *[f"{count:,}" if count else "[red]0[/red]" for count in counts])
+        table.add_row(escape(name), *[f"{count:,}" if count else "[red]0[/red]" for count in counts])
     return table
 
 

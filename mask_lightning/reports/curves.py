@@ -26,29 +26,36 @@ TASK_COLOURS = (RED, GREEN, PURPLE, BLUE)
 
 
 def plot_curves(history: pd.DataFrame, phases: Sequence[Phase], tasks: Sequence[str]) -> Figure:
-    """Columns of metrics.csv -> three panels: loss, macro F1, macro F1 per task; phases as shaded spans.
+    """Columns of metrics.csv -> panels: loss, macro F1, macro F1 per task, and the tasks' weights where they move.
+
+    Phases are shaded spans.
 
     Args:
         history: a row per epoch (`epoch` from 0); columns that are missing are left out.
         phases: as the run had them.
         tasks: names of the tasks.
     """
-    figure = new_figure(13, 4)
-    axes = figure.subplots(1, 3)
+    weighed = any(f"train/{task}/weight" in history for task in tasks)
+    panels = 4 if weighed else 3
+    figure = new_figure(13 / 3 * panels, 4)
+    axes = figure.subplots(1, panels)
     for side in SIDE_COLOURS:
         _line(axes[0], history, f"{side}/loss", SIDE_COLOURS[side], SIDE_NAMES[side])
         _line(axes[1], history, f"{side}/f1", SIDE_COLOURS[side], SIDE_NAMES[side])
     scored = "val" if "val/f1" in history else "clean_train"
     for task, colour in zip(tasks, cycle(TASK_COLOURS), strict=False):
         _line(axes[2], history, f"{scored}/{task}/f1", colour, task)
-    titles = (
+        if weighed:
+            _line(axes[3], history, f"train/{task}/weight", colour, task)
+    titles = [
         "loss",
         "macro F1" + (", all tasks combined" if len(tasks) > 1 else ""),
         f"macro F1 per task, {SIDE_NAMES[scored]}",
-    )
+        *(["weight of each task's loss"] if weighed else []),
+    ]
     for axis, title in zip(axes, titles, strict=True):
         _dress(axis, title, phases)
-    for axis in axes[1:]:
+    for axis in axes[1:3]:
         axis.set_ylim(0, 1)
     return figure
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from io import BytesIO
 from pathlib import Path
 
+import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from mask_lightning.files import write_atomically
 
@@ -30,7 +32,10 @@ def new_figure(width: float, height: float) -> Figure:
 def to_png(figure: Figure, *, dpi: int = 120) -> bytes:
     """The figure as the content of a PNG file."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    with matplotlib.rc_context({"text.parse_math": False}):  # a class may be called $5; of texts made while drawing
+        for text in figure.findobj(Text):
+            text.set_parse_math(False)
+        figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 

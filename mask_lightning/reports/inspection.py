@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mask_lightning.data.splits import Split
 from mask_lightning.data.transforms import TransformSpec
 from mask_lightning.labels import UNLABELLED
-from mask_lightning.models.backbones import count_flops
+from mask_lightning.models.backbones import count_flops, count_parameters
+from mask_lightning.models.network import MultiTaskNetwork
 from mask_lightning.optim.schedules import make_schedule
 from mask_lightning.training.modules import MultiTaskModule
 
@@ -23,15 +26,28 @@ def print_inspection(module: MultiTaskModule, split: Split, spec: TransformSpec,
     console.print(split_table(module, split))
     console.print(layer_table(module))
     console.print(schedule_table(module, steps_per_epoch))
-    parameters = sum(parameter.numel() for parameter in module.parameters())
-    flops = count_flops(module.network, spec.size)
     optimizer = module.hparams["optim"]
     auto = module.hparams["config"]["optim"]["lr"] == "auto"
     lr = "auto: found before training; the lrs above are multiples of it" if auto else f"{optimizer['lr']:g}"
     console.print(
-        f"{module.hparams['backbone']} at {spec.size} x {spec.size}: {parameters / 1e6:.2f} M parameters, "
-        f"{flops / 1e9:.2f} GFLOPs per photo; {optimizer['name']}, lr {lr}"
+        f"{module.hparams['backbone']} at {spec.size} x {spec.size}: {describe_cost(module, spec.size)}; "
+        f"{optimizer['name']}, lr {lr}"
     )
+
+
+def describe_cost(module: MultiTaskModule, size: int) -> str:
+    """Parameters and operations per photo of `size` pixels; beside those of hard sharing, where there is another."""
+    parameters, flops = count_parameters(module.network), count_flops(module.network, size)
+    text = f"{parameters / 1e6:.2f} M parameters, {flops / 1e9:.2f} GFLOPs per photo"
+    options = module.hparams["network"]
+    name = (options.get("sharing") or {}).get("name", "hard")
+    if name == "hard":
+        return text
+    num_classes = {task.name: task.num_classes for task in module.space.tasks}
+    with torch.device("meta"):  # shapes are enough
+        hard = MultiTaskNetwork(module.hparams["backbone"], num_classes, **{**options, "sharing": None})
+    more = (parameters / count_parameters(hard), flops / count_flops(hard, size))
+    return f"{text} (sharing={name}: {more[0]:.2f} and {more[1]:.2f} times those of sharing=hard)"
 
 
 def split_table(module: MultiTaskModule, split: Split) -> Table:
@@ -45,7 +61,7 @@ def split_table(module: MultiTaskModule, split: Split) -> Table:
         for target, name in enumerate(task.classes):
             chosen = [rows[rows[task.name] == target] for rows in sides]
             counts = [str(n) for rows in chosen for n in (rows["person_id"].nunique(), len(rows))]
-            table.add_row(f"{task.name} {name}", *counts)
+            table.add_row(escape(f"{task.name} {name}"), *counts)
         unlabelled = [str(int((rows[task.name] == UNLABELLED).sum())) for rows in sides]
         if any(count != "0" for count in unlabelled):
             table.add_row(f"{task.name} not labelled", "", unlabelled[0], "", unlabelled[1])

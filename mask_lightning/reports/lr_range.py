@@ -97,5 +97,5 @@ def print_suggestions(result: RangeTestResult, suggestions: Suggestions, chosen:
 def print_next(folder: Path, command: str) -> None:
     """Where the curve lies, and the command that trains with what it suggests."""
     console = Console(stderr=True)
-    console.print(f"look at: {folder}/lr_range_test.png, .csv, .json", soft_wrap=True)
-    console.print(f"next:    {command}", highlight=False, soft_wrap=True)
+    console.print(f"look at: {folder}/lr_range_test.png, .csv, .json", markup=False, soft_wrap=True)
+    console.print(f"next:    {command}", markup=False, highlight=False, soft_wrap=True)

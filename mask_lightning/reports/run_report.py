@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytorch_lightning as pl
+import torch
 from matplotlib.figure import Figure
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from torch.utils.data import default_collate
@@ -25,24 +27,31 @@ from mask_lightning.optim.schedules import PhasedLR
 from mask_lightning.reports.confusion import plot_confusion
 from mask_lightning.reports.curves import plot_curves
 from mask_lightning.reports.figures import save_figure
+from mask_lightning.reports.numbers import plot_numbers
 from mask_lightning.reports.photos import plot_photos
 from mask_lightning.reports.schedule import plot_schedule
 from mask_lightning.run_folder import RunFolder, RunResult
-from mask_lightning.training.metrics import JOINT, MAX_JOINT
+from mask_lightning.training.metrics import JOINT, MAX_JOINT, number_errors
 from mask_lightning.training.modules import SIDES, MultiTaskModule
 
+NUMBERS = "numbers"  # in the evidence, beside the sides
 SHOWN, COLUMNS = 32, 8  # photos in augmented.png, and in a row of it
 
 
-def take_confusion(module: pl.LightningModule) -> dict[str, Any]:
-    """Side -> task -> confusion matrix as nested lists, of the validation that just ended."""
+def take_evidence(module: pl.LightningModule) -> dict[str, Any]:
+    """What the validation that just ended leaves for figures, as nested lists.
+
+    Side -> task -> confusion matrix; and under NUMBERS the same of `Scores.numbers_of`, for tasks that predict one.
+    """
     assert isinstance(module, MultiTaskModule)
     sides: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     for side in SIDES:
         scores = module.side_scores(side)
         if not scores.is_empty:
             sides[side] = {name: matrix.tolist() for name, matrix in scores.confusion_matrices().items()}
-    return sides
+            numbers[side] = {task: scores.numbers_of(task).tolist() for task in scores.tops}
+    return {**sides, NUMBERS: numbers}
 
 
 def save_augmented(folder: Path, data: FaceDataModule, space: LabelSpace) -> None:
@@ -91,7 +100,9 @@ def name_classes(space: LabelSpace, target: Mapping[str, Any]) -> list[str]:
 
 
 def save_schedule(folder: Path, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-    """schedule.png, of a fit that is about to start."""
+    """schedule.png, of a fit that is about to start; rank 0 draws it."""
+    if not trainer.is_global_zero:
+        return
     scheduler = trainer.lr_scheduler_configs[0].scheduler
     assert isinstance(scheduler, PhasedLR)
     assert isinstance(module, MultiTaskModule)
@@ -99,7 +110,7 @@ def save_schedule(folder: Path, trainer: pl.Trainer, module: pl.LightningModule)
 
 
 def save_figures(folder: Path, history: pd.DataFrame, module: MultiTaskModule, evidence: dict[str, Any]) -> None:
-    """curves.png, and confusion.png per task and for the combined class, of the best checkpoint."""
+    """curves.png; of the best checkpoint confusion.png per task and combined, <task>_scatter.png of a number."""
     space = module.space
     save_figure(plot_curves(history, module.phases, space.names), folder / "curves.png")
     side = "val" if "val" in evidence else "clean_train"
@@ -112,6 +123,12 @@ def save_figures(folder: Path, history: pd.DataFrame, module: MultiTaskModule, e
         title = f"{' x '.join(space.names) if joint else name}, {where}"
         stem = "confusion" if joint else f"confusion_{name}"
         save_figure(plot_confusion(np.array(matrix), classes, title), folder / f"{stem}.png")
+    for task, rows in evidence.get(NUMBERS, {}).get(side, {}).items():
+        top, numbers = module.side_scores(side).tops[task], torch.tensor(rows).reshape(-1, 3)
+        errors = number_errors(numbers, space[task], top=top)
+        title = f"{task}, {where}; beside each class the mean of predicted - true"
+        figure = plot_numbers(numbers.numpy(), space[task].classes, top=top, errors=errors, title=title)
+        save_figure(figure, folder / f"{task}_scatter.png")
 
 
 def print_portraits_banner(root: Path) -> None:
@@ -127,7 +144,7 @@ def print_portraits_banner(root: Path) -> None:
 
 def print_result(folder: RunFolder, result: RunResult, space: LabelSpace) -> None:
     """The table of scores, what to look at, and the next command."""
-    table = Table(title=f"{folder.path}  (best.ckpt: epoch {result.best_epoch}, by {result.monitor})")
+    table = Table(title=f"{escape(str(folder.path))}  (best.ckpt: epoch {result.best_epoch}, by {result.monitor})")
     table.add_column("")
     sides = [side for side in ("val", "clean_train") if f"{side}/f1" in result.best]
     for side in sides:
@@ -140,24 +157,45 @@ def print_result(folder: RunFolder, result: RunResult, space: LabelSpace) -> Non
         table.add_row(name, *cells)
     console = _console()
     console.print(table)
+    for line in describe_numbers(result.best, space):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     last = result.last.get(result.monitor)
     console.print(
         f"last epoch: {result.monitor} {last:.3f}; {result.photos_per_second:.1f} photos/s, {result.seconds:.0f} s; "
-        f"weights: {result.weights}"
+        f"weights: {result.weights}",
+        markup=False,
     )
-    console.print(f"look at: {folder.path}/curves.png, confusion*.png, augmented.png, schedule.png, metrics.csv")
+    console.print(
+        f"look at: {folder.path}/curves.png, confusion*.png, augmented.png, schedule.png, metrics.csv", markup=False
+    )
     command = f"python -m mask_lightning.predict ckpt={folder.path} data.root=PHOTOS"
-    console.print(f"next:    {command}", highlight=False, soft_wrap=True)
+    console.print(f"next:    {command}", markup=False, highlight=False, soft_wrap=True)
     if (folder.path / "tensorboard").is_dir():
-        console.print(f"         tensorboard --logdir {folder.path.parent}", highlight=False, soft_wrap=True)
+        console.print(
+            f"         tensorboard --logdir {folder.path.parent}", markup=False, highlight=False, soft_wrap=True
+        )
+
+
+def describe_numbers(scores: Mapping[str, float], space: LabelSpace) -> list[str]:
+    """A line per task and side whose scores have a mean absolute error: that, and the bias per class."""
+    lines = []
+    for side, task in ((side, task) for side in SIDES for task in space.tasks):
+        if f"{side}/{task.name}/mae" in scores:
+            keys = {name: f"{side}/{task.name}/bias/{name}" for name in task.classes}
+            biases = ", ".join(f"{name} {scores[key]:+.1f}" for name, key in keys.items() if key in scores)
+            error = scores[f"{side}/{task.name}/mae"]
+            lines.append(f"{side} {task.name}: off by {error:.1f} on average; predicted - true: {biases}")
+    return lines
 
 
 def print_interrupted(folder: RunFolder) -> None:
     """Name the last checkpoint and the command that goes on from it."""
     console = _console()
     if folder.last.is_file():
-        console.print(f"the last checkpoint is {folder.last}; go on with:", soft_wrap=True)
-        console.print(f"  python -m mask_lightning.train resume={folder.path}", highlight=False, soft_wrap=True)
+        console.print(f"the last checkpoint is {folder.last}; go on with:", markup=False, soft_wrap=True)
+        console.print(
+            f"  python -m mask_lightning.train resume={folder.path}", markup=False, highlight=False, soft_wrap=True
+        )
     else:
         console.print("nothing was trained yet; start the run again")
 

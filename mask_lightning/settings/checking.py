@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from mask_lightning.errors import ConfigError
+from mask_lightning.errors import ConfigError, MaskLightningError, one_line
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -33,10 +33,12 @@ def check(settings: type[Checked], config: Mapping[str, Any]) -> Checked:
     try:
         return settings.model_validate(config)
     except ValidationError as error:
-        raise ConfigError(_in_one_line(error.errors(include_url=False))) from None
+        raise ConfigError(one_line(_told(error.errors(include_url=False)))) from None
+    except MaskLightningError as error:  # of a validator that knows one; what was typed stands in it
+        raise type(error)(one_line(str(error))) from None
 
 
-def _in_one_line(errors: list[ErrorDetails]) -> str:
+def _told(errors: list[ErrorDetails]) -> str:
     first, path = errors[0], _option(errors[0])
     # A value that fits none of a union's types has an error for each.
     same = [error for error in errors if _option(error) == path]

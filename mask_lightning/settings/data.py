@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from mask_lightning.errors import ConfigError, did_you_mean
 from mask_lightning.labels import FACE, FACE_SETS, LabelSpace
@@ -41,12 +41,20 @@ class DataSettings(Settings):
     split_seed: Seed
     limit_people: Positive | None
     match_minority: bool = True
+    on_bad_photo: Literal["error", "skip"] = "error"
     crop_height: Crop
     crop_width: Crop
     batch_size: Positive
     balanced_by: Annotated[list[str], Field(min_length=1)] | None = None
     clean_train_photos: Positive
     num_workers: Count | None
+    cache: Literal["auto", "on", "off"] = "auto"
+    cache_dir: Path | None = None
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _yaml_booleans(cls, value: Any) -> Any:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
     @model_validator(mode="before")
     @classmethod
@@ -84,11 +92,37 @@ class DataSettings(Settings):
         return self
 
 
+Year = Annotated[int, Field(ge=0, le=120)]
+
+
+class AgeSettings(Settings):
+    """What the training photos alone are taught of ages; held-out people are scored on the true age bands."""
+
+    train_cuts: Annotated[list[Annotated[int, Field(ge=1, le=120)]], Field(min_length=2, max_length=2)] | None = None
+    leave_out: Annotated[list[tuple[Year, Year]], Field(min_length=1)] | None = None
+    bin_width: Annotated[int, Field(ge=2, le=30)] | None = None
+
+    @model_validator(mode="after")
+    def _rises(self) -> AgeSettings:
+        if self.train_cuts and self.train_cuts[0] >= self.train_cuts[1]:
+            raise ValueError(
+                f"labels.age.train_cuts must rise, got {self.train_cuts}; write the first year of the second age band, "
+                "then that of the third"
+            )
+        for low, high in self.leave_out or ():
+            if low > high:
+                raise ValueError(
+                    f"labels.age.leave_out must be [from, to] in years, got [{low}, {high}]; turn it round"
+                )
+        return self
+
+
 class LabelSettings(Settings):
-    """The label space of data=table: FACE's, one written out, or inferred from the columns."""
+    """The label space of data=table: FACE's, one written out, or inferred from the columns; and the ages taught."""
 
     name: Literal["face", "infer"] = "infer"
     tasks: dict[str, Annotated[list[Annotated[str, BeforeValidator(_as_text)]], Field(min_length=2)]] | None = None
+    age: AgeSettings = AgeSettings()
 
 
 class TaskSettings(Settings):

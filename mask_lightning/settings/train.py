@@ -14,6 +14,8 @@ from mask_lightning.labels import FACE, LabelSpace
 from mask_lightning.metric_keys import score_keys
 from mask_lightning.settings.checking import LearningRate, Positive, Ratio, Seed, Settings, Share
 from mask_lightning.settings.data import DataSettings, LabelSettings, TaskSettings, known_space
+from mask_lightning.settings.heads import HeadSettings
+from mask_lightning.settings.sharing import SharingSettings, WeightingSettings
 
 
 class ModelSettings(Settings):
@@ -34,20 +36,33 @@ class ModelSettings(Settings):
 
 
 class LossSettings(Settings):
-    """Cross-entropy per task, and the weights of their sum."""
+    """What becomes of each task's classes, see `losses.classification`, and the weights of the tasks' sum."""
 
-    label_smoothing: Share
-    logit_adjustment: Annotated[float, Field(ge=0, le=4)]
+    label_smoothing: Share = 0.0
+    logit_adjustment: Annotated[float, Field(ge=0, le=4)] = 0.0
     class_weights: Literal["none", "balanced"] = "none"
+    focal_gamma: Annotated[float, Field(ge=0, le=10)] = 0.0
+    soft_f1: Annotated[float, Field(ge=0, le=100)] = 0.0
     task_weights: dict[str, Annotated[float, Field(ge=0)]]
 
     @model_validator(mode="after")
     def _balances_once(self) -> LossSettings:
-        if self.class_weights != "none" and self.logit_adjustment:
+        options = ("class_weights", "logit_adjustment", "soft_f1")
+        balancing = {f"loss.{name}": getattr(self, name) for name in options if getattr(self, name) not in ("none", 0)}
+        if len(balancing) > 1:
+            (first, value), (second, other) = list(balancing.items())[:2]
             raise ValueError(
-                f"expected one of loss.class_weights and loss.logit_adjustment, found {self.class_weights} and "
-                f"{self.logit_adjustment:g}, which balances the classes twice; set loss.logit_adjustment=0, or "
-                "loss.class_weights=none"
+                f"expected one of {first} and {second}, found {value} and {other}, which balances the classes twice; "
+                f"set {second}=0, or {first}={'none' if value == 'balanced' else 0}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _focal_loss_has_one_truth(self) -> LossSettings:
+        if self.focal_gamma and self.label_smoothing:
+            raise ValueError(
+                f"expected one of loss.focal_gamma and loss.label_smoothing, found {self.focal_gamma:g} and "
+                f"{self.label_smoothing:g}; the focal loss asks for the probability of one class, set the other to 0"
             )
         return self
 
@@ -155,6 +170,17 @@ class CheckpointSettings(Settings):
 
     monitor: str | None
     patience: Positive | None = None
+    keep: Literal["both", "best"] = "both"
+    half: bool = False
+
+    @model_validator(mode="after")
+    def _only_what_is_kept_alone_is_halved(self) -> CheckpointSettings:
+        if self.half and self.keep != "best":
+            raise ValueError(
+                f"checkpoint.half is for a checkpoint to predict with, found checkpoint.keep={self.keep}, which keeps "
+                "one to resume from; set checkpoint.keep=best"
+            )
+        return self
 
 
 class TrainerSettings(Settings):
@@ -191,7 +217,10 @@ class TrainSettings(Settings):
     labels: LabelSettings = LabelSettings()
     task: TaskSettings
     model: ModelSettings
+    sharing: SharingSettings = SharingSettings()
+    head: HeadSettings = HeadSettings()
     loss: LossSettings
+    weighting: WeightingSettings = WeightingSettings()
     augment: AugmentSettings
     mix: MixSettings = MixSettings()
     optim: OptimSettings
@@ -234,6 +263,12 @@ class TrainSettings(Settings):
             raise ValueError(
                 f"trainer.validate_every must be at most the {self.epochs} epochs, got {every}; use `end` for the last"
             )
+        devices = self.trainer.devices
+        if isinstance(devices, int) and devices > 1 and self.data.batch_size < 2 * devices:
+            raise ValueError(
+                f"expected data.batch_size of at least 2 for each of {devices} devices, got {self.data.batch_size}; "
+                "raise it, or lower trainer.devices"
+            )
         if self.checkpoint.patience is not None:
             self._check_judged()
         if self.range_test.phase > len(self.finetune.phases):
@@ -265,7 +300,7 @@ class TrainSettings(Settings):
 
         Raises:
             ConfigError: `task`, `data.balanced_by`, `loss.task_weights` or `checkpoint.monitor` name what this run does
-                not have.
+                not have, or head, sharing or weighting do not fit its tasks.
         """
         chosen = self.task.choose(space)
         for task in self.data.balanced_by or ():
@@ -273,12 +308,15 @@ class TrainSettings(Settings):
                 raise ConfigError(
                     f"data.balanced_by names {task!r}, no task of this run; {did_you_mean(task, chosen.names)}"
                 )
+        self.head.check(chosen, ages=self.labels.age, loss=self.loss.model_dump(exclude_defaults=True))
         weights = self.loss.task_weights
         unknown = sorted(set(weights) - {*space.names, *FACE.names})  # conf/loss names FACE's tasks
         if unknown:
             raise ConfigError(f"loss.task_weights names {unknown[0]!r}; {did_you_mean(unknown[0], space.names)}")
         if not any(weights.get(task, 1.0) for task in chosen.names):
             raise ConfigError("loss.task_weights are 0 for every task, so nothing would be learned; raise one")
+        self.sharing.check(chosen.names)
+        self.weighting.check(chosen.names, weights)
         scores = score_keys(("val", "clean_train") if self.data.val_fraction else ("clean_train",), chosen.names)
         if self.monitor not in scores:
             raise ConfigError(

@@ -21,9 +21,11 @@ class SweepSummary(Callback):
     Attributes:
         sweep: the folder of the sweep that this process started; None outside one. It is of the class because Hydra
             makes the object, and after Ctrl-C tells it nothing: the door does.
+        launcher: of that sweep, the class that runs its jobs in other processes; None where this one runs them.
     """
 
     sweep: ClassVar[Path | None] = None
+    launcher: ClassVar[str | None] = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Remember the sweep, and bring an Optuna study up to date."""
@@ -39,7 +41,8 @@ class SweepSummary(Callback):
             # Hydra turns an exception of a callback into a warning, and would go on.
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(2) from error
-        SweepSummary.sweep = folder
+        launcher = str(config.hydra.launcher._target_).rpartition(".")[2]
+        SweepSummary.sweep, SweepSummary.launcher = folder, None if launcher == "BasicLauncher" else launcher
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Bring summary.csv up to date, so that it is there whatever happens."""
@@ -68,8 +71,9 @@ class SweepSummary(Callback):
         cls.sweep = None
 
     @classmethod
-    def any_failed(cls) -> bool:
-        """Whether a job of the sweep that this process started failed, in whatever process."""
-        from mask_lightning.sweeps.summary import any_failed
+    def failures(cls) -> list[bool]:
+        """For each failed job of the sweep that this process started, in whatever process, if the user can mend it."""
+        from mask_lightning.sweeps.summary import failed
 
-        return cls.sweep is not None and any_failed(cls.sweep)
+        jobs = [row.job for row in failed(cls.sweep)] if cls.sweep else []
+        return [job is not None and job.can_be_mended for job in jobs]

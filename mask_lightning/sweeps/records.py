@@ -34,7 +34,8 @@ class JobRecord:
             of the job's log.
         action: what was done: "trained" anew, "resumed", "skipped" since a run of the same config on the same photos
             is finished, or found in training "elsewhere"; None before that is known.
-        error: why it failed, in one line.
+        error: why it failed, in one line; can_be_mended: by the user, or else it is a bug.
+        again: whether it had begun before, and a cluster queued it again.
         done: whether it came to its end without an error.
     """
 
@@ -43,6 +44,8 @@ class JobRecord:
     folder: str
     action: Action | None = None
     error: str | None = None
+    can_be_mended: bool = False
+    again: bool = False
     done: bool = False
 
 
@@ -58,13 +61,14 @@ def recorded() -> Iterator[None]:
         yield
         return
     job = HydraConfig.get()
-    folder = os.path.relpath(job.runtime.output_dir, sweep_folder())
-    _write(sweep_folder(), JobRecord(int(job.job.num), list(job.overrides.task), folder))
+    number, folder = int(job.job.num), os.path.relpath(job.runtime.output_dir, sweep_folder())
+    again = _path(sweep_folder(), number).exists()  # of an earlier start, `clear` has forgotten it
+    _write(sweep_folder(), JobRecord(number, list(job.overrides.task), folder, again=again))
     yield
     note(done=True)
 
 
-def note_failure(error: Exception, text: str) -> None:
+def note_failure(error: Exception, text: str, *, can_be_mended: bool) -> None:
     """In a multirun, write down in one line why the job failed, and the traceback into its log file."""
     if not in_sweep():
         return
@@ -74,7 +78,7 @@ def note_failure(error: Exception, text: str) -> None:
         if isinstance(handler, logging.FileHandler):  # on the terminal one line is enough
             handler.handle(entry)
     with suppress(OSError, RunFolderError):  # a full disk is why it failed, and must not end the sweep
-        note(error=text)
+        note(error=text, can_be_mended=can_be_mended)
 
 
 def note(**changes: Any) -> None:
@@ -83,6 +87,11 @@ def note(**changes: Any) -> None:
     if "folder" in changes:
         changes["folder"] = os.path.relpath(changes["folder"], sweep)
     _write(sweep, replace(read_record(_path(sweep, number)), **changes))
+
+
+def is_again() -> bool:
+    """Whether the job that this process is in had begun before: a cluster took its machine, and queued it again."""
+    return read_record(_path(sweep_folder(), int(HydraConfig.get().job.num))).again
 
 
 def sweep_folder() -> Path:

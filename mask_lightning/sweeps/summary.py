@@ -10,7 +10,7 @@ from mask_lightning.files import write_atomically
 from mask_lightning.reports.figures import save_figure
 from mask_lightning.reports.sweep import plot_sweep
 from mask_lightning.sweeps.printing import print_table, say
-from mask_lightning.sweeps.table import Found, collect_jobs, to_frame, varied_overrides
+from mask_lightning.sweeps.table import Found, Row, collect_jobs, to_frame, varied_overrides
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
@@ -48,6 +48,6 @@ def report(sweep: Path) -> None:
         say("the same command again goes on: what is finished is skipped, failed jobs are repeated")
 
 
-def any_failed(sweep: Path) -> bool:
-    """Whether some job of the sweep failed."""
-    return any(row.status == "failed" for row in collect_jobs(sweep).rows)
+def failed(sweep: Path) -> list[Row]:
+    """The jobs of the sweep that failed."""
+    return [row for row in collect_jobs(sweep).rows if row.status == "failed"]

@@ -7,10 +7,10 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import CatMetric, MeanMetric, Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from mask_lightning.labels import UNLABELLED, LabelSpace
+from mask_lightning.labels import UNLABELLED, LabelSpace, Task
 
 TOTAL = "total"  # the weighted sum of the tasks' losses
 JOINT = "joint"  # the combined class of all tasks
@@ -44,16 +44,37 @@ def joint_target(space: LabelSpace, target: Mapping[str, Tensor]) -> Tensor:
     return torch.where(labelled, space.encode(target), UNLABELLED)
 
 
+def number_errors(numbers: Tensor, task: Task, *, top: float) -> dict[str, Tensor]:
+    """How far predicted numbers are off: `mae`, and `bias/<class>` (the mean of predicted minus true) per true class.
+
+    Args:
+        numbers: target, true and predicted number of each photo (N, 3), as `Scores.numbers_of`.
+        task: names the classes; one without a photo has no bias.
+        top: what all larger true numbers count as, as they did in training.
+    """
+    target, truth, said = numbers.unbind(dim=1)
+    error = said - truth.clamp(max=top)
+    found = {"mae": error.abs().mean()} if len(error) else {}
+    for i, name in enumerate(task.classes):
+        if (target == i).any():
+            found[f"bias/{name}"] = error[target == i].mean()
+    return found
+
+
 class Scores(nn.Module):
     """Accumulates one side of the split (val, clean_train) over an epoch.
 
     A photo counts for the tasks that it is labelled for, and for the combined class if it is labelled for all. A
     label space of more than MAX_JOINT combined classes is scored by the mean of its tasks instead.
+
+    Args:
+        space: the tasks.
+        tops: of tasks that predict a number, what all larger ones count as.
     """
 
-    def __init__(self, space: LabelSpace) -> None:
+    def __init__(self, space: LabelSpace, *, tops: Mapping[str, float] | None = None) -> None:
         super().__init__()
-        self.space = space
+        self.space, self.tops = space, dict(tops or {})
         sizes = {task.name: task.num_classes for task in space.tasks}
         if space.num_codes <= MAX_JOINT:
             sizes[JOINT] = space.num_codes
@@ -61,12 +82,13 @@ class Scores(nn.Module):
             {name: MulticlassConfusionMatrix(size, ignore_index=UNLABELLED) for name, size in sizes.items()}
         )
         self.losses = nn.ModuleDict({name: MeanMetric() for name in (TOTAL, *space.names)})
+        self.numbers = nn.ModuleDict({name: CatMetric(nan_strategy="disable") for name in self.tops})
 
     def update(
-        self, logits: Mapping[str, Tensor], target: Mapping[str, Tensor], losses: Mapping[str, Tensor], total: Tensor
+        self, log_probs: Mapping[str, Tensor], target: Mapping[str, Tensor], losses: Mapping[str, Tensor], total: Tensor
     ) -> None:
-        """Add a batch: logits (B, C) and targets (B,) per task, mean losses per task and in all."""
-        preds = {task: values.argmax(dim=1) for task, values in logits.items()}
+        """Add a batch: log probabilities (B, C) and targets (B,) per task, mean losses per task and in all."""
+        preds = {task: values.argmax(dim=1) for task, values in log_probs.items()}
         for task in self.space.names:
             self._metric(self.confusion, task).update(preds[task], target[task])
             self._metric(self.losses, task).update(losses[task], (target[task] != UNLABELLED).sum())
@@ -74,8 +96,23 @@ class Scores(nn.Module):
             self._metric(self.confusion, JOINT).update(self.space.encode(preds), joint_target(self.space, target))
         self._metric(self.losses, TOTAL).update(total, len(preds[self.space.names[0]]))
 
+    def update_numbers(self, task: str, target: Tensor, truth: Tensor, said: Tensor) -> None:
+        """Add a batch's targets, true numbers (NaN where not known) and predicted ones, each (B,)."""
+        self._metric(self.numbers, task).update(torch.stack([target, truth, said], dim=1))
+
+    def numbers_of(self, task: str) -> Tensor:
+        """Target, true and predicted number of each photo whose number is known (N, 3)."""
+        metric = self._metric(self.numbers, task)
+        if not metric.update_called:
+            return torch.zeros(0, 3)
+        rows: Tensor = metric.compute()
+        return rows[~rows[:, 1].isnan()]
+
     def compute(self) -> dict[str, Tensor]:
-        """`loss`, `f1`, `accuracy` of the combined class, and `<task>/loss|f1|accuracy`, scalars."""
+        """`loss`, `f1`, `accuracy` of the combined class, and `<task>/loss|f1|accuracy`, scalars.
+
+        Of tasks that predict a number also `<task>/mae` and `<task>/bias/<class>`, see `number_errors`.
+        """
         matrices = self.confusion_matrices()
         scores = {"loss": self._metric(self.losses, TOTAL).compute()}
         over = [JOINT] if JOINT in matrices else list(self.space.names)
@@ -85,6 +122,9 @@ class Scores(nn.Module):
             scores[f"{task}/loss"] = self._metric(self.losses, task).compute()
             scores[f"{task}/f1"] = macro_f1(matrices[task])
             scores[f"{task}/accuracy"] = accuracy(matrices[task])
+        for task, top in self.tops.items():
+            errors = number_errors(self.numbers_of(task), self.space[task], top=top)
+            scores |= {f"{task}/{name}": value for name, value in errors.items()}
         return scores
 
     def confusion_matrices(self) -> dict[str, Tensor]:
@@ -98,7 +138,7 @@ class Scores(nn.Module):
 
     def reset(self) -> None:
         """Forget everything."""
-        for metrics in (self.confusion, self.losses):
+        for metrics in (self.confusion, self.losses, self.numbers):
             for name in metrics:
                 self._metric(metrics, name).reset()
 

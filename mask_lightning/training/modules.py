@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from mask_lightning.data.dataset import Sample
 from mask_lightning.errors import LabelError
 from mask_lightning.labels import UNLABELLED, LabelSpace
-from mask_lightning.losses.classification import ClassificationLoss, mixed_loss, weighted_sum
-from mask_lightning.models.backbones import LayerGroups
+from mask_lightning.losses.classification import scored_loss, weighted_sum
+from mask_lightning.losses.tasks import make_loss, mixed_loss
+from mask_lightning.losses.weighting import make_weighting
+from mask_lightning.models.backbones import HEADS, LayerGroups
 from mask_lightning.models.network import MultiTaskNetwork
 from mask_lightning.optim.optimizers import check_optimizer, make_optimizer
 from mask_lightning.optim.param_groups import build_param_groups, expand_lrs
@@ -26,7 +28,7 @@ SIDES = ("val", "clean_train")  # the order of the validation dataloaders
 
 
 class MultiTaskModule(pl.LightningModule):
-    """A hard-sharing network over the tasks of a label space, trained in phases.
+    """A network over the tasks of a label space, trained in phases.
 
     All arguments are plain values: they are the checkpoint's hyper-parameters, so that `load_from_checkpoint`
     rebuilds the module with `weights_only=True`.
@@ -37,10 +39,12 @@ class MultiTaskModule(pl.LightningModule):
         class_counts: task -> training photos per class, as they are drawn.
         transform: the photos' TransformSpec (`to_plain`); kept for prediction.
         network: options of MultiTaskNetwork.
-        loss: options of ClassificationLoss, and `task_weights` (task -> weight, 1 if left out).
+        loss: options of ClassificationLoss, `task_weights` (task -> weight, 1 if left out), and `numbers` (task ->
+            options of its number's loss, see `losses.tasks.make_loss`).
         optim: `name`, `lr`, `weight_decay` and the optimizer's own options.
         schedule: `name` and options of `make_schedule`.
         phases: fields of each Phase, in order.
+        weighting: `name` and options of `make_weighting`; None: fixed.
         config: the run's whole config; kept for the record.
 
     Attributes:
@@ -59,6 +63,7 @@ class MultiTaskModule(pl.LightningModule):
         optim: Mapping[str, Any],
         schedule: Mapping[str, Any],
         phases: Sequence[Mapping[str, Any]],
+        weighting: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -68,10 +73,18 @@ class MultiTaskModule(pl.LightningModule):
         check_task_names(num_classes)
         self.network = MultiTaskNetwork(backbone, num_classes, **network)
         options = {**loss}
-        weights = options.pop("task_weights", {})
+        weights, numbers = options.pop("task_weights", {}), options.pop("numbers", {})
         self.task_weights = {task: float(weights.get(task, 1.0)) for task in num_classes}
-        self.losses = nn.ModuleDict({task: ClassificationLoss(class_counts[task], **options) for task in num_classes})
-        self.scores = nn.ModuleDict({side: Scores(self.space) for side in SIDES})
+        self.weighting = make_weighting(tuple(num_classes), self.task_weights, **(weighting or {}))
+        heads = network.get("heads", {})
+        self.losses = nn.ModuleDict(
+            {
+                task: make_loss(heads.get(task, {}), class_counts[task], options=options, number=numbers.get(task))
+                for task in num_classes
+            }
+        )
+        tops = {task: head["top"] for task, head in heads.items() if "top" in head}
+        self.scores = nn.ModuleDict({side: Scores(self.space, tops=tops) for side in SIDES})
         self.phases = [Phase(**phase) for phase in phases]
         self.lineage: list[str] = []
         self._check_choices()
@@ -102,35 +115,56 @@ class MultiTaskModule(pl.LightningModule):
         check_optimizer(**self.hparams["optim"])
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Normalised images (B, 3, H, W) -> task -> logits (B, C)."""
-        logits: dict[str, Tensor] = self.network(images)
-        return logits
+        """Normalised images (B, 3, H, W) -> task -> outputs (B, K) of its head; `network.log_probs` reads them."""
+        outputs: dict[str, Tensor] = self.network(images)
+        return outputs
 
     def layer_groups(self) -> LayerGroups:
-        """Group name -> parameters, from the image up, `heads` last."""
-        return self.network.layer_groups()
+        """Group name -> parameters, from the image up, `heads` last; learned weights of the losses are among these."""
+        groups = self.network.layer_groups()
+        learned = {f"weighting.{name}": parameter for name, parameter in self.weighting.named_parameters()}
+        return {**groups, HEADS: groups[HEADS] | learned}
 
-    def _step(self, batch: Sample) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        logits = self(batch["image"])
-        target, mix = batch["target"], batch.get("mix")
-        losses = {task: mixed_loss(self.losses[task], logits[task], target[task], mix) for task in self.space.names}
-        return logits, losses, weighted_sum(losses, self.task_weights)
+    def _losses(self, batch: Sample) -> dict[str, Tensor]:
+        """What each task is trained with, a scalar."""
+        outputs, target = self(batch["image"]), batch["target"]
+        numbers, mix = batch.get("number", {}), batch.get("mix")
+        return {
+            task: mixed_loss(self.losses[task], outputs[task], target[task], numbers.get(task), mix)
+            for task in self.space.names
+        }
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """Weighted sum of the task losses, a scalar; logged, also of mixed photos, as train/loss, train/<task>/loss."""
-        _, losses, total = self._step(batch)
+        losses = self._losses(batch)
+        total: Tensor = self.weighting(losses)
         size = len(batch["index"])
-        self.log("train/loss", total, prog_bar=True, on_step=True, on_epoch=True, batch_size=size)
+        self.log("train/loss", total, prog_bar=True, on_step=True, on_epoch=True, batch_size=size, sync_dist=True)
         for task, loss in losses.items():
             labelled = (batch["target"][task] != UNLABELLED).sum()  # stays on the device, as Lightning's sums do
-            self.log(f"train/{task}/loss", loss, on_step=False, on_epoch=True, batch_size=cast(int, labelled))
+            counted: Any = {"batch_size": labelled, "sync_dist": True}
+            self.log(f"train/{task}/loss", loss, on_step=False, on_epoch=True, **counted)
+        if self.weighting.is_moving:
+            for task, weight in self.weighting.weights().items():
+                self.log(f"train/{task}/weight", weight, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return total
 
+    def on_train_epoch_start(self) -> None:
+        """The losses' weights may be others in each epoch."""
+        self.weighting.start_epoch(self.trainer.strategy.reduce)
+
     def validation_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Adds the batch to the scores of its side."""
-        logits, losses, total = self._step(batch)
+        """Adds the batch to the scores of its side; the losses are plain cross-entropies, whatever is trained with."""
+        outputs, target = self(batch["image"]), batch["target"]
+        log_probs = self.network.log_probs(outputs)
+        losses = {task: scored_loss(log_probs[task], target[task]) for task in self.space.names}
         sides = SIDES[-len(self.trainer.num_val_batches) :]  # nobody held out: clean_train alone
-        self.side_scores(sides[dataloader_idx]).update(logits, batch["target"], losses, total)
+        scores = self.side_scores(sides[dataloader_idx])
+        scores.update(log_probs, target, losses, weighted_sum(losses, self.task_weights))
+        for task, truth in batch.get("number", {}).items():
+            said = self.network.head(task).number(outputs[task])
+            if said is not None:
+                scores.update_numbers(task, target[task], truth, said)
 
     def side_scores(self, side: str) -> Scores:
         """Scores of "val" or "clean_train", kept until the next validation."""
@@ -142,7 +176,7 @@ class MultiTaskModule(pl.LightningModule):
             scores = self.side_scores(side)
             if not scores.is_empty:
                 for name, value in scores.compute().items():
-                    self.log(f"{side}/{name}", value, prog_bar=name == "f1", add_dataloader_idx=False)
+                    self.log(f"{side}/{name}", value, prog_bar=name == "f1", add_dataloader_idx=False, sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
         """The scores of an epoch are kept until the next, for figures."""
@@ -154,7 +188,7 @@ class MultiTaskModule(pl.LightningModule):
         options = dict(self.hparams["optim"])
         lr, weight_decay = options.pop("lr"), options.pop("weight_decay")
         groups = self.layer_groups()
-        param_groups = build_param_groups(groups, weight_decay=weight_decay)
+        param_groups = build_param_groups(groups, weight_decay=weight_decay, no_decay=self.network.no_decay())
         optimizer = make_optimizer(param_groups, lr=lr, **options)
         steps = int(self.trainer.estimated_stepping_batches) // sum(phase.epochs for phase in self.phases)
         schedule = self.hparams["schedule"]

@@ -8,7 +8,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from mask_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from mask_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint, keep_weights
+from mask_lightning.callbacks.weight_averaging import ExponentialAverage
 
 NAN = math.nan
 
@@ -108,3 +109,31 @@ def test_the_last_checkpoint_follows_every_epoch(fit, dictated, tmp_path: Path) 
     assert (kept["epoch"], kept["global_step"]) == (2, 9)
     assert torch.equal(kept["state_dict"]["weight"], module.weight)
     assert {entry.name for entry in tmp_path.iterdir()} == {"last.ckpt"}
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_what_is_kept_is_the_average_without_the_optimizer(fit, network, tmp_path: Path, half: bool) -> None:
+    path = tmp_path / "best.ckpt"
+    trainer = fit(network, ExponentialAverage(0.9), LastCheckpoint(path), epochs=1)
+    before = torch.load(path, weights_only=True)
+    size = path.stat().st_size
+    for _ in range(2):  # a crash after it may repeat it
+        keep_weights(path, half=half)
+    kept = torch.load(path, weights_only=True)
+    assert not {"optimizer_states", "callbacks", "current_model_state", "loops"} & set(kept)
+    assert kept["global_step"] == trainer.global_step
+    assert path.stat().st_size < size / (6 if half else 3)  # weights, their average, and AdamW's two moments of each
+    assert list(kept["state_dict"]) == list(before["state_dict"])
+    for name, tensor in before["state_dict"].items():
+        stored = kept["state_dict"][name]
+        assert stored.dtype == (torch.float16 if half and tensor.dim() > 1 else tensor.dtype)
+        torch.testing.assert_close(stored.to(tensor.dtype), tensor, rtol=2**-11 if half else 0, atol=2**-24)
+
+
+def test_values_that_half_precision_lacks_stay_as_they_are(tmp_path: Path) -> None:
+    path, large = tmp_path / "best.ckpt", torch.tensor([[7e4, 1.0]])
+    torch.save({"state_dict": {"large": large, "small": large / 10}}, path)
+    keep_weights(path, half=True)
+    kept = torch.load(path, weights_only=True)["state_dict"]
+    assert torch.equal(kept["large"], large)
+    assert kept["small"].dtype == torch.float16

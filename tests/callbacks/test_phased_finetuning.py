@@ -17,8 +17,8 @@ from mask_lightning.optim.phases import Phase
 GROUPS = ["stem", "block1", "block2", "block3", "block4", "heads"]
 # Where each group's modules are in the network: test_resnet has one block per layer.
 PLACE = {
-    "stem": ("network.backbone.conv1.", "network.backbone.bn1."),
-    **{f"block{i}": (f"network.backbone.layer{i}.",) for i in range(1, 5)},
+    "stem": ("network.sharing.backbone.conv1.", "network.sharing.backbone.bn1."),
+    **{f"block{i}": (f"network.sharing.backbone.layer{i}.",) for i in range(1, 5)},
     "heads": ("network.heads.",),
 }
 State = dict[str, Tensor]
@@ -128,8 +128,8 @@ def test_norms_that_open_again_learn_their_statistics_again(fit, network) -> Non
 
 def test_frozen_groups_hold_no_gradients(fit, network) -> None:
     run(fit, network, [Phase(1, "all"), Phase(1, "heads")])
-    assert all(parameter.grad is None for parameter in network.network.backbone.parameters())
-    assert not any(parameter.requires_grad for parameter in network.network.backbone.parameters())
+    assert all(parameter.grad is None for parameter in network.network.sharing.backbone.parameters())
+    assert not any(parameter.requires_grad for parameter in network.network.sharing.backbone.parameters())
 
 
 def test_a_resumed_run_is_in_the_phase_of_its_epoch(fit, network, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_what_is_frozen_stands_still_and_statistics_are_averaged(fit, network, t
     finetuning = PhasedFinetuning([Phase(1, {"last": 1})], network.network.layer_groups())
     fit(network, finetuning, ExponentialAverage(0.9), LastCheckpoint(tmp_path / "last.ckpt"), epochs=1)
     average, current = (state_of(tmp_path / "last.ckpt", key) for key in ("state_dict", "current_model_state"))
-    opened = ("network.backbone.layer4.", "network.heads.")
+    opened = ("network.sharing.backbone.layer4.", "network.heads.")
     assert_equal(
         {name: value for name, value in average.items() if not name.startswith(opened)},
         {name: value for name, value in before.items() if not name.startswith(opened)},

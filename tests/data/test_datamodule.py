@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def test_batches_are_normalised_after_the_transfer(split: Split) -> None:
     [(1, False, 0), (2, False, 1), (16, False, 1), (1, True, 0), (4, True, 3), (64, True, 8)],
 )
 def test_workers_follow_the_cores(monkeypatch: pytest.MonkeyPatch, cores: int, cuda: bool, want: int) -> None:
-    monkeypatch.setattr(datamodule.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     assert datamodule.default_workers() == want
 

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
-from mask_lightning.data.dataset import EpochSampler, FaceDataset, balanced_weights
+from mask_lightning.data.dataset import EpochSampler, FaceDataset, balanced_weights, collate
+from mask_lightning.data.images import open_photo
 from mask_lightning.data.index import read_index
-from mask_lightning.data.transforms import AugmentSpec, TransformSpec, eval_pipeline, train_pipeline
+from mask_lightning.data.transforms import AugmentSpec, TransformSpec, eval_pipeline, to_uint8, train_pipeline
 from mask_lightning.errors import PhotoError
 from mask_lightning.labels import FACE
 
@@ -75,6 +76,23 @@ def test_augmentation_leaves_torchs_generator_alone(augmented: FaceDataset) -> N
     torch.manual_seed(0)
     augmented[11, 3]
     assert torch.equal(torch.rand(3), want)
+
+
+@pytest.mark.parametrize("draw", [0, 11, 2**62 - 1])
+def test_augmentation_draws_what_torch_draws_from_that_seed(augmented: FaceDataset, draw: int) -> None:
+    torch.manual_seed(draw)
+    want = to_uint8(augmented.transform(open_photo(augmented.paths[3])))
+    assert torch.equal(augmented[draw, 3]["image"], want)
+
+
+def test_a_collated_batch_is_torchs_with_its_photos_in_channels_last(augmented: FaceDataset) -> None:
+    samples = [augmented[row, row] for row in range(4)]
+    batch, want = collate(samples), default_collate(samples)
+    assert batch.keys() == want.keys()
+    assert torch.equal(batch["image"], want["image"])
+    assert batch["image"].is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(batch["index"], want["index"])
+    assert all(torch.equal(batch["target"][task], want["target"][task]) for task in FACE.names)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

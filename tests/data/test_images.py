@@ -129,9 +129,25 @@ def jpeg(size: int = 64) -> bytes:
     return buffer.getvalue()
 
 
+def half_a_png() -> bytes:
+    """Of its full size, as a disk leaves it after a crash."""
+    from io import BytesIO
+
+    buffer = BytesIO()
+    Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(buffer, "PNG")
+    content = buffer.getvalue()
+    return content[: len(content) // 2].ljust(len(content), b"\0")
+
+
+# A program in PostScript, which Pillow would hand to Ghostscript.
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+
+
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
+        (half_a_png(), ["cannot decode", "bad header checksum"]),
+        (POSTSCRIPT, ["cannot decode", "cannot identify"]),
         (None, ["expected a photo at", "found none"]),
         (b"", ["cannot decode", "replace or remove it"]),
         (b"this is no photo", ["cannot decode", "replace or remove it"]),
@@ -141,7 +157,7 @@ def jpeg(size: int = 64) -> bytes:
         (claims(10_000, 10_000), ["claims 10000x10000 pixels", "scale it down"]),  # Pillow warns of it
         (claims(20_000, 20_000), ["cannot decode", "decompression bomb"]),  # Pillow refuses it
     ],
-    ids=["missing", "empty", "text", "truncated", "header", "large", "larger", "bomb"],
+    ids=["half", "program", "missing", "empty", "text", "truncated", "header", "large", "larger", "bomb"],
 )
 def test_what_cannot_be_decoded_is_named(tmp_path: Path, content: bytes | None, parts: list[str]) -> None:
     path = tmp_path / "photo.jpg"

@@ -75,6 +75,18 @@ def test_folds_hold_out_everyone_once(table: pd.DataFrame, k: int, seed: int) ->
 
 
 @quick
+@given(st.lists(st.integers(6, 25), min_size=6, max_size=6), st.integers(2, 6), st.integers(0, 2**32 - 1))
+def test_folds_have_like_strata_within_one_person(sizes: list[int], k: int, seed: int) -> None:
+    """Where nobody has a namesake, and no stratum has fewer people than there are folds."""
+    table = people(dict(zip(IMBALANCED, sizes, strict=True)), photos=1)
+    table["family"] = table["person_id"]
+    fold = assign_folds(table, k, seed=seed, strata=STRATA)
+    for _, stratum in table.groupby(STRATA):
+        counts = np.bincount(fold[stratum.index], minlength=k)
+        assert counts.max() - counts.min() <= 1
+
+
+@quick
 @given(tables, st.sampled_from([0.2, 0.25, 1 / 3, 0.5]) | st.floats(0.0001, 0.9999), st.integers(0, 2**32 - 1))
 def test_a_hold_out_parts_any_table_or_says_why_not(table: pd.DataFrame, fraction: float, seed: int) -> None:
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -126,6 +127,17 @@ def test_photos_are_mirrored_as_often_as_asked(flip: float, at_least: int, at_mo
     images = [np.asarray(transform(PHOTO)) for _ in range(64)]
     assert all(np.array_equal(image, mirrored) or np.array_equal(image, np.asarray(plain)) for image in images)
     assert at_least <= sum(np.array_equal(image, mirrored) for image in images) <= at_most
+
+
+@pytest.mark.parametrize("augment", [PLAIN, AugmentSpec(2, 9, 0.5, 0.5)])
+def test_a_pipeline_goes_to_a_worker_that_is_not_forked(augment: AugmentSpec) -> None:
+    transform = train_pipeline(SPEC, augment)
+    sent = pickle.loads(pickle.dumps(transform))
+    results = []
+    for each in (transform, sent):
+        torch.manual_seed(5)
+        results.append(np.asarray(each(PHOTO)))
+    np.testing.assert_array_equal(*results)
 
 
 def test_a_spec_survives_a_checkpoint() -> None:

@@ -24,21 +24,24 @@ MakeCheckpoint = Callable[..., Path]
 MakePredictions = Callable[..., Predictions]
 
 SPEC = TransformSpec(crop_height=48, crop_width=32, size=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+NUMBER = {"counts": [1.0] * 61, "weights": "inverse", "smoothing": 2.0}
 
 
 @pytest.fixture
 def make_checkpoint(tmp_path: Path) -> MakeCheckpoint:
     """Write Lightning's checkpoint of an untrained network for some tasks."""
 
-    def make(name: str = "tiny.ckpt", space: LabelSpace = FACE, seed: int = 0) -> Path:
+    def make(
+        name: str = "tiny.ckpt", space: LabelSpace = FACE, seed: int = 0, heads: dict[str, Any] | None = None
+    ) -> Path:
         torch.manual_seed(seed)
         module = module_class(space)(
             tasks=space.to_plain(),
             backbone="test_resnet",
             class_counts={task.name: [1] * task.num_classes for task in space.tasks},
             transform=SPEC.to_plain(),
-            network={},
-            loss={},
+            network={} if heads is None else {"heads": heads},
+            loss={"numbers": {task: NUMBER for task, head in (heads or {}).items() if "top" in head}},
             optim={"name": "adamw", "lr": 1e-3, "weight_decay": 0.0},
             schedule={"name": "constant"},
             phases=[{"epochs": 1}],

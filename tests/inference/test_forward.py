@@ -56,6 +56,34 @@ def test_probabilities_and_losses(make_checkpoint, rows: pd.DataFrame, batch_siz
             )
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"name": "regression", "top": 60.0, "borders": [29.5, 59.5]},
+        {"name": "classes_and_regression", "top": 60.0},
+        {"name": "coral"},
+        {"name": "corn"},
+    ],
+)
+def test_predictions_do_not_know_which_head_it_is(make_checkpoint, rows: pd.DataFrame, head: dict) -> None:
+    """A checkpoint of any head is rebuilt, and its answers are probabilities, also over the views of a photo."""
+    trained = load_trained(make_checkpoint(heads={"age": head}), CPU)
+    said = predict(trained, rows.assign(age=[0, 1, 2, 0, 1]), tta="flip", num_workers=0)
+    assert said.probs["age"].shape == (5, 3)
+    np.testing.assert_allclose(said.probs["age"].sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(said.losses["age"], -np.log(said.probs["age"][range(5), [0, 1, 2, 0, 1]]), rtol=1e-4)
+
+
+def test_the_class_of_a_regressed_age_is_the_band_that_it_lies_in(make_checkpoint, rows: pd.DataFrame) -> None:
+    head = {"name": "regression", "top": 60.0, "borders": [29.5, 59.5]}
+    trained = load_trained(make_checkpoint(heads={"age": head}), CPU)
+    for bias, want in ((-2.0, 0), (0.5, 1), (6.0, 2)):  # about 7, 37 and 59.9 years
+        linear = trained.module.network.heads["age"].linear
+        torch.nn.init.constant_(linear.bias, bias)
+        torch.nn.init.zeros_(linear.weight)
+        assert (predict(trained, rows, num_workers=0).preds["age"] == want).all()
+
+
 def test_a_surprise_has_a_finite_loss(make_checkpoint, rows: pd.DataFrame) -> None:
     trained = load_trained(make_checkpoint(), CPU)
     with torch.no_grad():

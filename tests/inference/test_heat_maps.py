@@ -20,6 +20,7 @@ from mask_lightning.errors import ConfigError
 from mask_lightning.inference.heat_maps import find_feature_map, grad_cam, heat_maps, tokens_to_grid
 from mask_lightning.inference.trained import load_trained
 from mask_lightning.labels import FACE
+from mask_lightning.models.heads import ClassHead
 from mask_lightning.models.network import MultiTaskNetwork
 
 
@@ -32,6 +33,9 @@ class Colours(nn.Module):
         with torch.no_grad():
             self.backbone[0].weight.copy_(torch.eye(3)[..., None, None])
         self.weights = {task: torch.tensor(rows) for task, rows in weights.items()}
+
+    def head(self, task: str) -> ClassHead:
+        return ClassHead(3, len(self.weights[task]))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features = self.backbone(images)
@@ -63,7 +67,7 @@ def test_shapes_of_cnns_and_transformers(backbone: str, size: int, side: int) ->
     images = torch.randn(2, 3, size, size)
     before = network(images)
     classes = {"mask": np.array([0, 2]), "age": np.array([1, 0])}
-    maps = grad_cam(network, find_feature_map(network.backbone, size), images, classes)
+    maps = grad_cam(network, find_feature_map(network.sharing.backbone, size), images, classes)
     assert {task: tuple(each.shape) for task, each in maps.items()} == {"mask": (2, side, side), "age": (2, side, side)}
     assert all(each.min() >= 0 and each.max() <= 1 for each in maps.values())
     assert any(each.any() for each in maps.values())
@@ -120,6 +124,6 @@ def test_the_mask_task_looks_at_the_mask(portraits: pd.DataFrame) -> None:
     network.eval().requires_grad_(False)
     worn = images[truth == 0]
     chosen = {"mask": np.zeros(len(worn), np.int64)}
-    maps = grad_cam(network, find_feature_map(network.backbone, 128), worn, chosen)["mask"]
+    maps = grad_cam(network, find_feature_map(network.sharing.backbone, 128), worn, chosen)["mask"]
     height = F.interpolate(maps[:, None], (100, 100), mode="bilinear").mean(dim=(0, 1, 3))  # heat from top to bottom
     assert height[50:85].mean() > 1.5 * height[:35].mean()

@@ -30,8 +30,8 @@ def rows(eval_folder: Path) -> pd.DataFrame:
     return read_photo_list(eval_folder).table
 
 
-def member(name: str, *, seed: int = 0, weights: str = "hub", backbone: str = "test_resnet") -> Member:
-    config = {"seed": seed, "model": {"backbone": backbone}}
+def member(name: str, *, seed: int = 0, weights: str = "hub", backbone: str = "test_resnet", **sections: Any) -> Member:
+    config = {"seed": seed, "model": {"backbone": backbone}, **sections}
     return Member(name, name, RunFolder(Path(name)), config, RunResult("finished", "val/f1", weights=weights))
 
 
@@ -114,10 +114,28 @@ def test_a_greedy_soup(
         ({"seed": 1}, "different seeds, from which heads start: 0, 1"),
         ({"weights": "random"}, "different first weights: hub, random"),
         ({"backbone": "test_vit"}, "different backbones: test_resnet, test_vit"),
+        ({"sharing": {"name": "attention", "squeeze": 4}}, "different kinds of sharing: hard, attention"),
     ],
 )
 def test_members_of_other_beginnings_make_no_soup(other: dict[str, Any], reason: str | None) -> None:
     found = reason_against([member("age0"), member("age1", **other)])
+    assert (reason in found) if reason and found else found == reason
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        (None, {"name": "classes", "method": "corn"}, None),  # from before there was a choice
+        ({"name": "ordinal", "method": "corn"}, {"name": "ordinal", "method": "corn"}, None),
+        (None, {"name": "regression"}, "different heads: classes, regression"),
+        ({"name": "ordinal", "method": "corn"}, {"name": "ordinal", "method": "coral"}, "ordinal corn, ordinal coral"),
+    ],
+)
+def test_members_of_other_heads_make_no_soup(first: dict | None, second: dict, reason: str | None) -> None:
+    members = [member("age0"), member("age1")]
+    for each, head in zip(members, (first, second), strict=True):
+        each.config.update({} if head is None else {"head": head})  # type: ignore[attr-defined]
+    found = reason_against(members)
     assert (reason in found) if reason and found else found == reason
 
 

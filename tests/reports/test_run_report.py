@@ -15,7 +15,7 @@ from mask_lightning.data.index import read_index
 from mask_lightning.data.splits import split_people
 from mask_lightning.data.transforms import AugmentSpec, TransformSpec
 from mask_lightning.labels import FACE
-from mask_lightning.reports.run_report import name_classes, plot_augmented
+from mask_lightning.reports.run_report import describe_numbers, name_classes, plot_augmented
 
 
 def test_a_caption_does_not_name_what_nobody_stated() -> None:
@@ -53,3 +53,9 @@ def test_mixed_photos_are_shown_with_both_captions_and_their_shares(data) -> Non
             partners = [p for p, one in zip(photos, before, strict=True) if other == f"50% {one.get_title()}"]
             halves = [np.hstack([a[:, :16], b[:, 16:]]) for p in partners for a, b in ((photo, p), (p, photo))]
             assert any(np.array_equal(axis.images[0].get_array(), half) for half in halves)
+
+
+def test_the_errors_of_a_number_are_told_per_side_and_class() -> None:
+    scores = {"val/age/f1": 0.5, "val/age/mae": 8.26, "val/age/bias/<30": 3.04, "val/age/bias/>=60": -14.5}
+    assert describe_numbers(scores, FACE) == ["val age: off by 8.3 on average; predicted - true: <30 +3.0, >=60 -14.5"]
+    assert describe_numbers({"val/age/f1": 0.5}, FACE) == []

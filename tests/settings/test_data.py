@@ -135,3 +135,13 @@ def test_a_task_that_the_photos_lack_is_told(tasks: list[str], space: LabelSpace
 
 def test_tasks_keep_the_order_of_the_space() -> None:
     assert TaskSettings(tasks=["age", "mask"]).choose(FACE).names == ("mask", "age")
+
+
+@pytest.mark.parametrize(("written", "want"), [("auto", "auto"), ("on", "on"), (True, "on"), (False, "off")])
+def test_on_and_off_are_booleans_in_a_yaml_file(written: object, want: str) -> None:
+    assert data(cache=written).cache == want
+
+
+def test_a_cache_is_auto_on_or_off() -> None:
+    with pytest.raises(ConfigError, match="cache must be 'auto', 'on' or 'off', got 'yes'"):
+        data(cache="yes")

@@ -25,6 +25,7 @@ def compose(*overrides: str) -> TrainSettings:
         ["data.root=photos"],
         ["data.corrections=corrections.csv"],
         ["data.num_workers=3"],
+        ["data.cache=off", "data.cache_dir=elsewhere"],
         ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.progress=false"],
         ["resume=outputs/runs/run"],
         ["skip_done=false"],

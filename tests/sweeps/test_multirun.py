@@ -23,6 +23,7 @@ from mask_lightning.errors import ConfigError
 from mask_lightning.run_folder import RunFolder, RunResult
 from mask_lightning.sweeps import records
 from mask_lightning.sweeps.callback import SweepSummary
+from mask_lightning.sweeps.members import muster
 
 Knock = Callable[..., tuple[int, str]]
 
@@ -35,6 +36,7 @@ def multirun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     monkeypatch.setattr(SweepSummary, "sweep", None)
+    monkeypatch.setattr(SweepSummary, "launcher", None)
 
     def knock(main: Callable[[DictConfig], Any], *arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["train", "-m", "hydra.sweep.dir=sweep", *arguments])
@@ -116,9 +118,10 @@ def test_ctrl_c_ends_the_sweep_with_what_is_there(multirun: Knock) -> None:
 
 def test_a_job_that_failed_in_another_process_shows_in_the_exit_code(multirun: Knock) -> None:
     def main(config: DictConfig) -> None:
-        records.note(error="told by a worker")
+        records.note(error="told by a worker", can_be_mended=config.seed > 1)
 
     assert multirun(main, "seed=1,2")[0] == 1
+    assert multirun(main, "seed=2,3")[0] == 2
 
 
 def test_a_second_start_in_one_folder_keeps_the_runs_of_the_first(multirun: Knock) -> None:
@@ -155,9 +158,9 @@ SWEEP = (
     "logger=none",
     "finetune=none",
     "finetune.epochs=12",
+    "ensemble=gender",
     "data.val_fraction=0.25,1.5",
-    "seed=0,1",
-)  # jobs 0 and 1 can be trained, 2 and 3 cannot
+)  # jobs 0, 2 and 4 are gender0, gender1 and gender2, the others cannot be trained
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -175,32 +178,43 @@ def wait_for(pattern: str, folder: Path, process: subprocess.Popen[str]) -> None
         time.sleep(0.05)
 
 
-def test_killed_and_started_again_nothing_is_trained_twice_and_nothing_is_lost(
+@pytest.mark.slow
+def test_an_ensemble_killed_and_started_again_trains_nothing_twice_and_loses_nothing(
     competition: Path, tmp_path: Path
 ) -> None:
     command = (*SWEEP, f"data.root={competition}")
     with start(tmp_path, *command) as killed:
-        wait_for("outputs/sweeps/*/1/metrics.csv", tmp_path, killed)
+        wait_for("outputs/sweeps/*/2/metrics.csv", tmp_path, killed)
         killed.send_signal(signal.SIGKILL)
         killed.communicate()
-    (first,) = (tmp_path / "outputs" / "sweeps").iterdir()
-    assert pd.read_csv(first / "summary.csv")["status"].tolist() == ["finished"]
-    assert json.loads((first / "1" / "result.json").read_text())["status"] == "running"
+    (first,) = (path for path in (tmp_path / "outputs" / "sweeps").iterdir() if path.name[0] != ".")
+    assert pd.read_csv(first / "summary.csv")["status"].tolist() == ["finished", "failed"]
+    assert json.loads((first / "2" / "result.json").read_text())["status"] == "running"
     before = {path: path.read_bytes() for path in (first / "0").rglob("*") if path.is_file()}
-    epochs = len(pd.read_csv(first / "1" / "metrics.csv"))
+    epochs = len(pd.read_csv(first / "2" / "metrics.csv"))
     assert 1 <= epochs < 12
 
     with start(tmp_path, *command) as again:
-        _, told = again.communicate(timeout=120)
+        _, told = again.communicate(timeout=300)
     assert again.returncode == 2
-    (second,) = set((tmp_path / "outputs" / "sweeps").iterdir()) - {first}
+    sweeps = {path for path in (tmp_path / "outputs" / "sweeps").iterdir() if path.name[0] != "."}
+    (second,) = sweeps - {first}
     table = pd.read_csv(second / "summary.csv")
-    assert table["action"].fillna("").tolist() == ["skipped", "resumed", "", ""]
-    assert table["status"].tolist() == ["finished", "finished", "failed", "failed"]
-    assert table["folder"].tolist()[:2] == [f"outputs/sweeps/{first.name}/{i}" for i in range(2)]
-    assert table["score"].notna().tolist() == [True, True, False, False]
-    assert told.count("data.val_fraction must be less than 1, got 1.5") >= 2
-    assert "ConfigError" in (second / "2" / "train.log").read_text()
+    assert table["action"].fillna("").tolist() == ["skipped", "", "resumed", "", "trained", ""]
+    assert table["status"].tolist() == ["finished", "failed"] * 3
+    assert table["folder"].tolist()[::2] == [f"outputs/sweeps/{place}" for place in folders(first, second)]
+    assert table["score"].notna().tolist() == [True, False] * 3
+    assert told.count("data.val_fraction must be less than 1, got 1.5") >= 3
+    assert "6 jobs: their checkpoints take up to" in told
+    assert "ConfigError" in (second / "1" / "train.log").read_text()
     assert {path: path.read_bytes() for path in (first / "0").rglob("*") if path.is_file()} == before
-    assert pd.read_csv(first / "1" / "metrics.csv")["epoch"].tolist() == list(range(12))
-    assert len(list(tmp_path.rglob("result.json"))) == 2
+    assert pd.read_csv(first / "2" / "metrics.csv")["epoch"].tolist() == list(range(12))
+    found = muster([second])
+    assert ([member.name for member in found.members], found.missing) == (["gender0", "gender1", "gender2"], [])
+    kept = sorted(path.relative_to(tmp_path / "outputs" / "sweeps") for path in tmp_path.rglob("*.ckpt"))
+    assert [str(path) for path in kept] == [f"{place}/checkpoints/best.ckpt" for place in folders(first, second)]
+
+
+def folders(first: Path, second: Path) -> list[str]:
+    """Of the three members."""
+    return [f"{first.name}/0", f"{first.name}/2", f"{second.name}/4"]

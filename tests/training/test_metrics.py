@@ -8,7 +8,16 @@ import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from mask_lightning.labels import FACE, UNLABELLED, LabelSpace, Task
-from mask_lightning.training.metrics import JOINT, MAX_JOINT, Scores, accuracy, f1_per_class, joint_target, macro_f1
+from mask_lightning.training.metrics import (
+    JOINT,
+    MAX_JOINT,
+    Scores,
+    accuracy,
+    f1_per_class,
+    joint_target,
+    macro_f1,
+    number_errors,
+)
 
 
 def drawn(classes: int, absent: tuple[int, ...] = (), *, photos: int = 200, seed: int = 0) -> np.ndarray:
@@ -189,6 +198,36 @@ def test_too_many_combined_classes_are_scored_by_the_mean_of_the_tasks() -> None
     each = [f1_score(target[n], logits[n].argmax(1), average="macro") for n in space.names]
     assert found["f1"].item() == pytest.approx(np.mean(each), rel=1e-5)
     assert found["accuracy"].item() == pytest.approx(np.mean([float(found[f"{n}/accuracy"]) for n in space.names]))
+
+
+YEARS = torch.tensor([20.0, 25.0, 41.0, 75.0, float("nan"), 60.0])
+SAID = torch.tensor([30.0, 21.0, 40.0, 44.0, 12.0, 60.0])
+BANDS = torch.tensor([0, 0, 1, 2, 1, 2])
+
+
+def test_numbers_are_scored_by_their_errors_per_true_class() -> None:
+    """By hand: everyone above the top counts as the top, whose number nobody states does not count."""
+    scores = Scores(FACE, tops={"age": 60.0})
+    logits = {task.name: torch.zeros(6, task.num_classes) for task in FACE.tasks}
+    target = {task: torch.zeros(6, dtype=torch.long) for task in FACE.names}
+    zero = torch.tensor(0.0)
+    for part in (slice(0, 4), slice(4, 6)):
+        batch = [{task: values[part] for task, values in each.items()} for each in (logits, target)]
+        scores.update(*batch, dict.fromkeys(FACE.names, zero), zero)
+        scores.update_numbers("age", BANDS[part], YEARS[part], SAID[part])
+    found = {name: value.item() for name, value in scores.compute().items() if "mae" in name or "bias" in name}
+    want = {"age/mae": (10 + 4 + 1 + 16 + 0) / 5, "age/bias/<30": 3.0, "age/bias/30-59": -1.0, "age/bias/>=60": -8.0}
+    assert found == pytest.approx(want)
+    kept = scores.numbers_of("age")
+    np.testing.assert_array_equal(kept[:, 1], YEARS[~YEARS.isnan()])
+    scores.reset()
+    assert scores.numbers_of("age").shape == (0, 3)
+
+
+def test_nothing_is_said_of_classes_without_numbers() -> None:
+    assert number_errors(torch.zeros(0, 3), FACE["age"], top=60.0) == {}
+    alone = number_errors(torch.tensor([[1.0, 40.0, 42.0]]), FACE["age"], top=60.0)
+    assert {name: float(value) for name, value in alone.items()} == {"mae": 2.0, "bias/30-59": 2.0}
 
 
 @pytest.mark.gpu

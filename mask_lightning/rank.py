@@ -1,0 +1,49 @@
+"""`python -m mask_lightning.rank`: one of the other processes of a run on several devices; `parallel` starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from mask_lightning import assembly, range_test_runs
+from mask_lightning.run_folder import RunFolder
+from mask_lightning.run_trainer import build_run_trainer, fit
+from mask_lightning.settings.checking import check
+from mask_lightning.settings.train import TrainSettings
+from mask_lightning.usable_photos import usable_photos
+
+
+def main(task: Mapping[str, Any]) -> None:
+    """The same fit as rank 0's, of `parallel.other_ranks`. The weights to begin with come from there, by DDP."""
+    settings = check(TrainSettings, task["settings"])
+    photos, spec = assembly.find_photos(settings), assembly.transform_spec(settings)
+    if settings.data.on_bad_photo == "skip":
+        photos = usable_photos(settings, photos)
+    pl.seed_everything(settings.seed, workers=True, verbose=False)
+    module = assembly.build_module(settings, photos, spec, found_lr=task["lr"])
+    if task["folder"] is None:
+        range_test_runs.sweep(settings, photos, module)
+        return
+    folder = RunFolder(Path(task["folder"]))
+    data = assembly.build_data(settings, photos, spec, assembly.open_cache(settings, photos, spec))
+    with assembly.without_advice():
+        fit(build_run_trainer(settings, folder, data, module), settings, folder, module, data, resume=task["resume"])
+
+
+def _end_with_rank_zero() -> None:
+    """Its end of the pipe closes however it ends."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    line = sys.stdin.readline()
+    threading.Thread(target=_end_with_rank_zero, daemon=True).start()
+    main(json.loads(line))

@@ -1,0 +1,74 @@
+"""What a task predicts with, and which options beside it make sense."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from mask_lightning.errors import ConfigError
+from mask_lightning.labels import AGE, AGE_CUTS, LabelSpace
+from mask_lightning.settings.checking import Settings
+from mask_lightning.settings.data import AgeSettings
+
+# The options of the loss that act on no logits of classes; of the others, the ordinal head has some, too.
+OF_NO_HEAD = ("task_weights", "weighting")
+OF_ORDINAL = ("logit_adjustment", "class_weights")
+
+
+class HeadSettings(Settings):
+    """The head of the task that is an age in years; all other tasks predict classes. See `models.heads`.
+
+    Each option is of some heads only: `method` of ordinal, `number_share` of classes_and_regression, the others of
+    these two that predict a number.
+    """
+
+    name: Literal["classes", "regression", "ordinal", "classes_and_regression"] = "classes"
+    method: Literal["corn", "coral"] = "corn"
+    top: Annotated[int, Field(ge=AGE_CUTS[-1], le=120)] = AGE_CUTS[-1]
+    sample_weights: Literal["none", "inverse"] = "inverse"
+    smoothing: Annotated[float, Field(ge=0, le=30)] = 2.0
+    number_share: Annotated[float, Field(gt=0, le=100)] = 0.1
+
+    @property
+    def predicts_number(self) -> bool:
+        """Whether it learns from ages in years."""
+        return self.name in ("regression", "classes_and_regression")
+
+    def check(self, tasks: LabelSpace, *, ages: AgeSettings, loss: Mapping[str, Any]) -> None:
+        """Refuse what cannot be, or would do nothing, for the tasks of a run.
+
+        Args:
+            tasks: that the network learns.
+            ages: what of them is taught.
+            loss: the options of the loss that differ from their defaults.
+
+        Raises:
+            ConfigError: naming the option.
+        """
+        taught = next((f"labels.age.{name}" for name in ("train_cuts", "leave_out") if getattr(ages, name)), None)
+        asking = taught or (None if self.name == "classes" else f"head={self.name}")
+        if asking and AGE not in tasks.tasks:
+            found = "; ".join(f"{task.name} ({', '.join(task.classes)})" for task in tasks.tasks)
+            raise ConfigError(
+                f"{asking} is for the task age with the classes {', '.join(AGE.classes)}, found {found}; "
+                f"{f'set {taught}=null' if taught else 'set head=classes'}, or train the task age"
+            )
+        if self.name == "regression" and ages.train_cuts:
+            raise ConfigError(
+                f"labels.age.train_cuts moves classes, found {ages.train_cuts} beside head=regression, which learns "
+                "years and no classes; set it to null, or head=ordinal"
+            )
+        if tasks.tasks == (AGE,):
+            self._check_loss(loss)
+
+    def _check_loss(self, loss: Mapping[str, Any]) -> None:
+        """Where there is no other task, an option that this head's loss does not have would do nothing."""
+        has = {"regression": (), "ordinal": OF_ORDINAL}.get(self.name, tuple(loss))
+        for option, value in loss.items():
+            if option not in (*has, *OF_NO_HEAD):
+                raise ConfigError(
+                    f"loss.{option} is for classes, found {value} beside head={self.name}, whose loss has no such "
+                    "option; leave it out (loss=cross_entropy has none of them), or set head=classes"
+                )

@@ -1,0 +1,88 @@
+"""What workers cost: nothing that the process has freed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+from multiprocessing import resource_sharer
+from pathlib import Path
+from time import sleep
+
+import pytest
+from torch.utils.data import Dataset
+
+from mask_lightning.data import loading
+from mask_lightning.data.loading import LeanLoader, worker_errors_in_one_line
+from mask_lightning.errors import WorkerError
+from mask_lightning.memory import keep_memory, trim_memory
+
+
+@pytest.mark.parametrize(
+    ("workers", "persistent", "trims"),
+    [(0, False, [0, 0]), (1, False, [1, 2]), (1, True, [1, 1])],
+)
+def test_memory_is_handed_back_before_each_fork(
+    monkeypatch: pytest.MonkeyPatch, workers: int, persistent: bool, trims: list[int]
+) -> None:
+    calls = []
+    monkeypatch.setattr(loading, "trim_memory", lambda: calls.append("trim"))
+    loader = LeanLoader(range(3), num_workers=workers, persistent_workers=persistent, batch_size=None)
+    assert [(list(loader), len(calls)) for _ in range(2)] == [([0, 1, 2], count) for count in trims]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_what_is_kept_can_be_handed_back() -> None:
+    keep_memory()
+    blocks = [b"1" * 2**22 for _ in range(32)]  # 128 MiB
+    end = b"2" * 2**10  # holds the heap's end, so that only free memory inside it is trimmed
+    del blocks
+    before = resident()
+    trim_memory()
+    assert end
+    assert before - resident() > 100
+
+
+def resident() -> float:
+    """Memory of this process in MiB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+
+class Deadly(Dataset[int]):
+    """Kills the process that asks for the item 2."""
+
+    def __init__(self, how: int) -> None:
+        self.how = how
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, item: int) -> int:
+        if item == 2:
+            os.kill(os.getpid(), self.how)
+            sleep(60)
+        return item
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS])
+def test_a_killed_worker_is_told_in_one_line(how: int) -> None:
+    loader = LeanLoader(Deadly(how), num_workers=1, batch_size=None)
+    told = r"^a process that decodes photos [^\n]+; set num_workers to fewer[^\n]+$"
+    with pytest.raises(WorkerError, match=told), worker_errors_in_one_line():
+        list(loader)
+
+
+def test_a_worker_that_is_gone_before_its_batch_is_fetched_is_told(tmp_path: Path) -> None:
+    """Killed between the two, it leaves an address where nobody answers."""
+    gone = resource_sharer.DupFd(0)
+    gone._id = (str(tmp_path / "nobody"), 0)
+    with pytest.raises(WorkerError, match="exited unexpectedly"), worker_errors_in_one_line():
+        gone.detach()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("of course"), OSError(28, "No space left on device"), EOFError()])
+def test_other_errors_go_through(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, worker_errors_in_one_line():
+        raise error
+    assert caught.value is error

@@ -1,0 +1,105 @@
+"""How tasks are weighed: against the papers' equations, written out in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mask_lightning.errors import ConfigError
+from mask_lightning.losses.weighting import DynamicWeighting, UncertaintyWeighting, make_weighting
+
+TASKS = ("mask", "gender", "age")
+
+
+def as_losses(values) -> dict[str, torch.Tensor]:
+    return {task: torch.tensor(float(value)) for task, value in zip(TASKS, values, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("weights", "want"), [({}, 0.5 + 1.5 + 2.0), ({"age": 3.0, "mask": 0.0, "smile": 9.0}, 1.5 + 6.0)]
+)
+def test_fixed_weights_are_those_given(weights: dict[str, float], want: float) -> None:
+    weighting = make_weighting(TASKS, weights)
+    assert weighting(as_losses([0.5, 1.5, 2.0])).item() == pytest.approx(want)
+    assert not weighting.is_moving
+    assert not weighting.state_dict()
+
+
+@pytest.mark.parametrize("sigmas", [(1.0, 1.0, 1.0), (0.5, 1.0, 2.0)])
+def test_uncertainty_is_the_papers_sum(sigmas: tuple[float, ...]) -> None:
+    """Kendall et al. 2018, equation 10 for classes: sum of L / sigma^2 + log sigma, with its gradient by hand."""
+    weighting, losses = UncertaintyWeighting(TASKS), np.array([0.5, 1.5, 2.0])
+    with torch.no_grad():
+        weighting.log_variances.copy_(torch.tensor(sigmas).square().log())
+    total = weighting(as_losses(losses))
+    total.backward()
+    sigma = np.array(sigmas)
+    assert total.item() == pytest.approx((losses / sigma**2 + np.log(sigma)).sum(), rel=1e-6)
+    # by s = log sigma^2: d/ds (L exp(-s) + s / 2)
+    np.testing.assert_allclose(weighting.log_variances.grad, -losses / sigma**2 + 0.5, rtol=1e-6)
+    assert {task: weight.item() for task, weight in weighting.weights().items()} == pytest.approx(
+        dict(zip(TASKS, sigma**-2, strict=True))
+    )
+
+
+def test_uncertainty_settles_where_the_weight_is_one_over_twice_the_loss() -> None:
+    """The minimum over sigma of L / sigma^2 + log sigma is at sigma^2 = 2 L."""
+    weighting, losses = UncertaintyWeighting(TASKS), as_losses([0.1, 0.5, 2.0])
+    optimizer = torch.optim.Adam(weighting.parameters(), 0.05)
+    for _ in range(400):
+        optimizer.zero_grad()
+        weighting(losses).backward()
+        optimizer.step()
+    settled = {task: weight.item() for task, weight in weighting.weights().items()}
+    assert settled == pytest.approx({task: 1 / (2 * loss.item()) for task, loss in losses.items()}, rel=1e-2)
+
+
+EPOCHS = np.array([[1.0, 0.8, 1.2], [0.5, 0.7, 1.1], [0.4, 0.3, 1.1], [0.4, 0.2, 0.9]])  # mean losses per epoch
+
+
+def dwa(epoch: int, temperature: float) -> np.ndarray:
+    """Liu et al. 2019, equation 7, for epochs from 0."""
+    if epoch < 2:
+        return np.ones(3)
+    ratios = np.exp(EPOCHS[epoch - 1] / EPOCHS[epoch - 2] / temperature)
+    return 3 * ratios / ratios.sum()
+
+
+@pytest.mark.parametrize("temperature", [2.0, 0.5])
+def test_dynamic_weights_are_the_papers_also_across_a_resume(temperature: float) -> None:
+    weighting = DynamicWeighting(TASKS, temperature=temperature)
+    for epoch, means in enumerate(EPOCHS):
+        state = weighting.state_dict()  # as a checkpoint at the end of an epoch has it
+        weighting = DynamicWeighting(TASKS, temperature=temperature)
+        weighting.load_state_dict(state)
+        weighting.start_epoch(lambda means: means)
+        want = dwa(epoch, temperature)
+        for scale in (0.5, 1.5):  # two batches of that mean
+            total = weighting(as_losses(scale * means))
+            assert total.item() == pytest.approx((want * scale * means).sum(), rel=1e-5)
+        np.testing.assert_allclose([weight.item() for weight in weighting.weights().values()], want, rtol=1e-5)
+
+
+def test_a_task_that_has_no_loss_yet_makes_all_weights_one() -> None:
+    weighting = DynamicWeighting(TASKS)
+    for _ in range(3):
+        weighting.start_epoch(lambda means: means)
+        weighting(as_losses([1.0, 0.0, 2.0]))
+    assert [weight.item() for weight in weighting.weights().values()] == [1.0, 1.0, 1.0]
+
+
+def test_processes_take_the_mean_of_their_losses() -> None:
+    weighting = DynamicWeighting(TASKS)
+    others = iter([EPOCHS[0] / 3, EPOCHS[1] * 2])  # of another process
+    for means in (*EPOCHS[:2], EPOCHS[2]):
+        weighting.start_epoch(lambda own: (own + torch.tensor(next(others), dtype=torch.float32)) / 2)
+        weighting(as_losses(means))
+    ratios = np.exp((EPOCHS[1] * 3 / 2) / (EPOCHS[0] * 2 / 3) / 2)
+    want = 3 * ratios / ratios.sum()
+    np.testing.assert_allclose([weight.item() for weight in weighting.weights().values()], want, rtol=1e-5)
+
+
+def test_an_unknown_weighting_lists_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="no weighting 'dva'; did you mean dwa"):
+        make_weighting(TASKS, {}, name="dva")

@@ -1,0 +1,179 @@
+"""Multiruns whose jobs run in other processes: the same promises as where one process runs them all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from omegaconf import DictConfig
+
+from mask_lightning import doors
+from mask_lightning.doors import config_dir
+from mask_lightning.sweeps.callback import SweepSummary
+
+TINY = (
+    "model.backbone=test_resnet",
+    "model.pretrained=false",
+    "model.image_size=32",
+    "data.crop_height=96",
+    "data.crop_width=64",
+    "data.num_workers=0",
+    "data.clean_train_photos=28",
+    "data.cache=off",
+    "trainer.max_batches=1",
+    "trainer.accelerator=cpu",
+    "trainer.progress=false",
+    "logger=none",
+    "finetune=none",
+    "finetune.epochs=30",
+    "data.val_fraction=0.25",
+)
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(config_dir().parent), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "mask_lightning.train", "-m", *TINY, "hydra.sweep.dir=sweep", *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def wait_for(pattern: str, folder: Path, process: subprocess.Popen[str]) -> Path:
+    end = time.monotonic() + 300
+    while not (found := sorted(folder.glob(pattern))):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found[0]
+
+
+def jobs(folder: Path) -> pd.DataFrame:
+    table = pd.read_csv(folder / "sweep" / "summary.csv")
+    return table.assign(action=table["action"].fillna(""))
+
+
+@pytest.mark.slow
+def test_joblib_trains_nothing_twice_and_loses_nothing(competition: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the extra `joblib`")
+    # Two jobs of one run are begun at once; the last job cannot be trained.
+    command = ("launcher=joblib", "hydra.launcher.n_jobs=2", f"data.root={competition}", "seed=0,0,1,-1")
+    with start(tmp_path, *command) as interrupted:
+        wait_for("sweep/*/metrics.csv", tmp_path, interrupted)
+        interrupted.send_signal(signal.SIGINT)
+        _, told = interrupted.communicate(timeout=300)
+    assert interrupted.returncode == 130, told
+    assert "goes on" in told
+    with start(tmp_path, *command) as again:
+        _, told = again.communicate(timeout=300)
+    assert again.returncode == 2, told
+    table = jobs(tmp_path)
+    assert sorted(table["action"][:2]) in (["elsewhere", "resumed"], ["resumed", "skipped"])
+    assert table["status"].tolist()[1:] == ["finished", "finished", "failed"]
+    assert told.count("seed must be greater than or equal to 0, got -1") == 2  # the job's and the table's
+    trained = sorted(tmp_path.rglob("metrics.csv"))  # what was cut off before its first epoch has none
+    assert [len(pd.read_csv(path)) for path in trained] == [30, 30]
+    assert [json.loads(path.with_name("result.json").read_text())["status"] for path in trained] == ["finished"] * 2
+    assert not list(tmp_path.glob("outputs/sweeps/.claims/*"))
+
+
+@pytest.mark.slow
+def test_submitit_queues_a_preempted_job_again_and_it_goes_on(competition: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra `slurm`")
+    options = ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5", f"data.root={competition}")
+    with start(tmp_path, *options, "skip_done=false", "seed=0") as process:
+        wait_for("sweep/0/metrics.csv", tmp_path, process)
+        (controller,) = children(process.pid, "submitit.local._local")
+        (job,) = children(controller, "submitit.core._submit")
+        os.kill(job, signal.SIGUSR2)  # what the cluster sends before it takes the machine
+        _, told = process.communicate(timeout=300)
+    logs = "".join(path.read_text() for path in tmp_path.glob("sweep/.submitit/*/*_log.*"))
+    assert process.returncode == 0, told + logs
+    assert "goes on in sweep/0, which was interrupted" in logs
+    assert jobs(tmp_path)[["action", "status"]].to_numpy().tolist() == [["resumed", "finished"]]
+    assert pd.read_csv(tmp_path / "sweep" / "0" / "metrics.csv")["epoch"].tolist() == list(range(30))
+    assert len(list(tmp_path.rglob("result.json"))) == 1
+
+
+@pytest.mark.slow
+def test_ray_runs_the_jobs_and_tells_of_their_failures(competition: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="needs the extra `ray`")
+    init = "+hydra.launcher.ray.init.num_cpus=2"
+    with start(tmp_path, "launcher=ray", init, f"data.root={competition}", "seed=0,-1") as process:
+        _, told = process.communicate(timeout=300)
+    assert process.returncode == 2, told
+    assert jobs(tmp_path)[["action", "status"]].to_numpy().tolist() == [["trained", "finished"], ["", "failed"]]
+    assert "seed must be greater than or equal to 0, got -1" in told
+
+
+def children(parent: int, module: str) -> list[int]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            ppid = int(status.read_text().rsplit(")", 1)[1].split()[1])
+            command = status.with_name("cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if ppid == parent and module.encode() in command:
+            found.append(int(status.parent.name))
+    return found
+
+
+@pytest.fixture
+def refused_by_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Start a multirun on a cluster that keeps the job's script, and refuses it; returns exit code and stderr."""
+    root = logging.getLogger()
+    before = list(root.handlers), root.level
+    for name, script in {
+        "srun": "",
+        "sbatch": 'for last; do :; done; cp "$last" script.sh; echo "no such partition" >&2; exit 1',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr(SweepSummary, "sweep", None)
+    monkeypatch.setattr(SweepSummary, "launcher", None)
+
+    def submit(*arguments: str, path: str = f"{tmp_path}:{os.environ['PATH']}") -> tuple[int, str]:
+        monkeypatch.setenv("PATH", path)
+        monkeypatch.setattr(sys, "argv", ["train", "-m", "launcher=slurm", "hydra.sweep.dir=sweep", *arguments])
+        with pytest.raises(SystemExit) as left:
+            doors.open_door("train", nothing)
+        return int(left.value.code or 0), capsys.readouterr().err
+
+    yield submit
+    for handler in set(root.handlers) - set(before[0]):
+        handler.close()
+    root.handlers, root.level = before
+
+
+def nothing(config: DictConfig) -> None:
+    """Never called: the cluster refuses."""
+
+
+def test_slurm_gets_what_it_is_told(refused_by_slurm: Any, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra `slurm`")
+    options = {"partition": "gpu", "gpus_per_node": 2, "timeout_min": 90, "account": "mine"}
+    code, told = refused_by_slurm("seed=0,1", *(f"hydra.launcher.{name}={value}" for name, value in options.items()))
+    assert code == 1
+    assert "error: SlurmLauncher gave up (FailedJobError: no such partition" in told
+    script = (tmp_path / "script.sh").read_text()
+    for line in ("partition=gpu", "gpus-per-node=2", "time=90", "account=mine", "array=0-1%2", "signal=USR2@120"):
+        assert f"#SBATCH --{line}\n" in script
+
+
+def test_a_machine_without_slurm_is_told(refused_by_slurm: Any, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra `slurm`")
+    code, told = refused_by_slurm("seed=0,1", path="")
+    assert code == 1
+    assert "error: SlurmLauncher gave up (RuntimeError: " in told
+    assert "slurm cluster" in told
+    assert "Traceback" not in told

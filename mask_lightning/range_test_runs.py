@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from mask_lightning import assembly
+from mask_lightning import assembly, trainers
 from mask_lightning.callbacks.lr_range_test import RangeTestResult, Suggestions, range_test, suggest
 from mask_lightning.callbacks.lr_suggestions import is_past_lowest
 from mask_lightning.data.loading import worker_errors_in_one_line
@@ -89,9 +89,9 @@ def sweep(settings: TrainSettings, photos: assembly.Photos, module: MultiTaskMod
     try:
         # any lr above 0: the sweep keeps the groups' ratios alone
         module.plan(**{**own, "optim": {**own["optim"], "lr": 1.0}, "phases": plain["finetune"]["phases"]})
-        trainer = assembly.build_trainer(alone, Path(), assembly.learning_callbacks(data, module))
+        trainer = trainers.build_trainer(alone, Path(), trainers.learning_callbacks(data, module))
         task = {"settings": settings.model_dump(mode="json"), "folder": None, "lr": None}
-        with assembly.without_advice(), worker_errors_in_one_line(), other_ranks(trainer.world_size, task):
+        with trainers.without_advice(), worker_errors_in_one_line(), other_ranks(trainer.world_size, task):
             return range_test(
                 trainer,
                 module,

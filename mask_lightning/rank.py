@@ -12,7 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from mask_lightning import assembly, range_test_runs
+from mask_lightning import assembly, range_test_runs, trainers
 from mask_lightning.run_folder import RunFolder
 from mask_lightning.run_trainer import build_run_trainer, fit
 from mask_lightning.settings.checking import check
@@ -33,7 +33,7 @@ def main(task: Mapping[str, Any]) -> None:
         return
     folder = RunFolder(Path(task["folder"]))
     data = assembly.build_data(settings, photos, spec, assembly.open_cache(settings, photos, spec))
-    with assembly.without_advice():
+    with trainers.without_advice():
         fit(build_run_trainer(settings, folder, data, module), settings, folder, module, data, resume=task["resume"])
 
 

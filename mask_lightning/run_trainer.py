@@ -9,7 +9,7 @@ from typing import Literal
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import LambdaCallback
 
-from mask_lightning import assembly
+from mask_lightning import trainers
 from mask_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from mask_lightning.callbacks.epoch_history import EpochHistory
 from mask_lightning.callbacks.finite_loss import FiniteLoss
@@ -44,11 +44,11 @@ def build_run_trainer(
         evidence=run_report.take_evidence,
     )
     picture = LambdaCallback(on_train_start=partial(run_report.save_schedule, folder.path))
-    learning = [*assembly.learning_callbacks(data, module), *assembly.keeping_callbacks(settings, module)]
+    learning = [*trainers.learning_callbacks(data, module), *trainers.keeping_callbacks(settings, module)]
     finite = FiniteLoss(folder.path / "not_finite.csv", data.split.train["path"].tolist())
     keeping = [best, EpochHistory(folder.metrics), LastCheckpoint(folder.last)]
     callbacks = [*learning, picture, finite, throughput, *keeping]
-    return RunTrainer(assembly.build_trainer(settings, folder.path, callbacks), best, throughput)
+    return RunTrainer(trainers.build_trainer(settings, folder.path, callbacks), best, throughput)
 
 
 def fit(

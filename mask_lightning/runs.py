@@ -18,7 +18,7 @@ import timm
 import torch
 import torchvision
 
-from mask_lightning import __version__, assembly, range_test_runs
+from mask_lightning import __version__, assembly, range_test_runs, trainers
 from mask_lightning.callbacks.checkpoints import keep_weights
 from mask_lightning.data.fingerprint import fingerprint
 from mask_lightning.data.loading import worker_errors_in_one_line
@@ -182,7 +182,7 @@ def _recorded(folder: RunFolder, so_far: Callable[[], dict[str, Any]]) -> Iterat
     """
     handler = signal.getsignal(signal.SIGINT)
     try:
-        with assembly.without_advice(), worker_errors_in_one_line():
+        with trainers.without_advice(), worker_errors_in_one_line():
             yield
     except (KeyboardInterrupt, SystemExit) as stop:
         signal.signal(signal.SIGINT, handler)  # Lightning ignores a second Ctrl-C

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from mask_lightning.settings.checking import check
 from mask_lightning.settings.train import TrainSettings
 
 torch.set_num_threads(1)
+
+Compose = Callable[..., TrainSettings]
 
 SHOTS = {"mask1": 0, "mask2": 0, "mask3": 0, "mask4": 0, "mask5": 0, "incorrect_mask": 1, "normal": 2}
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -113,15 +116,19 @@ TINY_RUN = (
 
 
 @pytest.fixture
-def compose_train(competition: Path, tmp_path: Path) -> Callable[..., TrainSettings]:
+def settings(tmp_path: Path) -> Compose:
+    """Overrides -> what the train door makes of them; it would write below tmp_path/outputs."""
+    return lambda *overrides: check(
+        TrainSettings, compose("train", [f"outputs={tmp_path / 'outputs'}", "hydra.run.dir=.", *overrides])
+    )
+
+
+@pytest.fixture
+def compose_train(
+    settings: Callable[..., TrainSettings], competition: Path, tmp_path: Path
+) -> Callable[..., TrainSettings]:
     """Settings of a run of seconds on the competition folder, with overrides; it writes below tmp_path."""
-
-    def make(*overrides: str) -> TrainSettings:
-        return check(
-            TrainSettings, compose("train", [*TINY_RUN, f"outputs={tmp_path}", f"data.root={competition}", *overrides])
-        )
-
-    return make
+    return partial(settings, *TINY_RUN, f"outputs={tmp_path}", f"data.root={competition}")
 
 
 @pytest.fixture

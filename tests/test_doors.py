@@ -53,8 +53,8 @@ def door(
     [
         ("task=ages", ["task=ages is not one of the choices", "did you mean age?"]),
         ("model=lite", ["model=lite is not one of the choices", "did you mean lite", "lite0"]),
-        ("model=vgg", ["model=vgg is not one of the choices", "choose from effb2, lite0, lite2, resnet34"]),
-        ("experiment=quik", ["experiment=quik", "did you mean quick?"]),
+        ("model=vgg", ["model=vgg is not one of the choices", "choose from ecaresnet, effb2, lite0, lite2, resnet34"]),
+        ("experiment=quik", ["experiment=quik", "did you mean quick"]),
         ("data.val_fractoin=0.2", ["no option data.val_fractoin", "did you mean", "data.val_fraction"]),
         ("sede=1", ["no option sede", "did you mean seed"]),
         ("data.val_fraction=1.5", ["data.val_fraction must be less than 1", "got 1.5"]),

@@ -64,6 +64,7 @@ def settings(door: str, kind: type[BaseModel], *overrides: str, **values: Any) -
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:constrained_layout not applied:UserWarning")  # such names are long, too
 def test_every_door_bears_hostile_names(compose_train, table: Path, tmp_path: Path, capsys) -> None:
     folder = tmp_path / "[run] $x"
     whole = ("data.crop_height=null", "data.crop_width=null", "data.root=null")

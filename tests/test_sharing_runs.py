@@ -12,7 +12,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from mask_lightning import assembly, runs
+from mask_lightning import assembly, runs, trainers
 from mask_lightning.callbacks.checkpoints import LastCheckpoint
 from mask_lightning.callbacks.epoch_history import EpochHistory
 from mask_lightning.data.index import read_index
@@ -62,10 +62,10 @@ def train(settings: TrainSettings, folder: Path) -> Trained:
     spec, photos = assembly.transform_spec(settings), assembly.find_photos(settings)
     module = assembly.build_pretrained_module(settings, photos, spec)
     data = assembly.build_data(settings, photos, spec)
-    learning = [*assembly.learning_callbacks(data, module), *assembly.keeping_callbacks(settings, module)]
+    learning = [*trainers.learning_callbacks(data, module), *trainers.keeping_callbacks(settings, module)]
     keeping = [EpochHistory(folder / "metrics.csv"), LastCheckpoint(folder / "last.ckpt")]
-    with assembly.without_advice():
-        assembly.build_trainer(settings, folder, [*learning, *keeping]).fit(module, data)
+    with trainers.without_advice():
+        trainers.build_trainer(settings, folder, [*learning, *keeping]).fit(module, data)
     return load_trained(folder / "last.ckpt", torch.device("cpu"))
 
 

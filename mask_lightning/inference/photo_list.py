@@ -15,7 +15,7 @@ import pandas as pd
 from mask_lightning.data.decoding import find_broken, refuse_broken, some
 from mask_lightning.data.images import PHOTO_SUFFIXES, is_photo
 from mask_lightning.data.index import read_csv
-from mask_lightning.data.paths import path_inside
+from mask_lightning.data.paths import missing_files, path_inside
 from mask_lightning.errors import PhotoError, SampleTableError
 
 Kind = Literal["info", "table", "folder", "photo"]
@@ -103,7 +103,8 @@ def _listed(path: Path, root: Path) -> PhotoList:
     names = lines[columns[0]]
     _check_names(names, path)
     photos = list(zip(names, _inside(folder, names, path), strict=True))
-    missing = [name for name, photo in photos if not photo.is_file()]
+    gone = set(missing_files(photo for _, photo in photos))
+    missing = [name for name, photo in photos if photo in gone]
     if missing:
         raise PhotoError(
             f"{path} names {len(missing)} of {len(photos)} photos that are not in {folder} "

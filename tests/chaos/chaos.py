@@ -1,0 +1,348 @@
+"""Does to runs and files what people, disks and clusters do to them, and counts what is lost.
+
+    make chaos
+    python tests/chaos/chaos.py [result.json] [--only kill] [--times 2] [--lines 1200]
+
+Survived means: one line that tells what is wrong, an exit code that is not 0, whole files, and a run that goes on from
+its last checkpoint to its end. A new harm is one more entry of HARMS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+
+from file_fuzz import broken_photos, is_indexed, is_opened
+from malice import KINDS, Intruder, is_harmful
+from option_fuzz import DOORS, command_lines, is_taken
+from rich.console import Console
+from rich.table import Table
+
+PATIENCE = 300  # seconds for one run of a tiny network on a machine that has other things to do
+TINY = (
+    "model.backbone=test_resnet",
+    "model.pretrained=false",
+    "model.image_size=32",
+    "data.num_workers=1",
+    "data.clean_train_photos=28",
+    "finetune=none",
+    "finetune.epochs=6",
+    "logger=none",
+    "trainer.accelerator=cpu",
+    "trainer.progress=false",
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the harm is done, and how often.
+
+    Attributes:
+        folder: empty, for each harm its own.
+        photos: labelled photos that all share.
+        times: of harms that cost a training.
+        lines: command lines of the fuzz; of the cheaper files it takes twice as many.
+        rng: draws the moments.
+    """
+
+    folder: Path
+    photos: Path
+    times: int
+    lines: int
+    rng: random.Random
+
+
+Harm = Callable[[Place], Iterator[bool]]  # yields for each trial whether it was survived
+
+
+def train(run: Path, *options: str, largest_file: int | None = None) -> subprocess.Popen[str]:
+    """Start a training of a few seconds."""
+
+    def limit() -> None:
+        if largest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
+    return subprocess.Popen(
+        [sys.executable, "-m", "mask_lightning.train", *options],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=limit,
+    )
+
+
+def new_run(place: Place, name: str, *options: str, photos: Path | None = None) -> tuple[Path, list[str]]:
+    """A run's folder and its command line; what is prepared of the photos is shared."""
+    run = place.folder / name
+    places = (f"data.root={photos or place.photos}", f"outputs={place.folder}", f"hydra.run.dir={run}")
+    return run, [*TINY, *places, f"data.cache_dir={place.photos.parent / 'cache'}", *options]
+
+
+def wait_for(found: Callable[[], object]) -> None:
+    """Raises TimeoutError where it is not found in time."""
+    end = monotonic() + PATIENCE
+    while not found():
+        if monotonic() > end:
+            raise TimeoutError
+        sleep(0.02)
+
+
+def status(run: Path) -> str:
+    """What the record says."""
+    return str(json.loads((run / "result.json").read_text())["status"])
+
+
+def are_whole(run: Path) -> bool:
+    """Whether the checkpoints that are there can be read, and the one to go on from is among them."""
+    from mask_lightning.training.checkpoint_file import read_checkpoint
+
+    return (
+        all(read_checkpoint(path) for path in run.glob("checkpoints/*.ckpt"))
+        and (run / "checkpoints/last.ckpt").exists()
+    )
+
+
+def goes_on(run: Path) -> bool:
+    """Whether the run comes to its end from its last checkpoint."""
+    resumed = train(run, f"resume={run}")
+    said = resumed.communicate(timeout=PATIENCE)[1]
+    return is_right(resumed, resumed.returncode == 0 and status(run) == "finished" and are_whole(run), said)
+
+
+def tells(process: subprocess.Popen[str], *parts: str) -> bool:
+    """Whether it ends by itself with exit code 2 and one line that holds these parts."""
+    said = process.communicate(timeout=PATIENCE)[1]
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    told = len(errors) == 1 and all(part in errors[0] for part in parts)
+    return is_right(process, process.returncode == 2 and told and "Traceback" not in said, said)
+
+
+def is_right(process: subprocess.Popen[str], right: bool, said: str) -> bool:
+    """The same; where it is wrong, what the process said is shown."""
+    if not right:
+        print(f"exit code {process.returncode}: {said[-2000:]}", file=sys.stderr)
+    return right
+
+
+def end_by(place: Place, harm: signal.Signals, ends_well: Callable[[int, Path], bool]) -> Iterator[bool]:
+    """Signal runs at moments that are drawn, and go on."""
+    for i in range(place.times):
+        run, options = new_run(place, f"{harm.name}-{i}")
+        process = train(run, *options)
+        wait_for(lambda run=run: (run / "checkpoints/last.ckpt").exists())
+        sleep(place.rng.random() * 2)
+        process.send_signal(harm)
+        said = process.communicate(timeout=PATIENCE)[1]
+        if process.returncode == 0:  # it was done before
+            yield status(run) == "finished"
+            continue
+        yield is_right(process, ends_well(process.returncode, run), said) and are_whole(run) and goes_on(run)
+
+
+def kill(place: Place) -> Iterator[bool]:
+    """SIGKILL at any moment."""
+    return end_by(place, signal.SIGKILL, lambda code, run: code == -signal.SIGKILL)
+
+
+def terminate(place: Place) -> Iterator[bool]:
+    """SIGTERM, as a cluster sends it."""
+    return end_by(place, signal.SIGTERM, lambda code, run: code in (130, 143) and status(run) == "interrupted")
+
+
+def interrupt(place: Place) -> Iterator[bool]:
+    """SIGINT, as Ctrl-C sends it."""
+    return end_by(place, signal.SIGINT, lambda code, run: code == 130 and status(run) == "interrupted")
+
+
+def fill_the_disk(place: Place) -> Iterator[bool]:
+    """No file may become larger than the first checkpoint, which has no moments of the optimizer yet."""
+    for i in range(place.times):
+        run, options = new_run(place, f"full-{i}")
+        written = tells(train(run, *options, largest_file=3_000_000), str(run), "File too large")
+        yield written and are_whole(run) and goes_on(run)
+
+
+def remove_the_folder(place: Place) -> Iterator[bool]:
+    """The run's folder vanishes while it trains."""
+    for i in range(place.times):
+        run, options = new_run(place, f"gone-{i}")
+        process = train(run, *options)
+        wait_for(lambda run=run: (run / "checkpoints/last.ckpt").exists())
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.rmtree(run, ignore_errors=True)  # what was written meanwhile
+        yield tells(process, str(run))
+
+
+def kill_a_worker(place: Place) -> Iterator[bool]:
+    """The system kills a process that decodes, for want of memory."""
+    for i in range(place.times):
+        run, options = new_run(place, f"worker-{i}", "data.cache=off")
+        process = train(run, *options)
+        wait_for(lambda run=run: (run / "checkpoints/last.ckpt").exists())
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        wait_for(lambda children=children: children.read_text().split())
+        os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
+        yield tells(process, "a process that decodes photos", "num_workers") and goes_on(run)
+
+
+def break_photos(place: Place) -> Iterator[bool]:
+    """Two photos are broken: both are named. One is: the run trains on without it."""
+    photos = Path(shutil.copytree(place.photos, place.folder / "photos"))
+    first, second = sorted(photos.rglob("mask1.*"))[:2]
+    for path in (first, second):
+        path.write_bytes(path.read_bytes()[:300])
+    run, options = new_run(place, "broken", photos=photos)
+    yield (
+        tells(train(run, *options), str(first.resolve()), str(second.resolve())) and not (run / "result.json").exists()
+    )
+    shutil.copy(sorted(place.photos.rglob("mask1.*"))[1], second)
+    run, options = new_run(place, "skipped", "data.on_bad_photo=skip", photos=photos)
+    process = train(run, *options)
+    is_right(process, True, process.communicate(timeout=PATIENCE)[1])
+    yield status(run) == "finished" and len(json.loads((run / "result.json").read_text())["data"]["skipped"]) == 1
+
+
+def malicious_files(place: Place) -> Iterator[bool]:
+    """A pickle that would run code, as checkpoint, as weights and as predictions."""
+    import torch
+
+    from mask_lightning.errors import MaskLightningError
+    from mask_lightning.inference.prediction_file import read_predictions
+    from mask_lightning.inference.trained import load_trained
+    from mask_lightning.models.backbones import create_backbone
+    from mask_lightning.models.weights import load_pretrained
+    from mask_lightning.training.checkpoint_file import CheckpointFiles
+
+    mark, backbone = place.folder / "mark", create_backbone("test_resnet")
+    doors: dict[str, Callable[[Path], object]] = {
+        "best.ckpt": lambda path: load_trained(path, torch.device("cpu")),
+        "last.ckpt": lambda path: CheckpointFiles().load_checkpoint(path, weights_only=False),
+        "weights.pth": lambda path: load_pretrained(backbone, "test_resnet", str(path)),
+        "weights.safetensors": lambda path: load_pretrained(backbone, "test_resnet", str(path)),
+        "predictions.parquet": read_predictions,
+    }
+    for name, door in doors.items():
+        for kind in KINDS:
+            assert is_harmful(mark)
+            kind(place.folder / name, Intruder(mark))
+            try:
+                door(place.folder / name)
+            except MaskLightningError as error:
+                yield not mark.exists() and "\n" not in str(error)
+            else:
+                yield False
+
+
+def bad_options(place: Place) -> Iterator[bool]:
+    """Mutated command lines of every command."""
+    for door in DOORS:
+        share = 0.5 if door == "train" else 0.5 / (len(DOORS) - 1)
+        for line in command_lines(door, round(place.lines * share), seed=place.rng.randrange(2**32)):
+            yield holds(is_taken, door, line)
+
+
+def bad_photos(place: Place) -> Iterator[bool]:
+    """Mutated photos."""
+    for _, content in broken_photos(2 * place.lines, seed=place.rng.randrange(2**32)):
+        yield holds(is_opened, content, place.folder / "photo.jpg")
+
+
+def bad_folders(place: Place) -> Iterator[bool]:
+    """Mutated folders and tables."""
+    for i in range(place.lines // 2):
+        (place.folder / str(i)).mkdir()
+        yield holds(is_indexed, place.folder / str(i), place.rng.randrange(2**32))
+
+
+def holds(trial: Callable[..., bool], *arguments: object) -> bool:
+    """Whether a trial of the fuzz came to any of its right ends; a wrong one is shown."""
+    try:
+        trial(*arguments)
+    except AssertionError as error:
+        print(f"lost: {error}"[:2000], file=sys.stderr)
+        return False
+    return True
+
+
+HARMS: dict[str, Harm] = {
+    "kill -9": kill,
+    "SIGTERM": terminate,
+    "Ctrl-C": interrupt,
+    "full disk": fill_the_disk,
+    "folder vanished": remove_the_folder,
+    "worker killed": kill_a_worker,
+    "corrupt photos": break_photos,
+    "malicious files": malicious_files,
+    "mutated options": bad_options,
+    "mutated photos": bad_photos,
+    "mutated folders": bad_folders,
+}
+
+
+def try_harm(name: str, harm: Harm, place: Place) -> dict[str, object]:
+    """Count the trials; an error of the trial itself counts as lost."""
+    started, outcomes = monotonic(), []
+    place.folder.mkdir()
+    try:
+        for survived in harm(place):
+            outcomes.append(survived)
+            if not survived:
+                print(f"lost: {name}, trial {len(outcomes)}", file=sys.stderr)
+    except (OSError, TimeoutError, subprocess.TimeoutExpired, ValueError, KeyError) as error:
+        print(f"lost: {name}, trial {len(outcomes) + 1}: {type(error).__name__}: {error}", file=sys.stderr)
+        outcomes.append(False)
+    counts = {"tried": len(outcomes), "survived": sum(outcomes), "lost": len(outcomes) - sum(outcomes)}
+    return {"harm": name, **counts, "seconds": round(monotonic() - started, 1)}
+
+
+def print_table(rows: Sequence[dict[str, object]]) -> None:
+    """Harm, times tried, survived, lost."""
+    table = Table(title="what was done, and what it cost")
+    for heading in rows[0]:
+        table.add_column(heading, justify="left" if heading == "harm" else "right")
+    for row in rows:
+        table.add_row(*map(str, row.values()), style="red" if row["lost"] else None)
+    Console().print(table)
+
+
+def main() -> int:
+    """Do all of it; 1 where something was lost."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", nargs="?", type=Path)
+    parser.add_argument("--only", default="", help="harms whose name holds this")
+    parser.add_argument("--times", type=int, default=2)
+    parser.add_argument("--lines", type=int, default=1200)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    from mask_lightning.data.portraits import write_portraits
+
+    with tempfile.TemporaryDirectory() as folder:
+        photos = write_portraits(Path(folder).resolve() / "portraits", people=30)
+        rows = []
+        for name, harm in HARMS.items():
+            if args.only in name:
+                place = Path(folder).resolve() / name.replace(" ", "-")
+                rng = random.Random(f"{name}-{args.seed}")
+                rows.append(try_harm(name, harm, Place(place, photos, args.times, args.lines, rng)))
+    print_table(rows)
+    if args.path is not None:
+        args.path.write_text(json.dumps({"seed": args.seed, "harms": rows}, indent=2) + "\n")
+    return int(any(row["lost"] for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -23,12 +23,12 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mask_lightning.errors import ConfigError, MaskLightningError, did_you_mean, one_line
+from mask_lightning.errors import ConfigError, MaskLightningError, Terminated, did_you_mean, one_line
 from mask_lightning.run_folder import new_name
 from mask_lightning.sweeps import records
 from mask_lightning.sweeps.callback import SweepSummary
 
-EXIT_BUG, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_BUG, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 EXPECTED = (MaskLightningError, OmegaConfBaseException)  # what the user can mend
 
 
@@ -75,9 +75,9 @@ OmegaConf.register_new_resolver("job_folder", _job_folder, replace=True)
 def open_door(config_name: str, main: Main) -> None:
     """Compose `conf/<config_name>.yaml` with the command line, run `main` on it, and exit.
 
-    Exit codes: 0, or the ExitCode that `main` returns; 2 and one line on stderr for what the user can mend; 130
-    after Ctrl-C; 1 with a traceback for anything else, which is a bug. In a multirun neither stops the other jobs, and
-    the traceback of each stands in the log of its job.
+    Exit codes: 0, or the ExitCode that `main` returns; 2 and one line on stderr for what the user can mend; 130 after
+    Ctrl-C, and 143 where SIGTERM ended a training; 1 with a traceback for anything else, which is a bug. In a multirun
+    mistakes and bugs do not stop the other jobs, and the traceback of each stands in the log of its job.
     """
     sys.exit(_exit_code(config_name, main))
 
@@ -108,9 +108,9 @@ def _exit_code(config_name: str, main: Main) -> int:
         print(f"error: {explain(error, config_name)}", file=sys.stderr)
         SweepSummary.withdraw()
         return EXIT_USAGE
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         SweepSummary.report()
-        return EXIT_INTERRUPTED
+        return EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
     except BrokenPipeError:  # `--help | head`: the reader has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

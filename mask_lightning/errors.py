@@ -105,6 +105,10 @@ class SubmissionError(MaskLightningError):
     """Answers cannot become a submission, or a submission is not valid."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has ended a run in the way that Ctrl-C does."""
+
+
 def did_you_mean(word: str, known: Iterable[str], *, most: int = 3) -> str:
     """The end of an error message: the known words nearest to `word`, or those to choose from if none is near."""
     words = sorted(known)

@@ -17,12 +17,13 @@ import pytorch_lightning as pl
 import timm
 import torch
 import torchvision
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from mask_lightning import __version__, assembly, range_test_runs, trainers
 from mask_lightning.callbacks.checkpoints import keep_weights
 from mask_lightning.data.fingerprint import fingerprint
 from mask_lightning.data.loading import worker_errors_in_one_line
-from mask_lightning.errors import ConfigError, RunFolderError
+from mask_lightning.errors import ConfigError, RunFolderError, Terminated
 from mask_lightning.reports import inspection, run_report
 from mask_lightning.run_folder import RunFolder, RunResult
 from mask_lightning.run_photos import check_photos, record_split
@@ -177,8 +178,8 @@ def _fit(
 def _recorded(folder: RunFolder, so_far: Callable[[], dict[str, Any]]) -> Iterator[None]:
     """Whatever ends the fit early is written to result.json; Ctrl-C comes out as KeyboardInterrupt.
 
-    So does SIGTERM, which Lightning makes an exit. An exit that someone else asks for, as a cluster's preemption
-    through submitit does, stays one: its code says that the job was queued again.
+    So does SIGTERM, which Lightning makes an exit, as Terminated. An exit that someone else asks for, as a cluster's
+    preemption through submitit does, stays one: its code says that the job was queued again.
     """
     handler = signal.getsignal(signal.SIGINT)
     try:
@@ -190,7 +191,7 @@ def _recorded(folder: RunFolder, so_far: Callable[[], dict[str, Any]]) -> Iterat
         run_report.print_interrupted(folder)
         if type(stop) is SystemExit and not isinstance(stop.__context__, KeyboardInterrupt):
             raise
-        raise KeyboardInterrupt from stop
+        raise (Terminated if isinstance(stop, SIGTERMException) else KeyboardInterrupt) from stop
     except BaseException as error:
         _note(folder, status="failed", error=f"{type(error).__name__}: {error}", **so_far())
         run_report.print_interrupted(folder)

@@ -323,7 +323,7 @@ def test_a_module_learns_only_from_photos_that_fit_it(trained, load) -> None:
         ml.fit_one_cycle(module, load(task="age"), epochs=1)
     with pytest.raises(ConfigError, match=r"size=32.*size=40.*build_module\(data\)"):
         ml.fit_one_cycle(module, load("model.image_size=40"), epochs=1)
-    with pytest.raises(ConfigError, match=r"build_module.*got ResNet"):
+    with pytest.raises(ConfigError, match=r"build_module.*got HardSharing"):
         ml.lr_find(module.network.sharing, load())
 
 

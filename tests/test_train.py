@@ -80,17 +80,20 @@ def test_multirun_runs_every_combination(competition: Path, tmp_path: Path) -> N
     ]
 
 
-def test_ctrl_c_names_the_checkpoint_and_exits_130(competition: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_with_its_checkpoint_named(
+    competition: Path, tmp_path: Path, stop: signal.Signals, code: int
+) -> None:
     process = start(*TINY, f"data.root={competition}", "finetune.epochs=500", cwd=tmp_path)
     deadline = time.monotonic() + 240
     while not list(tmp_path.glob("outputs/runs/*/metrics.csv")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     _, err = process.communicate(timeout=120)
     (folder,) = tmp_path.glob("outputs/runs/*")
-    assert process.returncode == 130
+    assert process.returncode == code
     assert json.loads((folder / "result.json").read_text())["status"] == "interrupted"
     assert f"resume={folder.relative_to(tmp_path)}" in err
     assert (folder / "checkpoints" / "last.ckpt").is_file()

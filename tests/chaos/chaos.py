@@ -159,7 +159,7 @@ def kill(place: Place) -> Iterator[bool]:
 
 def terminate(place: Place) -> Iterator[bool]:
     """SIGTERM, as a cluster sends it."""
-    return end_by(place, signal.SIGTERM, lambda code, run: code in (130, 143) and status(run) == "interrupted")
+    return end_by(place, signal.SIGTERM, lambda code, run: code == 143 and status(run) == "interrupted")
 
 
 def interrupt(place: Place) -> Iterator[bool]:

@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+STAMP := $(VENV)/.installed$(if $(LOCKED),-locked)
 EXTRAS := .[dev,offline,optuna,joblib,slurm]
 LOWEST := .venv-lowest
-LOCK = .ci/$(shell $(BIN)/python .ci/requirements.py name)
+LOCK = .ci/$(shell $(PYTHON) .ci/requirements.py name)
 COVERAGE := --cov=mask_lightning --cov-report=
 
 .DEFAULT_GOAL := help
@@ -20,13 +20,14 @@ $(STAMP): pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 ifdef LOCKED
+	@test -f "$(LOCK)" || { echo "expected the lock $(LOCK), found none; write it with make setup lock"; exit 2; }
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement "$(LOCK)"
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m pip check
 else
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '$(EXTRAS)'
 endif
-	touch $@
+	touch $(VENV)/.installed $@
 
 lock: $(STAMP) ## write the lock for this Python and platform: a version and a hash per package
 	$(BIN)/python .ci/requirements.py lock "$(LOCK)"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import pandas as pd
 
+from mask_lightning.cores import share_of_cores
 from mask_lightning.data.images import open_photo
 from mask_lightning.data.index import family_of
 from mask_lightning.data.masking.aligned import CROPS
@@ -40,7 +40,7 @@ def mask_faces(settings: MaskFacesSettings) -> MaskedFolder:
     rows = with_gender_and_age(photos)
     if data.limit_people:
         rows = limit_people(rows, data.limit_people, seed=data.split_seed, strata=photos.strata)
-    workers = settings.workers or _cores()
+    workers = settings.workers or share_of_cores()
     people = rows["person_id"].nunique()
     _warn_of_families(rows["person_id"])
     if people * SECONDS_PER_PERSON / workers > 3600:
@@ -109,7 +109,3 @@ def _warn_of_families(person_ids: pd.Series[str]) -> None:
             len(ids),
             len(families),
         )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -119,7 +119,7 @@ class _Rank:
 
     def wait_until_ready(self) -> None:
         assert self.process.stdout is not None
-        if self.process.stdout.readline().strip() != READY:
+        if not any(line.strip() == READY for line in self.process.stdout):  # up to its end
             self.process.wait()
             raise self._failure()
 

@@ -38,8 +38,8 @@ def check_photos(folder: RunFolder, photos: Photos, *, remedy: str = "restore th
 
 
 def without_skipped(folder: RunFolder, photos: Photos) -> Photos:
-    """The photos without those held out that the run skipped, as they cannot be decoded."""
+    """The photos of both sides without those that the run skipped, as they cannot be decoded."""
     skipped = folder.read_result().data.get("skipped", [])
-    val = photos.split.val
-    kept = ~val["path"].map(short_name).isin(skipped)
-    return replace(photos, split=Split(photos.split.train, val[kept].reset_index(drop=True)), skipped=tuple(skipped))
+    sides = (photos.split.train, photos.split.val)
+    train, val = (rows[~rows["path"].map(short_name).isin(skipped)].reset_index(drop=True) for rows in sides)
+    return replace(photos, split=Split(train, val), skipped=tuple(skipped))

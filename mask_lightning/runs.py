@@ -46,8 +46,11 @@ def train_run(settings: TrainSettings, path: Path, overrides: Sequence[str] = ()
     """
     spec = assembly.transform_spec(settings)  # first, as it knows the backbone before any portrait is drawn
     photos = assembly.find_photos(settings)
-    module = assembly.build_pretrained_module(settings, photos, spec)
-    return fit_module(settings, path, photos, module, overrides=overrides, config_hash=config_hash(settings))
+    usable = usable_photos(settings, photos)
+    module = assembly.build_pretrained_module(settings, usable, spec)
+    return fit_module(
+        settings, path, photos, module, usable=usable, overrides=overrides, config_hash=config_hash(settings)
+    )
 
 
 def fit_module(
@@ -56,18 +59,19 @@ def fit_module(
     photos: assembly.Photos,
     module: MultiTaskModule,
     *,
+    usable: assembly.Photos | None = None,
     overrides: Sequence[str] = (),
     config_hash: str = "",
 ) -> RunResult:
     """Train a module that stands already, planned as `settings` say, and leave everything about it in `path`.
 
-    Without a `config_hash` no sweep takes this run for one of its own: that is for weights whose past `settings`
-    do not tell.
+    `usable` are those of the photos that can be decoded, where that is known. Without a `config_hash` no sweep takes
+    this run for one of its own: that is for weights whose past `settings` do not tell.
 
     Raises:
         MaskLightningError, KeyboardInterrupt: as `train_run`.
     """
-    folder, usable = RunFolder(path), usable_photos(settings, photos)
+    folder, usable = RunFolder(path), usable or usable_photos(settings, photos)
     started = RunResult(
         status="running",
         monitor=settings.monitor,
@@ -150,8 +154,9 @@ def _fit(
     if photos.drawn:
         run_report.print_portraits_banner(photos.root)
     spec = assembly.transform_spec(settings)
-    data = assembly.build_data(settings, photos, spec, assembly.open_cache(settings, photos, spec))
-    run = build_run_trainer(settings, folder, data, module)
+    with _recorded(folder, dict):
+        data = assembly.build_data(settings, photos, spec, assembly.open_cache(settings, photos, spec))
+        run = build_run_trainer(settings, folder, data, module)
     earlier = folder.read_result()
     started = perf_counter()
 

@@ -11,6 +11,7 @@ from typing import Literal
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
@@ -75,7 +76,11 @@ def _wandb_logger(project: str, folder: Path) -> Logger:
 
 
 def build_trainer(settings: TrainSettings, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """Lightning's Trainer for all phases."""
+    """Lightning's Trainer for all phases.
+
+    Raises:
+        ConfigError: no such devices here, or the logger's package is missing.
+    """
     keep_memory()
     options = settings.trainer
     epochs = settings.epochs
@@ -87,29 +92,37 @@ def build_trainer(settings: TrainSettings, folder: Path, callbacks: list[pl.Call
     logger = build_logger(settings, folder)
     if logger:
         callbacks = [*callbacks, LearningRateMonitor("step")]
-    return pl.Trainer(
-        accelerator=options.accelerator,
-        devices=processes,
-        strategy=choose_strategy(processes, freezes=any(phase.unfreeze != "all" for phase in settings.finetune.phases)),
-        # never the cluster's environment: a run starts its processes itself
-        plugins=[LightningEnvironment(), CheckpointFiles()],
-        precision=resolve_precision(options.precision, options.accelerator),  # type: ignore[arg-type]
-        max_epochs=epochs,
-        check_val_every_n_epoch=epochs if options.validate_every == "end" else options.validate_every,
-        limit_train_batches=options.max_batches,
-        limit_val_batches=options.max_batches,
-        accumulate_grad_batches=options.accumulate,
-        gradient_clip_val=options.clip_norm,
-        logger=logger,
-        callbacks=callbacks,
-        default_root_dir=folder,
-        log_every_n_steps=10,
-        num_sanity_val_steps=0,  # the index and the split were checked, and a pass costs time
-        enable_checkpointing=False,  # callbacks/checkpoints.py does it
-        enable_model_summary=False,  # inspect=true shows more
-        enable_progress_bar=options.progress,
-        use_distributed_sampler=False,
-    )
+    try:
+        return pl.Trainer(
+            accelerator=options.accelerator,
+            devices=processes,
+            strategy=choose_strategy(
+                processes, freezes=any(phase.unfreeze != "all" for phase in settings.finetune.phases)
+            ),
+            # never the cluster's environment: a run starts its processes itself
+            plugins=[LightningEnvironment(), CheckpointFiles()],
+            precision=resolve_precision(options.precision, options.accelerator),  # type: ignore[arg-type]
+            max_epochs=epochs,
+            check_val_every_n_epoch=epochs if options.validate_every == "end" else options.validate_every,
+            limit_train_batches=options.max_batches,
+            limit_val_batches=options.max_batches,
+            accumulate_grad_batches=options.accumulate,
+            gradient_clip_val=options.clip_norm,
+            logger=logger,
+            callbacks=callbacks,
+            default_root_dir=folder,
+            log_every_n_steps=10,
+            num_sanity_val_steps=0,  # the index and the split were checked, and a pass costs time
+            enable_checkpointing=False,  # callbacks/checkpoints.py does it
+            enable_model_summary=False,  # inspect=true shows more
+            enable_progress_bar=options.progress,
+            use_distributed_sampler=False,
+        )
+    except MisconfigurationException as error:
+        raise ConfigError(
+            f"trainer.accelerator={options.accelerator} with trainer.devices={options.devices} cannot be had here "
+            f"({str(error).splitlines()[0]}); set them to auto"
+        ) from error
 
 
 @contextmanager

@@ -15,17 +15,19 @@ from mask_lightning.errors import DivergedError
 from mask_lightning.files import write_atomically
 
 TOLERANCE = 10  # under a GradScaler: steps in a row; it skips them and lowers its scale
+REMEDY = "lower optim.lr, set trainer.clip_norm=1, or try trainer.precision=32-true"
 STRIDE = 10  # steps between looks on a GPU, where every look waits for the device
 
 
 class FiniteLoss(pl.Callback):
-    """Raises as soon as the training loss is NaN or infinite: before that epoch's checkpoint, so the last stays good.
+    """Raises as soon as the training loss is NaN or infinite, or the weights are at an epoch's end.
 
-    Under 16-mixed such a step is skipped, and it takes more than `TOLERANCE` of them in a row. Under DDP every
-    process stops with the one that saw it.
+    That is before the epoch's checkpoint, so the last one stays good. Under 16-mixed such a step is skipped, and it
+    takes more than `TOLERANCE` of them in a row. Under DDP every process stops with the one that saw it, and lists
+    its share of the batch.
 
     Args:
-        report: a CSV with the photos of the batches, `step` (from 1) and `path`, is written there.
+        report: a CSV with the photos of the batches, `step` (the optimizer's, until then) and `path`, is written there.
         paths: of the training photos, by the batch's `index`.
     """
 
@@ -41,6 +43,8 @@ class FiniteLoss(pl.Callback):
         self._unseen.append((trainer.global_step, outputs["loss"].detach(), batch["index"]))
         if pl_module.device.type == "cpu" or trainer.is_last_batch or len(self._unseen) == STRIDE:
             self._look(trainer)
+        if trainer.is_last_batch:
+            _check_weights(trainer, pl_module)
 
     def _look(self, trainer: pl.Trainer) -> None:
         finite = torch.stack([loss for _, loss, _ in self._unseen]).isfinite().tolist()
@@ -54,10 +58,20 @@ class FiniteLoss(pl.Callback):
             self._stop(trainer)
 
     def _stop(self, trainer: pl.Trainer) -> None:
+        rank = f"-{trainer.global_rank}" if trainer.global_rank else ""
+        report = self.report.with_name(f"{self.report.stem}{rank}{self.report.suffix}")
         if self._broken:
             rows = [(step, self.paths[row]) for step, index in self._broken for row in index.tolist()]
-            write_atomically(self.report, pd.DataFrame(rows, columns=["step", "path"]).to_csv(index=False).encode())
+            write_atomically(report, pd.DataFrame(rows, columns=["step", "path"]).to_csv(index=False).encode())
         raise DivergedError(
             f"expected a finite loss, found NaN or infinity in epoch {trainer.current_epoch + 1}; the batch's photos "
-            f"are listed in {self.report}; lower optim.lr, set trainer.clip_norm=1, or try trainer.precision=32-true"
+            f"are listed in {report}; {REMEDY}"
+        )
+
+
+def _check_weights(trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    """A finite loss may have gradients that are not."""
+    if not torch.stack([parameter.isfinite().all() for parameter in module.parameters()]).all():
+        raise DivergedError(
+            f"expected finite weights, found NaN or infinity after epoch {trainer.current_epoch + 1}; {REMEDY}"
         )

@@ -12,6 +12,7 @@ from mask_lightning.errors import SampleTableError, SplitError
 from mask_lightning.labels import AGE, AGE_CUTS, UNLABELLED, age_band
 
 YEARS = "years"
+MOVED = "years_checked"  # a column of rows whose years were compared with the labels before these were moved
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,7 +39,8 @@ def known_years(rows: pd.DataFrame, *, bin_width: int | None = None) -> Floats:
     years = rows[YEARS].to_numpy(np.float64, na_value=np.nan)
     band = np.where(np.isnan(years), UNLABELLED, age_band(years))
     labels = rows[AGE.name].to_numpy()
-    years = np.where((labels == UNLABELLED) | (labels == band), years, np.nan)
+    if MOVED not in rows:
+        years = np.where((labels == UNLABELLED) | (labels == band), years, np.nan)
     return years if bin_width is None else (years // bin_width) * bin_width + bin_width / 2
 
 
@@ -54,7 +56,9 @@ def with_cuts(rows: pd.DataFrame, cuts: Sequence[int]) -> pd.DataFrame:
     """The rows with targets of `age` by other cuts; photos without label or known age keep what they have."""
     years, labels = known_years(rows), rows[AGE.name].to_numpy()
     known = ~np.isnan(years) & (labels != UNLABELLED)
-    return rows.assign(**{AGE.name: np.where(known, age_band(years, cuts), labels)})
+    taught = rows.assign(**{AGE.name: np.where(known, age_band(years, cuts), labels)})
+    taught[YEARS], taught[MOVED] = years, True
+    return taught
 
 
 def check_taught(rows: pd.DataFrame, *, option: str) -> None:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from mask_lightning.cores import share_of_cores
 from mask_lightning.data.cache_file import PhotoCache, Stamp, key_of, write_index
 from mask_lightning.data.images import open_photo
+from mask_lightning.data.loading import worker_errors_in_one_line
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline
 from mask_lightning.errors import CacheError, PhotoError
 from mask_lightning.locks import hold
@@ -206,7 +207,8 @@ def _fill(filling: Filling, workers: int | None, progress: bool) -> list[bool]:
     console = Console(stderr=True)
     shown = progress and console.is_terminal
     chunks = track(loader, "preparing photos", len(filling), console=console, transient=True, disable=not shown)
-    return [known for chunk in chunks for known in chunk]
+    with worker_errors_in_one_line():
+        return [known for chunk in chunks for known in chunk]
 
 
 def _start_worker(_: int) -> None:

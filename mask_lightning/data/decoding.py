@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from rich.console import Console
 from rich.progress import track
 
+from mask_lightning.cores import share_of_cores
 from mask_lightning.data.images import open_photo
 from mask_lightning.errors import PhotoError
 
@@ -23,7 +23,7 @@ Broken = dict[str, str]  # path -> why it cannot be decoded
 def find_broken(paths: Sequence[str], *, progress: bool = False) -> Broken:
     """Decode every photo once, in threads, as Pillow lets others compute meanwhile."""
     console = Console(stderr=True)
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(8, share_of_cores())) as pool:
         outcomes = track(
             pool.map(why_broken, paths),
             description="checking the photos",

@@ -100,7 +100,7 @@ class AgeSettings(Settings):
 
     train_cuts: Annotated[list[Annotated[int, Field(ge=1, le=120)]], Field(min_length=2, max_length=2)] | None = None
     leave_out: Annotated[list[tuple[Year, Year]], Field(min_length=1)] | None = None
-    bin_width: Annotated[int, Field(ge=2, le=30)] | None = None
+    bin_width: Literal[2, 3, 5, 6, 10, 15, 30] | None = None  # no bin may lie across 30 or 60
 
     @model_validator(mode="after")
     def _rises(self) -> AgeSettings:

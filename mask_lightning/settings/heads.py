@@ -13,7 +13,7 @@ from mask_lightning.settings.checking import Settings
 from mask_lightning.settings.data import AgeSettings
 
 # The options of the loss that act on no logits of classes; of the others, the ordinal head has some, too.
-OF_NO_HEAD = ("task_weights", "weighting")
+OF_NO_HEAD = ("task_weights",)
 OF_ORDINAL = ("logit_adjustment", "class_weights")
 
 
@@ -59,6 +59,11 @@ class HeadSettings(Settings):
             raise ConfigError(
                 f"labels.age.train_cuts moves classes, found {ages.train_cuts} beside head=regression, which learns "
                 "years and no classes; set it to null, or head=ordinal"
+            )
+        if ages.bin_width and not self.predicts_number:
+            raise ConfigError(
+                f"labels.age.bin_width is for heads that learn years, found {ages.bin_width} beside head={self.name}; "
+                "set it to null, or head=regression"
             )
         if tasks.tasks == (AGE,):
             self._check_loss(loss)

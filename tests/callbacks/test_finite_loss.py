@@ -50,6 +50,14 @@ def test_a_run_stops_at_the_first_loss_that_is_no_number(
     assert all(tensor.isfinite().all() for tensor in kept["state_dict"].values())
 
 
+def test_weights_that_are_no_numbers_reach_no_checkpoint(fit, dictated, tmp_path: Path) -> None:
+    module, last = dictated([0.1] * 2), tmp_path / "last.ckpt"
+    module.on_after_backward = lambda: module.weight.grad.fill_(math.nan) if module.trainer.global_step == 5 else None
+    with pytest.raises(DivergedError, match="expected finite weights, found NaN or infinity after epoch 2; lower"):
+        fit(module, FiniteLoss(tmp_path / "not_finite.csv", PATHS), LastCheckpoint(last), epochs=2)
+    assert torch.load(last, weights_only=True)["state_dict"]["weight"].isfinite().all()
+
+
 def test_a_finite_run_leaves_no_report(fit, dictated, tmp_path: Path) -> None:
     fit(dictated([0.1] * 2), FiniteLoss(tmp_path / "not_finite.csv", PATHS), epochs=2)
     assert not (tmp_path / "not_finite.csv").exists()
@@ -58,11 +66,12 @@ def test_a_finite_run_leaves_no_report(fit, dictated, tmp_path: Path) -> None:
 def seen(losses: list[float], tmp_path: Path, *, device: str, scaler: object, decision: bool = False) -> list[int]:
     """Steps in the report after a fit with those losses on a stand-in trainer; empty where the run goes on."""
     callback = FiniteLoss(tmp_path / "not_finite.csv", PATHS)
-    module: Any = SimpleNamespace(device=torch.device(device))
+    module: Any = SimpleNamespace(device=torch.device(device), parameters=lambda: [torch.ones(1)])
     for step, loss in enumerate(losses):
         trainer: Any = SimpleNamespace(
             global_step=step,
             current_epoch=0,
+            global_rank=0,
             is_last_batch=step == len(losses) - 1,
             precision_plugin=SimpleNamespace(scaler=scaler),
             strategy=SimpleNamespace(reduce_boolean_decision=lambda ends, all: ends or decision),

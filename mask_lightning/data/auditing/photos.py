@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import os
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mask_lightning.cores import share_of_cores
 from mask_lightning.data.images import open_photo
 from mask_lightning.memory import keep_memory
 
@@ -62,7 +62,7 @@ def examine_photos(paths: Sequence[str], *, workers: int | None = None) -> list[
     """
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     if workers is None:
-        workers = min(_cores(), len(paths) // PHOTOS_PER_WORKER)
+        workers = min(share_of_cores(), len(paths) // PHOTOS_PER_WORKER)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -113,7 +113,3 @@ def _map_chunks(chunks: Sequence[Sequence[str]], workers: int) -> Iterator[list[
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends the pool
     keep_memory()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

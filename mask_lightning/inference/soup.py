@@ -20,16 +20,16 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
 from mask_lightning.data.batching import normalise
-from mask_lightning.data.dataset import EpochSampler, FaceDataset
+from mask_lightning.data.dataset import FaceDataset
 from mask_lightning.data.splits import draw_stratified
-from mask_lightning.data.transforms import AugmentSpec, eval_pipeline, train_pipeline
+from mask_lightning.data.transforms import eval_pipeline
 from mask_lightning.files import write_atomically
 from mask_lightning.inference.juries import Jury
 from mask_lightning.inference.members import Member
 from mask_lightning.inference.trained import Trained
 
 BATCH = 32
-SAMPLE = 512
+CLEAN_PHOTOS = 512
 
 State = dict[str, Tensor]
 Judge = Callable[[Trained], float]  # a network -> its score, more is better
@@ -85,7 +85,7 @@ def cook(jury: Jury, scores: Sequence[float], train: pd.DataFrame, judge: Judge)
     Args:
         jury: the members.
         scores: of each member, on the people of `judge`.
-        train: rows of the training side: a sample of them, augmented as in training, renews the BatchNorm statistics.
+        train: rows of the training side: a sample of them, not augmented, renews the BatchNorm statistics.
         judge: scores a network.
 
     Returns:
@@ -99,24 +99,24 @@ def cook(jury: Jury, scores: Sequence[float], train: pd.DataFrame, judge: Judge)
         if reason:
             remarks.append(f"no soup for {', '.join(tasks)}: {reason}")
             continue
-        sample = draw_stratified(train, SAMPLE, strata=tasks, seed=0)
+        clean = draw_stratified(train, CLEAN_PHOTOS, strata=tasks, seed=0)
         ingredients = [Ingredient(jury.members[i].name, jury.networks[i], scores[i]) for i in places]
         best = max(ingredients, key=lambda each: each.score)
         cooked = {
-            "renewed": uniform_soup([best], sample),
-            "uniform": uniform_soup(ingredients, sample),
-            "greedy": greedy_soup(ingredients, sample, judge),
+            "renewed": uniform_soup([best], clean),
+            "uniform": uniform_soup(ingredients, clean),
+            "greedy": greedy_soup(ingredients, clean, judge),
         }
         soups |= {"_".join(("soup", *tasks, recipe)): soup for recipe, soup in cooked.items()}
     return soups, remarks
 
 
-def uniform_soup(ingredients: Sequence[Ingredient], sample: pd.DataFrame) -> Soup:
-    """The mean of all members' weights; `sample` are the photos for the BatchNorm statistics, which a mean has not."""
-    return _mix([each.network for each in ingredients], [each.name for each in ingredients], sample)
+def uniform_soup(ingredients: Sequence[Ingredient], clean: pd.DataFrame) -> Soup:
+    """The mean of all members' weights; `clean` are the photos for the BatchNorm statistics, which a mean has not."""
+    return _mix([each.network for each in ingredients], [each.name for each in ingredients], clean)
 
 
-def greedy_soup(ingredients: Sequence[Ingredient], sample: pd.DataFrame, judge: Judge) -> Soup:
+def greedy_soup(ingredients: Sequence[Ingredient], clean: pd.DataFrame, judge: Judge) -> Soup:
     """The paper's recipe 1: from the best member down, keep each one that does not make the soup's score worse.
 
     It is chosen by the score on the people that it is then scored on, so that score is optimistic. The best member
@@ -125,7 +125,7 @@ def greedy_soup(ingredients: Sequence[Ingredient], sample: pd.DataFrame, judge: 
     best, *others = sorted(ingredients, key=lambda each: -each.score)
     chosen, soup, score = [best], Soup(best.network, (best.name,)), best.score
     for more in ([], *([other] for other in others)):
-        trial = uniform_soup([*chosen, *more], sample)
+        trial = uniform_soup([*chosen, *more], clean)
         trial_score = judge(trial.network)
         if trial_score >= score:
             chosen, soup, score = [*chosen, *more], trial, trial_score
@@ -156,23 +156,18 @@ def write_checkpoint(path: Path, soup: Soup) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def _mix(networks: Sequence[Trained], names: Sequence[str], sample: pd.DataFrame) -> Soup:
+def _mix(networks: Sequence[Trained], names: Sequence[str], clean: pd.DataFrame) -> Soup:
     first = networks[0]
     module = copy.deepcopy(first.module)
     module.load_state_dict(average_states([network.module.state_dict() for network in networks]))
     mixed = replace(first, module=module)
-    update_bn(_batches(mixed, sample), module)  # torch's own: forgets the statistics, then averages over the photos
+    update_bn(_batches(mixed, clean), module)  # torch's own: forgets the statistics, then averages over the photos
     return Soup(mixed, tuple(names))
 
 
 def _batches(trained: Trained, rows: pd.DataFrame) -> Iterable[Tensor]:
-    """Normalised images (B, 3, H, W), augmented as in training, or BatchNorm would meet what it has not learned with.
-
-    Batches count alike, so the smaller rest is left out.
-    """
+    """Normalised images (B, 3, H, W) of the photos; batches count alike, so the smaller rest is left out."""
     spec, size = trained.spec, min(BATCH, len(rows))
-    augment = (trained.module.hparams.get("config") or {}).get("augment")
-    pipeline = train_pipeline(spec, AugmentSpec(**augment)) if augment else eval_pipeline(spec)
-    photos = FaceDataset(rows, (), pipeline)
-    for batch in DataLoader(photos, batch_size=size, sampler=EpochSampler(len(rows), seed=0), drop_last=True):
+    photos = DataLoader(FaceDataset(rows, (), eval_pipeline(spec)), batch_size=size, drop_last=True)
+    for batch in photos:
         yield normalise(batch["image"].to(trained.module.device), spec.mean, spec.std)

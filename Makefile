@@ -35,8 +35,8 @@ lock: $(STAMP) ## write the lock for this Python and platform: a version and a h
 demo: $(STAMP) ## train on drawn portraits: scores and curves in a few minutes
 	$(BIN)/python -m mask_lightning.train experiment=demo
 
-test: $(STAMP) ## run the tests but for the slow ones; they cover 80 % of the lines
-	$(BIN)/python -m pytest -m "not slow" $(COVERAGE) --cov-fail-under=80
+test: $(STAMP) ## run the tests but for the slow ones
+	$(BIN)/python -m pytest -m "not slow"
 
 test-all: $(STAMP) ## run all tests; they cover 90 % of the lines
 	$(BIN)/python -m pytest $(COVERAGE) --cov-fail-under=90
@@ -60,8 +60,8 @@ format: $(STAMP) ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-coverage: $(STAMP) ## run the tests and list the lines that none runs
-	$(BIN)/python -m pytest --cov=mask_lightning --cov-report=term-missing:skip-covered
+coverage: $(STAMP) ## as test, a half slower: list the lines that none runs, of which there may be 20 %
+	$(BIN)/python -m pytest -m "not slow" --cov=mask_lightning --cov-report=term-missing:skip-covered --cov-fail-under=80
 
 bench: $(STAMP) ## measure, on an idle machine: tests/benchmarks/results
 	$(BIN)/python tests/benchmarks/run_all.py

@@ -79,15 +79,7 @@ def find_photos(settings: TrainSettings) -> Photos:
     data = settings.data
     photos = corrected(read_labelled(settings), data.corrections, agreed_by=data.agreed_by)
     space = settings.choose(photos.space)
-    split = hold_out(
-        photos.table,
-        val_fraction=data.val_fraction,
-        folds=data.folds,
-        fold=data.fold,
-        limit=data.limit_people,
-        seed=data.split_seed,
-        strata=photos.strata,
-    )
+    split = hold_out(photos.table, **data.split_options, strata=photos.strata)
     check_classes(split, space)
     fold = None if data.fold is None or data.folds is None else (data.fold, data.folds)
     learned = teaching.learned_rows(settings, split.train)

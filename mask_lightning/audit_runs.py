@@ -70,15 +70,7 @@ def _try_split(photos: LabelledPhotos, tasks: LabelSpace, settings: AuditSetting
     if check_classes_present(photos.table, tasks):
         return []
     try:
-        split = hold_out(
-            photos.table,
-            val_fraction=data.val_fraction,
-            folds=data.folds,
-            fold=data.fold,
-            limit=data.limit_people,
-            seed=data.split_seed,
-            strata=photos.strata,
-        )
+        split = hold_out(photos.table, **data.split_options, strata=photos.strata)
         check_classes(split, tasks)
     except SplitError as error:
         return [Finding("split", str(error))]

@@ -28,6 +28,7 @@ from mask_lightning.memory import keep_memory
 from mask_lightning.metric_keys import lower_is_better
 from mask_lightning.parallel import choose_strategy, count_processes
 from mask_lightning.settings.train import TrainSettings
+from mask_lightning.settings.trainer import TrainerSettings
 from mask_lightning.training.checkpoint_file import CheckpointFiles
 from mask_lightning.training.modules import MultiTaskModule
 
@@ -92,13 +93,12 @@ def build_trainer(settings: TrainSettings, folder: Path, callbacks: list[pl.Call
     logger = build_logger(settings, folder)
     if logger:
         callbacks = [*callbacks, LearningRateMonitor("step")]
-    try:
+    freezes = any(phase.unfreeze != "all" for phase in settings.finetune.phases)
+    with _devices_in_one_line(options):
         return pl.Trainer(
             accelerator=options.accelerator,
             devices=processes,
-            strategy=choose_strategy(
-                processes, freezes=any(phase.unfreeze != "all" for phase in settings.finetune.phases)
-            ),
+            strategy=choose_strategy(processes, freezes=freezes),
             # never the cluster's environment: a run starts its processes itself
             plugins=[LightningEnvironment(), CheckpointFiles()],
             precision=resolve_precision(options.precision, options.accelerator),  # type: ignore[arg-type]
@@ -118,6 +118,13 @@ def build_trainer(settings: TrainSettings, folder: Path, callbacks: list[pl.Call
             enable_progress_bar=options.progress,
             use_distributed_sampler=False,
         )
+
+
+@contextmanager
+def _devices_in_one_line(options: TrainerSettings) -> Iterator[None]:
+    """Raises ConfigError for what Lightning says of devices that are not there."""
+    try:
+        yield
     except MisconfigurationException as error:
         raise ConfigError(
             f"trainer.accelerator={options.accelerator} with trainer.devices={options.devices} cannot be had here "

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from tiny_runs import ONE_EPOCH, TINY_RUN
 
 from mask_lightning.doors import compose
 from mask_lightning.settings.checking import check
@@ -97,24 +98,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs CUDA, which this machine lacks"))
 
 
-TINY_RUN = (
-    "hydra.run.dir=.",
-    "model.backbone=test_resnet",
-    "model.pretrained=false",
-    "model.image_size=32",
-    "data.crop_height=96",
-    "data.crop_width=64",
-    "data.num_workers=0",
-    "data.val_fraction=0.25",
-    "data.clean_train_photos=28",
-    "finetune=none",
-    "finetune.epochs=1",
-    "logger=none",
-    "trainer.accelerator=cpu",
-    "trainer.progress=false",
-)
-
-
 @pytest.fixture
 def settings(tmp_path: Path) -> Compose:
     """Overrides -> what the train door makes of them; it would write below tmp_path/outputs."""
@@ -128,7 +111,9 @@ def compose_train(
     settings: Callable[..., TrainSettings], competition: Path, tmp_path: Path
 ) -> Callable[..., TrainSettings]:
     """Settings of a run of seconds on the competition folder, with overrides; it writes below tmp_path."""
-    return partial(settings, *TINY_RUN, f"outputs={tmp_path}", f"data.root={competition}")
+    return partial(
+        settings, *TINY_RUN, *ONE_EPOCH, "data.clean_train_photos=28", f"outputs={tmp_path}", f"data.root={competition}"
+    )
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from mask_lightning.optim.optimizers import check_optimizer
 from mask_lightning.optim.phases import Phase
 from mask_lightning.optim.schedules import one_cycle
 from mask_lightning.settings.checking import check
-from mask_lightning.settings.train import RangeTestSettings, TrainSettings
+from mask_lightning.settings.optim import RangeTestSettings
+from mask_lightning.settings.train import TrainSettings
 
 CONF = config_dir()
 TRAIN: dict[str, Any] = yaml.safe_load((CONF / "train.yaml").read_text())

@@ -4,49 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import hydra
 import pytest
-from omegaconf import OmegaConf
 from sklearn.metrics import f1_score
+from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for
 
 from mask_lightning import prediction_runs, runs
-from mask_lightning.doors import config_dir
 from mask_lightning.errors import ConfigError, RunFolderError
 from mask_lightning.evaluation_runs import evaluate_run
 from mask_lightning.inference.prediction_file import read_predictions
 from mask_lightning.inference.temperatures import read_calibration
 from mask_lightning.labels import FACE
 from mask_lightning.run_folder import RunFolder
-from mask_lightning.settings.checking import Checked, check
 from mask_lightning.settings.evaluate import EvaluateSettings
 from mask_lightning.settings.predict import PredictSettings
 from mask_lightning.settings.train import TrainSettings
 
-TINY = (
-    "model.backbone=test_resnet",
-    "model.pretrained=false",
-    "model.image_size=32",
-    "data.crop_height=96",
-    "data.crop_width=64",
-    "data.num_workers=0",
-    "data.val_fraction=0.25",
-    "data.split_seed=0",
-    "finetune=none",
-    "finetune.epochs=1",
-    "trainer.max_batches=1",
-    "logger=none",
-    "trainer.accelerator=cpu",
-    "trainer.progress=false",
-)
+TINY = (*TINY_RUN, *ONE_EPOCH, "data.split_seed=0", "trainer.max_batches=1")
 QUIET = ("num_workers=0", "accelerator=cpu", "progress=false")
-
-
-def compose(door: str, settings: type[Checked], *overrides: str) -> Checked:
-    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config: Any = OmegaConf.to_container(hydra.compose(door, ["hydra.run.dir=.", *overrides]), resolve=True)
-    return check(settings, config)
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +30,12 @@ def trained(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("evaluated")
     for seed in (0, 1):
         options = *TINY, f"seed={seed}", f"data.root={competition}", f"outputs={folder}"
-        runs.train_run(compose("train", TrainSettings, *options), folder / str(seed))
+        runs.train_run(settings_for("train", TrainSettings, *options), folder / str(seed))
     return folder
 
 
 def settle(*overrides: str) -> EvaluateSettings:
-    return compose("evaluate", EvaluateSettings, *QUIET, *overrides)
+    return settings_for("evaluate", EvaluateSettings, *QUIET, *overrides)
 
 
 def test_what_it_leaves_and_says(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,7 +71,7 @@ def test_temperatures_are_kept_and_predict_applies_them(trained: Path, competiti
     photo = next((competition / "train" / "images").rglob("normal.jpg"))
     for option, want in (("auto", kept.temperatures), ("false", {})):
         options = f"ckpt=[{trained}/1]", f"data.root={photo}", "tta=flip", f"calibrated={option}"
-        settings = compose("predict", PredictSettings, *QUIET, *options)
+        settings = settings_for("predict", PredictSettings, *QUIET, *options)
         (source,) = prediction_runs.predict_photos(settings, tmp_path / option).sources
         assert source.temperatures == want
     # On other photos than gave them, they are what is judged.

@@ -7,17 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import pandas as pd
 import pytest
-from omegaconf import OmegaConf
 from PIL import Image
+from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for
 
 from mask_lightning import runs
 from mask_lightning.assembly import find_photos
 from mask_lightning.data.sources import LabelledPhotos, read_photos
-from mask_lightning.doors import config_dir
+from mask_lightning.doors import compose
 from mask_lightning.errors import CheckpointError, LabelError, MaskLightningError, RunFolderError
 from mask_lightning.inference.trained import choose_device, load_trained
 from mask_lightning.labelled import Labelled, check_labels, predict_labelled, predict_labelled_many
@@ -27,22 +26,7 @@ from mask_lightning.settings.checking import check
 from mask_lightning.settings.data import DataSettings
 from mask_lightning.settings.train import TrainSettings
 
-TINY = (
-    "hydra.run.dir=.",
-    "model.backbone=test_resnet",
-    "model.pretrained=false",
-    "model.image_size=32",
-    "data.crop_height=96",
-    "data.crop_width=64",
-    "data.num_workers=0",
-    "data.val_fraction=0.25",
-    "finetune=none",
-    "finetune.epochs=1",
-    "trainer.max_batches=1",
-    "logger=none",
-    "trainer.accelerator=cpu",
-    "trainer.progress=false",
-)
+TINY = (*TINY_RUN, *ONE_EPOCH, "trainer.max_batches=1")
 RUNS = {
     "all": ("trainer.max_batches=null", "loss=cross_entropy"),
     "age": ("task=age", "data.split_seed=5"),
@@ -52,23 +36,20 @@ RUNS = {
 Ask = Callable[..., Labelled]
 
 
-def compose(*overrides: str) -> dict[str, Any]:
-    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return OmegaConf.to_container(hydra.compose("train", [*TINY, *overrides]), resolve=True)  # type: ignore[return-value]
-
-
 @pytest.fixture(scope="module")
 def trained(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with three runs: all tasks, age alone on another split, and one that held nobody out."""
     folder = tmp_path_factory.mktemp("labelled")
     for name, overrides in RUNS.items():
-        settings = check(TrainSettings, compose(*overrides, f"data.root={competition}", f"outputs={folder}"))
+        settings = settings_for(
+            "train", TrainSettings, *TINY, *overrides, f"data.root={competition}", f"outputs={folder}"
+        )
         runs.train_run(settings, folder / name)
     return folder
 
 
 def photos(**changes: Any) -> DataSettings:
-    return check(DataSettings, {**compose("data=competition", "data.root=x")["data"], **changes})
+    return check(DataSettings, {**compose("train", [*TINY, "data=competition", "data.root=x"])["data"], **changes})
 
 
 def ask(ckpt: Path, **options: Any) -> Labelled:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from sklearn.metrics import f1_score
+from tiny_runs import TINY_RUN
 
 from mask_lightning import notebook as ml
 from mask_lightning import runs
@@ -32,20 +33,7 @@ FASTAI = {  # fine_tune(base_lr=2e-3) of fastai 2.8.12 on three layer groups: th
     "frozen_phase": {"heads": 0.002},
     "unfrozen_phase": {"first": 1e-05, "middle": 0.0001, "heads": 0.001},
 }
-TINY = (
-    "model.backbone=test_resnet",
-    "model.pretrained=false",
-    "model.image_size=32",
-    "data.crop_height=96",
-    "data.crop_width=64",
-    "data.batch_size=16",
-    "data.num_workers=0",
-    "data.val_fraction=0.25",
-    "data.clean_train_photos=28",
-    "logger=none",
-    "trainer.accelerator=cpu",
-    "trainer.progress=false",
-)
+TINY = (*TINY_RUN, "data.batch_size=16", "data.clean_train_photos=28")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,52 +4,37 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
-import hydra
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from omegaconf import OmegaConf
+from tiny_runs import TINY_RUN, settings_for
 
 from mask_lightning import parallel, runs
-from mask_lightning.doors import config_dir
 from mask_lightning.errors import ProcessError
 from mask_lightning.run_folder import RunFolder
-from mask_lightning.settings.checking import check
 from mask_lightning.settings.train import TrainSettings
 
 OPTIONS = (
+    *TINY_RUN,
     "model.backbone=test_convnext",  # LayerNorm: a BatchNorm would see another batch in each process
-    "model.pretrained=false",
-    "model.image_size=32",
-    "data.crop_height=96",
-    "data.crop_width=64",
     "data.batch_size=17",  # 9 photos and 8, then a smaller rest
-    "data.num_workers=0",
-    "data.val_fraction=0.25",
     "data.clean_train_photos=29",
     "finetune=two_phase",
     "finetune.phases.0.unfreeze.last=1",
     "finetune.frozen_epochs=1",
     "finetune.epochs=1",
     "averaging=ema",
-    "logger=none",
-    "trainer.accelerator=cpu",
-    "trainer.progress=false",
 )
 
 
 @pytest.fixture
 def settings(competition: Path, tmp_path: Path):
-    def compose(*overrides: str) -> TrainSettings:
-        fixed = (*OPTIONS, f"data.root={competition}", f"outputs={tmp_path}", "hydra.run.dir=.")
-        with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-            config = hydra.compose("train", [*fixed, *overrides])
-        return check(TrainSettings, OmegaConf.to_container(config, resolve=True))
-
-    return compose
+    fixed = (*OPTIONS, f"data.root={competition}", f"outputs={tmp_path}")
+    return partial(settings_for, "train", TrainSettings, *fixed)
 
 
 @pytest.mark.slow

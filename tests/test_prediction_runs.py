@@ -7,50 +7,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import pandas as pd
 import pytest
-from omegaconf import OmegaConf
 from PIL import Image
-from pydantic import BaseModel
+from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for
 
 from mask_lightning import prediction_runs, runs
-from mask_lightning.doors import config_dir
 from mask_lightning.errors import CheckpointError, MaskLightningError, RunFolderError, SubmissionError
 from mask_lightning.inference.prediction_file import read_predictions
 from mask_lightning.inference.submission import read_answers
 from mask_lightning.labels import FACE
 from mask_lightning.settings.blend import BlendSettings
 from mask_lightning.settings.check_submission import CheckSubmissionSettings
-from mask_lightning.settings.checking import check
 from mask_lightning.settings.predict import PredictSettings
 from mask_lightning.settings.train import TrainSettings
 
-TINY = (
-    "model.backbone=test_resnet",
-    "model.pretrained=false",
-    "model.image_size=32",
-    "data.crop_height=96",
-    "data.crop_width=64",
-    "data.num_workers=0",
-    "data.val_fraction=0.25",
-    "finetune=none",
-    "finetune.epochs=1",
-    "trainer.max_batches=1",
-    "logger=none",
-    "trainer.accelerator=cpu",
-    "trainer.progress=false",
-)
+TINY = (*TINY_RUN, *ONE_EPOCH, "trainer.max_batches=1")
 QUIET = ("num_workers=0", "accelerator=cpu", "progress=false")
 
 Compose = Callable[..., Any]
-
-
-def compose(door: str, settings: type[BaseModel], *overrides: str) -> Any:
-    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = hydra.compose(door, ["hydra.run.dir=.", *overrides])
-    return check(settings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +34,7 @@ def trained(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A folder with four runs: all, mask, gender, age."""
     folder = tmp_path_factory.mktemp("trained")
     for task in ("all", "mask", "gender", "age"):
-        settings = compose(
+        settings = settings_for(
             "train", TrainSettings, *TINY, f"task={task}", f"data.root={competition}", f"outputs={folder}"
         )
         runs.train_run(settings, folder / task)
@@ -85,7 +61,7 @@ def predict(trained: Path, photos: Path, tmp_path: Path) -> Compose:
     def predict(*tasks: str, root: Path = photos, out: str = "out", **options: str) -> Any:
         ckpt = ",".join(str(trained / task) for task in tasks)
         overrides = [f"{key}={value}" for key, value in options.items()]
-        settings = compose("predict", PredictSettings, f"ckpt=[{ckpt}]", f"data.root={root}", *QUIET, *overrides)
+        settings = settings_for("predict", PredictSettings, f"ckpt=[{ckpt}]", f"data.root={root}", *QUIET, *overrides)
         return prediction_runs.predict_photos(settings, tmp_path / out)
 
     return predict
@@ -186,7 +162,7 @@ def test_a_folder_that_cannot_be_written(predict, tmp_path: Path) -> None:
 
 def blend(tmp_path: Path, kind: str, *files: str, out: str = "blend") -> Any:
     names = ",".join(str(tmp_path / name) for name in files)
-    settings = compose("blend", BlendSettings, f"files=[{names}]", f"kind={kind}")
+    settings = settings_for("blend", BlendSettings, f"files=[{names}]", f"kind={kind}")
     return prediction_runs.blend(settings, tmp_path / out)
 
 
@@ -215,7 +191,9 @@ def test_a_blend_without_all_tasks_leaves_nothing(predict, tmp_path: Path) -> No
 
 
 def check_file(file: Path, *overrides: str) -> None:
-    prediction_runs.check_submission(compose("check_submission", CheckSubmissionSettings, f"file={file}", *overrides))
+    prediction_runs.check_submission(
+        settings_for("check_submission", CheckSubmissionSettings, f"file={file}", *overrides)
+    )
 
 
 def test_a_good_submission(predict, photos: Path, competition: Path, tmp_path: Path, capsys) -> None:

@@ -7,36 +7,27 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny_runs import TINY_RUN, interrupt, settings_for
 
 from mask_lightning import assembly, doors, range_test_runs, runs
 from mask_lightning.errors import NoSuggestionError
 from mask_lightning.run_folder import RunFolder
-from mask_lightning.settings.checking import check
 from mask_lightning.settings.train import TrainSettings
-from mask_lightning.training.modules import MultiTaskModule
 
 TINY = (
-    "model.backbone=test_resnet",
-    "model.pretrained=false",
-    "model.image_size=32",
-    "data.crop_height=96",
-    "data.crop_width=64",
+    *TINY_RUN,
     "data.batch_size=16",
-    "data.num_workers=0",
-    "data.val_fraction=0.25",
     "data.clean_train_photos=28",
     "data.limit_people=10",
     "task=mask",
     "augment=none",
-    "logger=none",
-    "trainer.accelerator=cpu",
-    "trainer.progress=false",
 )
 PHASES = ("finetune.phases.0.unfreeze.last=2", "finetune.frozen_epochs=1", "finetune.epochs=1")
 SHORT = ("range_test.num_steps=30", "range_test.start_lr=1e-5")
@@ -51,19 +42,7 @@ def options(competition: Path, tmp_path: Path) -> tuple[str, ...]:
 
 @pytest.fixture
 def compose(options: tuple[str, ...]) -> Compose:
-    return lambda *overrides: check(TrainSettings, doors.compose("train", (*options, *overrides)))
-
-
-def interrupted_at(monkeypatch: pytest.MonkeyPatch, at: int, error: BaseException) -> None:
-    """Raises in the training step with that global step."""
-    step = MultiTaskModule.training_step
-
-    def training_step(self: MultiTaskModule, batch, batch_idx: int):
-        if self.global_step == at:
-            raise error
-        return step(self, batch, batch_idx)
-
-    monkeypatch.setattr(MultiTaskModule, "training_step", training_step)
+    return partial(settings_for, "train", TrainSettings, *options)
 
 
 def last_of(folder: RunFolder) -> dict[str, torch.Tensor]:
@@ -79,7 +58,7 @@ def test_auto_is_a_run_with_the_lr_that_was_found(compose: Compose, tmp_path: Pa
     assert auto.read_config()["optim"]["lr"] == "auto"
     with monkeypatch.context() as patch:
         patch.setattr(range_test_runs, "choose_lr", lambda *_: result.lr)
-        interrupted_at(patch, 9, KeyboardInterrupt())
+        interrupt(patch, 9, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             runs.train_run(compose("optim.lr=auto"), cut.path)
     monkeypatch.setattr(range_test_runs, "sweep", lambda *_: pytest.fail("swept again"))
@@ -106,7 +85,7 @@ def test_without_a_suggestion_nothing_is_trained(compose: Compose, tmp_path: Pat
 
 
 def test_ctrl_c_during_the_sweep_is_an_interrupted_run(compose: Compose, tmp_path: Path, monkeypatch, capsys) -> None:
-    interrupted_at(monkeypatch, 5, KeyboardInterrupt())
+    interrupt(monkeypatch, 5, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         runs.train_run(compose("optim.lr=auto"), tmp_path / "run")
     assert RunFolder(tmp_path / "run").read_result().status == "interrupted"

@@ -10,40 +10,22 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pandas as pd
 import pytest
 import torch
-from omegaconf import OmegaConf
-from pydantic import BaseModel
+from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for
 
 from mask_lightning import report_runs, runs
-from mask_lightning.doors import config_dir
 from mask_lightning.errors import ConfigError, RunFolderError
 from mask_lightning.inference.trained import load_trained
 from mask_lightning.labelled import Labelled
 from mask_lightning.labels import FACE
 from mask_lightning.reports.report_page import SECTIONS, Report, render_report
 from mask_lightning.run_folder import RunFolder
-from mask_lightning.settings.checking import check
 from mask_lightning.settings.report import ReportSettings
 from mask_lightning.settings.train import TrainSettings
 
-TINY = (
-    "hydra.run.dir=.",
-    "model.pretrained=false",
-    "model.image_size=64",
-    "data.crop_height=96",
-    "data.crop_width=64",
-    "data.num_workers=0",
-    "data.val_fraction=0.25",
-    "finetune=none",
-    "finetune.epochs=1",
-    "trainer.max_batches=1",
-    "logger=none",
-    "trainer.accelerator=cpu",
-    "trainer.progress=false",
-)
+TINY = (*TINY_RUN, *ONE_EPOCH, "model.image_size=64", "trainer.max_batches=1")
 QUIET = ("hydra.run.dir=.", "num_workers=0", "accelerator=cpu", "progress=false")
 HOSTILE = '<img src=x onerror=alert(1)> & "co"'
 
@@ -67,20 +49,14 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def compose(door: str, settings: type[BaseModel], *overrides: str) -> Any:
-    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = hydra.compose(door, list(overrides))
-    return check(settings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-
-
 def train(folder: Path, data: str, *overrides: str) -> Path:
-    settings = compose("train", TrainSettings, *TINY, data, "model.backbone=test_efficientnet", *overrides)
+    settings = settings_for("train", TrainSettings, *TINY, data, "model.backbone=test_efficientnet", *overrides)
     runs.train_run(settings, folder)
     return folder
 
 
 def report(ckpt: Path, out: Path, *overrides: str) -> Report:
-    return report_runs.report_run(compose("report", ReportSettings, *QUIET, f"ckpt='{ckpt}'", *overrides), out)
+    return report_runs.report_run(settings_for("report", ReportSettings, *QUIET, f"ckpt='{ckpt}'", *overrides), out)
 
 
 @pytest.fixture(scope="module")

@@ -1,65 +1,33 @@
 """Whole runs of a tiny network: what they leave, how they end early, how they go on."""
 
 import json
+from functools import partial
 from pathlib import Path
 
-import hydra
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from omegaconf import OmegaConf
+from tiny_runs import TINY_RUN, interrupt, settings_for
 
 from mask_lightning import runs
 from mask_lightning.callbacks.checkpoints import keep_weights
 from mask_lightning.data.batching import normalise
 from mask_lightning.data.images import open_photo
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline, to_uint8
-from mask_lightning.doors import config_dir
 from mask_lightning.errors import ConfigError, DivergedError, LabelError, MaskLightningError, RunFolderError
 from mask_lightning.inference.trained import load_trained
 from mask_lightning.run_folder import RunFolder
-from mask_lightning.settings.checking import check
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.training.modules import MultiTaskModule, SingleTaskModule
 
-TINY = (
-    "model.backbone=test_resnet",
-    "model.pretrained=false",
-    "model.image_size=32",
-    "data.crop_height=96",
-    "data.crop_width=64",
-    "data.batch_size=16",
-    "data.num_workers=0",
-    "data.val_fraction=0.25",
-    "data.clean_train_photos=28",
-    "logger=none",
-    "trainer.accelerator=cpu",
-    "trainer.progress=false",
-)
+TINY = (*TINY_RUN, "data.batch_size=16", "data.clean_train_photos=28")
 
 
 @pytest.fixture
 def compose(competition: Path, tmp_path: Path):
-    def compose(*overrides: str) -> TrainSettings:
-        fixed = (*TINY, f"data.root={competition}", f"outputs={tmp_path}", "hydra.run.dir=.")
-        with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-            config = hydra.compose("train", [*fixed, *overrides])
-        return check(TrainSettings, OmegaConf.to_container(config, resolve=True))
-
-    return compose
-
-
-def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, error: BaseException) -> None:
-    """Raise `error` in the training step number `at`."""
-    step = MultiTaskModule.training_step
-
-    def training_step(self: MultiTaskModule, batch, batch_idx: int):
-        if self.global_step == at:
-            raise error
-        return step(self, batch, batch_idx)
-
-    monkeypatch.setattr(MultiTaskModule, "training_step", training_step)
+    fixed = (*TINY, f"data.root={competition}", f"outputs={tmp_path}")
+    return partial(settings_for, "train", TrainSettings, *fixed)
 
 
 def weights_of(checkpoint: Path, part: str = "state_dict") -> dict[str, torch.Tensor]:

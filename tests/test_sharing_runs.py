@@ -3,58 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import hydra
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from omegaconf import OmegaConf
+from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for
 
 from mask_lightning import assembly, runs, trainers
 from mask_lightning.callbacks.checkpoints import LastCheckpoint
 from mask_lightning.callbacks.epoch_history import EpochHistory
 from mask_lightning.data.index import read_index
-from mask_lightning.doors import config_dir
 from mask_lightning.errors import ConfigError
 from mask_lightning.inference.forward import predict
 from mask_lightning.inference.heat_maps import heat_maps
 from mask_lightning.inference.soup import Ingredient, uniform_soup
 from mask_lightning.inference.trained import Trained, load_trained
 from mask_lightning.labels import FACE
-from mask_lightning.settings.checking import check
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.training.modules import MultiTaskModule
 
 TINY = (
-    "model.backbone=test_resnet",
-    "model.pretrained=false",
+    *TINY_RUN,
+    *ONE_EPOCH,
     "model.image_size=64",
-    "data.crop_height=96",
-    "data.crop_width=64",
     "data.batch_size=16",
-    "data.num_workers=0",
-    "data.val_fraction=0.25",
     "data.clean_train_photos=14",
-    "finetune=none",
-    "finetune.epochs=1",
     "trainer.max_batches=2",
-    "trainer.accelerator=cpu",
-    "trainer.progress=false",
-    "logger=none",
 )
 
 
 @pytest.fixture
 def compose(competition: Path, tmp_path: Path) -> Callable[..., TrainSettings]:
-    def compose(*overrides: str) -> TrainSettings:
-        fixed = (*TINY, f"data.root={competition}", f"outputs={tmp_path}", "hydra.run.dir=.")
-        with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-            config = hydra.compose("train", [*fixed, *overrides])
-        return check(TrainSettings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-
-    return compose
+    fixed = (*TINY, f"data.root={competition}", f"outputs={tmp_path}")
+    return partial(settings_for, "train", TrainSettings, *fixed)
 
 
 def train(settings: TrainSettings, folder: Path) -> Trained:

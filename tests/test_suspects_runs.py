@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import hydra
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from omegaconf import OmegaConf
-from pydantic import BaseModel
+from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for
 
 from mask_lightning import runs, suspects_runs
 from mask_lightning.data.corrections import correct
 from mask_lightning.data.index import read_index
-from mask_lightning.doors import config_dir
 from mask_lightning.errors import PredictionsError, RunFolderError
 from mask_lightning.evaluation.suspects import Suspects
 from mask_lightning.inference.forward import predict
@@ -25,45 +21,24 @@ from mask_lightning.inference.out_of_fold import join_folds
 from mask_lightning.inference.prediction_file import read_predictions
 from mask_lightning.inference.trained import load_trained
 from mask_lightning.labels import FACE
-from mask_lightning.settings.checking import check
 from mask_lightning.settings.suspects import SuspectsSettings
 from mask_lightning.settings.train import TrainSettings
 
-TINY = (
-    "model.backbone=test_resnet",
-    "model.pretrained=false",
-    "model.image_size=32",
-    "data.crop_height=96",
-    "data.crop_width=64",
-    "data.num_workers=0",
-    "finetune=none",
-    "finetune.epochs=1",
-    "trainer.max_batches=1",
-    "logger=none",
-    "trainer.accelerator=cpu",
-    "trainer.progress=false",
-    "data.folds=2",
-)
+TINY = (*TINY_RUN, *ONE_EPOCH, "trainer.max_batches=1", "data.folds=2")
 QUIET = ("num_workers=0", "accelerator=cpu", "progress=false", "share=1")
-
-
-def compose(door: str, settings: type[BaseModel], *overrides: str) -> Any:
-    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = hydra.compose(door, ["hydra.run.dir=.", *overrides])
-    return check(settings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def sweep(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweep")
     for fold in (0, 1):
-        settings = compose("train", TrainSettings, *TINY, f"data.fold={fold}", f"data.root={competition}")
+        settings = settings_for("train", TrainSettings, *TINY, f"data.fold={fold}", f"data.root={competition}")
         runs.train_run(settings, folder / str(fold))
     return folder
 
 
 def list_suspects(folder: Path, *overrides: str) -> list[Suspects]:
-    return suspects_runs.list_suspects(compose("suspects", SuspectsSettings, *QUIET, *overrides), folder)
+    return suspects_runs.list_suspects(settings_for("suspects", SuspectsSettings, *QUIET, *overrides), folder)
 
 
 @pytest.fixture(scope="module")

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
+from tiny_runs import TINY_RUN, settings_for
 
 from mask_lightning import assembly
 from mask_lightning.data.batching import normalise
-from mask_lightning.doors import config_dir
 from mask_lightning.errors import MaskLightningError
 from mask_lightning.labels import age_band
-from mask_lightning.settings.checking import check
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.training.modules import MultiTaskModule
 
-TINY = (
-    "model.backbone=test_resnet",
-    "model.pretrained=false",
-    "model.image_size=32",
-    "finetune=none",
-    "data.num_workers=0",
-    "data.val_fraction=0.25",
-    "data.clean_train_photos=60",
-)
+TINY = (*TINY_RUN, "finetune=none", "data.clean_train_photos=60")
 
 
 @pytest.fixture
 def compose(competition: Path, tmp_path: Path):
-    def compose(*overrides: str) -> TrainSettings:
-        fixed = (*TINY, f"data.root={competition}", f"outputs={tmp_path}", "hydra.run.dir=.")
-        with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-            config = hydra.compose("train", [*fixed, *overrides])
-        return check(TrainSettings, OmegaConf.to_container(config, resolve=True))
-
-    return compose
+    fixed = (*TINY, f"data.root={competition}", f"outputs={tmp_path}")
+    return partial(settings_for, "train", TrainSettings, *fixed)
 
 
 def build(settings: TrainSettings) -> tuple[assembly.Photos, Any, MultiTaskModule]:

@@ -8,19 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
-from pydantic import BaseModel
 from sklearn.metrics import accuracy_score, f1_score
+from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for
 
 from mask_lightning import runs, vote_runs
 from mask_lightning.data import images
-from mask_lightning.doors import config_dir
 from mask_lightning.errors import MaskLightningError
 from mask_lightning.inference.prediction_file import read_predictions
 from mask_lightning.inference.submission import read_answers
@@ -28,26 +25,10 @@ from mask_lightning.inference.trained import load_trained
 from mask_lightning.labels import FACE
 from mask_lightning.reports import run_report
 from mask_lightning.run_folder import RunFolder
-from mask_lightning.settings.checking import check
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.settings.vote import VoteSettings
 
-TINY = (
-    "model.backbone=test_resnet",
-    "model.pretrained=false",
-    "model.image_size=32",
-    "data.crop_height=96",
-    "data.crop_width=64",
-    "data.num_workers=0",
-    "data.val_fraction=0.25",
-    "data.split_seed=0",
-    "finetune=none",
-    "finetune.epochs=1",
-    "trainer.max_batches=2",
-    "logger=none",
-    "trainer.accelerator=cpu",
-    "trainer.progress=false",
-)
+TINY = (*TINY_RUN, *ONE_EPOCH, "data.split_seed=0", "trainer.max_batches=2")
 MEMBERS = {  # two of age and of mask that start alike; the two of gender do not
     "age_a": ("task=age",),
     "age_b": ("task=age", "optim.lr=0.01"),
@@ -60,19 +41,13 @@ MEMBERS = {  # two of age and of mask that start alike; the two of gender do not
 Vote = Callable[..., Path]
 
 
-def compose(door: str, settings: type[BaseModel], *overrides: str) -> Any:
-    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = hydra.compose(door, ["hydra.run.dir=.", *overrides])
-    return check(settings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-
-
 def train(competition: Path, folder: Path, name: str, *overrides: str) -> None:
     """One of MEMBERS, without its pictures."""
     options = (*TINY, *MEMBERS[name], f"data.root={competition}", f"outputs={folder}", *overrides)
     with pytest.MonkeyPatch.context() as quick:
         for picture in ("save_figures", "save_augmented", "save_schedule"):
             quick.setattr(run_report, picture, lambda *_: None)
-        runs.train_run(compose("train", TrainSettings, *options), folder / name)
+        runs.train_run(settings_for("train", TrainSettings, *options), folder / name)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +64,7 @@ def vote(sweep: Path, tmp_path: Path) -> Vote:
     def vote(*overrides: str, names: tuple[str, ...] = (), out: str = "out") -> Path:
         places = ",".join(str(sweep / name) for name in names) or str(sweep)
         quiet = ("num_workers=0", "accelerator=cpu", "progress=false")
-        vote_runs.hold_vote(compose("vote", VoteSettings, f"runs=[{places}]", *quiet, *overrides), tmp_path / out)
+        vote_runs.hold_vote(settings_for("vote", VoteSettings, f"runs=[{places}]", *quiet, *overrides), tmp_path / out)
         return tmp_path / out
 
     return vote
@@ -187,8 +162,8 @@ def test_members_that_held_nobody_out(vote, sweep: Path, eval_root: Path, compet
     settings = ("num_workers=0", "accelerator=cpu", "progress=false", f"runs={tmp_path}", "submission=false")
     for overrides, message in (([], "nobody out"), ([f"data.root={eval_root}", "kind=weighted"], "set weights")):
         with pytest.raises(MaskLightningError, match=message):
-            vote_runs.hold_vote(compose("vote", VoteSettings, *settings, *overrides), tmp_path / "out")
-    vote_runs.hold_vote(compose("vote", VoteSettings, *settings, f"data.root={eval_root}"), tmp_path / "out")
+            vote_runs.hold_vote(settings_for("vote", VoteSettings, *settings, *overrides), tmp_path / "out")
+    vote_runs.hold_vote(settings_for("vote", VoteSettings, *settings, f"data.root={eval_root}"), tmp_path / "out")
     record = json.loads((tmp_path / "out" / "vote.json").read_text())
     assert record["held_out"] is None
     assert "nobody out" in record["remarks"][0]

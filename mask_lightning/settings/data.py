@@ -91,6 +91,17 @@ class DataSettings(Settings):
             )
         return self
 
+    @property
+    def split_options(self) -> dict[str, Any]:
+        """The arguments of `data.splits.hold_out` that are options."""
+        return {
+            "val_fraction": self.val_fraction,
+            "folds": self.folds,
+            "fold": self.fold,
+            "limit": self.limit_people,
+            "seed": self.split_seed,
+        }
+
 
 Year = Annotated[int, Field(ge=0, le=120)]
 

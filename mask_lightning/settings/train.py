@@ -6,16 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from mask_lightning.ensembles import find_member
 from mask_lightning.errors import ConfigError, did_you_mean
 from mask_lightning.labels import FACE, LabelSpace
 from mask_lightning.metric_keys import score_keys
-from mask_lightning.settings.checking import LearningRate, Positive, Ratio, Seed, Settings, Share
+from mask_lightning.settings.checking import Seed, Settings, Share
 from mask_lightning.settings.data import DataSettings, LabelSettings, TaskSettings, known_space
 from mask_lightning.settings.heads import HeadSettings
+from mask_lightning.settings.optim import (
+    AveragingSettings,
+    FinetuneSettings,
+    OptimSettings,
+    RangeTestSettings,
+    ScheduleSettings,
+)
 from mask_lightning.settings.sharing import SharingSettings, WeightingSettings
+from mask_lightning.settings.trainer import CheckpointSettings, LoggerSettings, TrainerSettings
 
 
 class ModelSettings(Settings):
@@ -92,115 +100,6 @@ class MixSettings(Settings):
                 f"mix.alpha is for mixup and cutmix, found {self.alpha:g} beside mix={self.name}; remove it"
             )
         return self
-
-
-class OptimSettings(BaseModel):
-    """lr ("auto": see RangeTestSettings) and weight decay; further options are the optimizer's own, checked by it."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    name: Literal["adamw", "ranger", "sgd"]
-    lr: LearningRate | Literal["auto"]
-    weight_decay: Annotated[float, Field(ge=0, le=10)]
-
-
-class RangeTestSettings(Settings):
-    """The learning rate range test of `optim.lr=auto` and find_lr: see `callbacks.lr_range_test`."""
-
-    start_lr: LearningRate = 1e-7
-    end_lr: LearningRate = 10.0
-    num_steps: Annotated[int, Field(ge=10)] = 100
-    phase: Positive = 1
-    suggestion: Literal["valley", "steep", "slide", "minimum"] = "minimum"
-
-    @model_validator(mode="after")
-    def _rises(self) -> RangeTestSettings:
-        if self.start_lr >= self.end_lr:
-            raise ValueError(
-                f"range_test.end_lr must be greater than range_test.start_lr, got {self.end_lr:g} and "
-                f"{self.start_lr:g}; raise end_lr"
-            )
-        return self
-
-
-class ScheduleSettings(BaseModel):
-    """The curve of lr and momentum; further options are the schedule's own and checked by it."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    name: Literal["one_cycle", "flat_cosine", "cosine", "constant"]
-
-
-class LastBlocks(Settings):
-    """The last n layer groups of the backbone."""
-
-    last: Positive
-
-
-class PhaseSettings(Settings):
-    """One entry of finetune.phases: see `optim.phases.Phase`."""
-
-    epochs: Positive
-    unfreeze: LastBlocks | str | Annotated[list[str], Field(min_length=1)] = "all"
-    lr_scale: Annotated[float, Field(gt=0)] = 1.0
-    lr_ratio: Ratio = 1.0
-    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
-    schedule: dict[str, Any] = Field(default_factory=dict)
-    image_size: Annotated[int, Field(ge=32, le=1024)] | None = None
-
-
-class FinetuneSettings(Settings):
-    """The phases; the other keys are what the phases of a file are written with."""
-
-    epochs: Positive
-    frozen_epochs: Positive | None = None
-    lr_ratio: Ratio = 1.0
-    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
-    phases: Annotated[list[PhaseSettings], Field(min_length=1)]
-
-
-class AveragingSettings(Settings):
-    """The moving average of the weights: see `callbacks.weight_averaging`; null keeps the weights themselves."""
-
-    decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-
-
-class CheckpointSettings(Settings):
-    """What is kept: best.ckpt by this metric, and last.ckpt; and when to give up on a better one."""
-
-    monitor: str | None
-    patience: Positive | None = None
-    keep: Literal["both", "best"] = "both"
-    half: bool = False
-
-    @model_validator(mode="after")
-    def _only_what_is_kept_alone_is_halved(self) -> CheckpointSettings:
-        if self.half and self.keep != "best":
-            raise ValueError(
-                f"checkpoint.half is for a checkpoint to predict with, found checkpoint.keep={self.keep}, which keeps "
-                "one to resume from; set checkpoint.keep=best"
-            )
-        return self
-
-
-class TrainerSettings(Settings):
-    """Lightning's Trainer."""
-
-    accelerator: Literal["auto", "cpu", "gpu", "mps"]
-    devices: Positive | Literal["auto"]
-    precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
-    validate_every: Positive | Literal["end"]
-    max_batches: Positive | None
-    accumulate: Positive = 1
-    clip_norm: Annotated[float, Field(gt=0)] | None = None
-    progress: bool
-
-
-class LoggerSettings(Settings):
-    """Beside metrics.csv, which is always written."""
-
-    name: Literal["tensorboard", "csv", "wandb", "none"]
-    project: str
 
 
 class TrainSettings(Settings):

@@ -15,28 +15,14 @@ from typing import Any
 import pandas as pd
 import pytest
 from omegaconf import DictConfig
+from tiny_runs import TINY_RUN
 
 from mask_lightning import doors
 from mask_lightning.doors import config_dir
 from mask_lightning.sweeps.callback import SweepSummary
 
-TINY = (
-    "model.backbone=test_resnet",
-    "model.pretrained=false",
-    "model.image_size=32",
-    "data.crop_height=96",
-    "data.crop_width=64",
-    "data.num_workers=0",
-    "data.clean_train_photos=28",
-    "data.cache=off",
-    "trainer.max_batches=1",
-    "trainer.accelerator=cpu",
-    "trainer.progress=false",
-    "logger=none",
-    "finetune=none",
-    "finetune.epochs=30",
-    "data.val_fraction=0.25",
-)
+FEW = ("data.clean_train_photos=28", "data.cache=off", "trainer.max_batches=1")
+TINY = (*TINY_RUN, *FEW, "finetune=none", "finetune.epochs=30")
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -1,0 +1,44 @@
+"""What whole runs are tested with: the options of a network of seconds, and settings as a door makes them."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import pytest
+
+from mask_lightning.doors import compose
+from mask_lightning.settings.checking import Settings, check
+from mask_lightning.training.modules import MultiTaskModule
+
+TINY_RUN = (
+    "model.backbone=test_resnet",
+    "model.pretrained=false",
+    "model.image_size=32",
+    "data.crop_height=96",
+    "data.crop_width=64",
+    "data.num_workers=0",
+    "data.val_fraction=0.25",
+    "logger=none",
+    "trainer.accelerator=cpu",
+    "trainer.progress=false",
+)
+ONE_EPOCH = ("finetune=none", "finetune.epochs=1")
+
+Checked = TypeVar("Checked", bound=Settings)
+
+
+def settings_for(door: str, kind: type[Checked], *overrides: str) -> Checked:
+    """What a door makes of overrides."""
+    return check(kind, compose(door, overrides))
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, error: BaseException) -> None:
+    """Raise `error` in the training step number `at`."""
+    step = MultiTaskModule.training_step
+
+    def training_step(self: MultiTaskModule, batch: Any, batch_idx: int) -> Any:
+        if self.global_step == at:
+            raise error
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(MultiTaskModule, "training_step", training_step)

@@ -16,7 +16,7 @@ class OrdinalLoss(nn.Module):
     """CORAL or CORN: binary cross-entropy of the questions that are asked of a photo.
 
     CORAL (Cao et al. 2020, eq. 4) asks every question of every photo: the loss is the mean over photos of the sum over
-    questions. CORN (Shi et al. 2023, eq. 11) asks "is it above k?" only of photos that are not below k: the loss is the
+    questions. CORN (Shi et al. 2023) asks "is it above k?" only of photos that are not below k: the loss is the
     mean over all questions asked.
 
     Class weights and logit adjustment as of ClassificationLoss. The latter adds to each question's logit `tau` times

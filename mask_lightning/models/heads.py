@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+GAP = 3.0  # between the biases of CORAL's questions, at the start
 SCALE = 5.0  # years; how fast a regressed age that moves away from a border becomes sure of its side
 
 
@@ -133,8 +134,9 @@ class CoralHead(Head):
 
     def __init__(self, num_features: int, num_classes: int, *, drop_rate: float = 0.0) -> None:
         super().__init__(num_features, 1, drop_rate=drop_rate, bias=False)
-        # Falling, as the trained ones are, so that no class begins with a negative probability.
-        self.bias = nn.Parameter(torch.arange(num_classes - 1, 0, -1) / (num_classes - 1))
+        # Falling, as trained ones are. A class between two others is never the most probable one where their biases are
+        # less than log 4 apart, and an optimizer moves them by no more than its lr at a step.
+        self.bias = nn.Parameter(GAP * ((num_classes - 2) / 2 - torch.arange(num_classes - 1)))
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, F) -> logits (B, C - 1)."""

@@ -104,9 +104,15 @@ def test_coral_asks_with_one_weight_vector_and_falling_biases() -> None:
         "bias": (3,),
         "linear.weight": (1, 10),
     }
-    assert head.bias.tolist() == pytest.approx([1, 2 / 3, 1 / 3])
     outputs = head(FEATURES)
     torch.testing.assert_close(outputs[:, :1] - outputs, (head.bias[0] - head.bias).expand(6, 3))
+
+
+@pytest.mark.parametrize("classes", [3, 4, 7])
+def test_of_corals_classes_each_can_be_the_most_probable_from_the_start(classes: int) -> None:
+    head = CoralHead(1, classes)
+    answers = torch.linspace(-20, 20, 401)[:, None] + head.bias
+    assert head.log_probs(answers).argmax(dim=1).unique().tolist() == list(range(classes))
 
 
 def test_corals_classes_are_differences_of_its_answers() -> None:

@@ -150,11 +150,13 @@ def transform_spec(settings: TrainSettings) -> TransformSpec:
     return TransformSpec(data.crop_height, data.crop_width, size, native.mean, native.std)
 
 
-def open_cache(settings: TrainSettings, photos: Photos, spec: TransformSpec) -> PhotoCache | None:
+def open_cache(settings: TrainSettings, photos: Photos, spec: TransformSpec, *, tell: bool = True) -> PhotoCache | None:
     """The photos as `spec` prepares them, decoded now where no earlier run did; None where `data.cache` is off.
 
+    `tell`: with `auto` the log says why it cannot be had; false where an earlier call of the same run has said it.
+
     Raises:
-        CacheError: `data.cache=on`, and it cannot be had; with `auto` the log tells why.
+        CacheError: `data.cache=on`, and it cannot be had.
     """
     data = settings.data
     if data.cache == "off":
@@ -171,7 +173,8 @@ def open_cache(settings: TrainSettings, photos: Photos, spec: TransformSpec) -> 
     except CacheError as error:
         if data.cache == "on":
             raise
-        log.warning("%s; going on without it: every photo is decoded each time", error)
+        if tell:
+            log.warning("%s; going on without it: every photo is decoded each time", error)
         return None
 
 
@@ -194,7 +197,15 @@ def build_data(
         clean_train=photos.learned,
         numbers=teaching.numbers_of(settings),
         cache=cache,
+        device_augment=augments_on_device(settings),
     )
+
+
+def augments_on_device(settings: TrainSettings) -> bool:
+    """`data.device_augment`; `auto`: where a GPU trains, which would else wait for the cores that change photos."""
+    chosen = settings.data.device_augment
+    on_gpu = torch.cuda.is_available() and settings.trainer.accelerator in ("auto", "gpu")
+    return chosen == "on" or (chosen == "auto" and on_gpu)
 
 
 def sample_weights(settings: TrainSettings, photos: Photos) -> npt.NDArray[np.float64] | None:
@@ -232,6 +243,8 @@ def build_module(
         weighting=settings.weighting.options,
         config=plain,
     )
+    if settings.model.compile:
+        module.network.compile()  # in place: checkpoints are the same as without
     return module.to(memory_format=torch.channels_last)
 
 

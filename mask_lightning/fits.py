@@ -20,6 +20,7 @@ from mask_lightning.run_folder import RunFolder, RunResult, new_name
 from mask_lightning.settings.checking import check
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.training.modules import MultiTaskModule
+from mask_lightning.usable_photos import usable_photos
 
 OF_THE_MODULE = ("model", "head", "sharing", "loss", "weighting")  # sections of the config that it was built with
 
@@ -32,7 +33,7 @@ class Data:
 
     Attributes:
         settings: every option of `python -m mask_lightning.train`; a fit replaces optimisation by its own.
-        photos: the split, and the tasks.
+        photos: the split, and the tasks; `usable` are those that can be decoded.
         spec: what becomes of a photo.
         overrides: the options as they were typed.
     """
@@ -43,10 +44,16 @@ class Data:
     overrides: tuple[str, ...] = ()
 
     @cached_property
+    def usable(self) -> assembly.Photos:
+        """The photos, as `data.on_bad_photo` says. Raises PhotoError as `usable_photos`."""
+        return usable_photos(self.settings, self.photos)
+
+    @cached_property
     def loaders(self) -> FaceDataModule:
         """The Lightning data module, for a Trainer of your own."""
-        cache = assembly.open_cache(self.settings, self.photos, self.spec)
-        return assembly.build_data(self.settings, self.photos, self.spec, cache)
+        usable = self.usable
+        cache = assembly.open_cache(self.settings, usable, self.spec, tell=False)  # `usable_photos` has
+        return assembly.build_data(self.settings, usable, self.spec, cache)
 
     def __repr__(self) -> str:
         sides = (("train", self.photos.split.train), ("val", self.photos.split.val))

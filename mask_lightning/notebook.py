@@ -147,7 +147,7 @@ def lr_find(
     schedule, phase = data.settings.schedule.model_dump(), {"epochs": data.settings.epochs, "unfreeze": unfreeze}
     settings = settings_of(module, data, lr=1.0, schedule=schedule, phases=[phase])
     sweep = {"start_lr": start_lr, "end_lr": end_lr, "num_steps": num_steps}
-    return range_test_runs.sweep(with_sections(settings, range_test=sweep), data.photos, module)
+    return range_test_runs.sweep(with_sections(settings, range_test=sweep), data.usable, module)
 
 
 def plot_lr_range(result: RangeTestResult) -> Figure:
@@ -256,7 +256,7 @@ def plot_curves(run: Run) -> Figure:
 
 
 def _judged(data: Data) -> tuple[pd.DataFrame, str]:
-    split = data.photos.split
+    split = data.usable.split
     return (split.train, "training photos (nobody was held out)") if split.val.empty else (split.val, "held-out people")
 
 

@@ -74,7 +74,7 @@ def choose_lr(settings: TrainSettings, folder: Path, photos: assembly.Photos, mo
 
 
 def sweep(settings: TrainSettings, photos: assembly.Photos, module: MultiTaskModule) -> RangeTestResult:
-    """The range test of the phase `range_test.phase`, on the weights that the module has and keeps.
+    """The range test of the phase `range_test.phase` on usable photos, with the weights that the module has and keeps.
 
     Raises:
         RangeTestError: nothing to train on.
@@ -85,13 +85,15 @@ def sweep(settings: TrainSettings, photos: assembly.Photos, module: MultiTaskMod
     plain = alone.model_dump(mode="json")
     own = {name: module.hparams[name] for name in ("optim", "schedule", "phases", "config")}
     spec = assembly.transform_spec(alone)
-    data = assembly.build_data(alone, photos, spec, assembly.open_cache(settings, photos, spec))
+    cache = assembly.open_cache(settings, photos, spec, tell=False)  # `usable_photos` has
+    data = assembly.build_data(alone, photos, spec, cache)
     try:
         # any lr above 0: the sweep keeps the groups' ratios alone
         module.plan(**{**own, "optim": {**own["optim"], "lr": 1.0}, "phases": plain["finetune"]["phases"]})
         trainer = trainers.build_trainer(alone, Path(), trainers.learning_callbacks(data, module))
         task = {"settings": settings.model_dump(mode="json"), "folder": None, "lr": None}
-        with trainers.without_advice(), worker_errors_in_one_line(), other_ranks(trainer.world_size, task):
+        computing, others = trainers.computing(trainer, alone.trainer), other_ranks(trainer.world_size, task)
+        with trainers.without_advice(), worker_errors_in_one_line(), others, computing:
             return range_test(
                 trainer,
                 module,

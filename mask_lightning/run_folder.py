@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,8 +38,8 @@ class RunResult:
     Attributes:
         status: "running" also where the machine went down.
         monitor: the metric that chose best.ckpt.
-        best: metric -> value of best.ckpt; `best_epoch` is its epoch, from 1.
-        last: metric -> value after the last validation.
+        best: metric -> value of best.ckpt, null for NaN; `best_epoch` is its epoch, from 1.
+        last: metric -> value after the last validation, likewise.
         seconds: wall clock of this and earlier parts of the run; photos_per_second: of training alone.
         weights: where the backbone's weights came from.
         parameters: of the network.
@@ -123,8 +124,8 @@ class RunFolder:
             self.best.parent.mkdir(parents=True, exist_ok=True)
             with self.result.open("x"):  # exclusive: of two runs, one gets it
                 pass
-            write_json(self.result, asdict(result))
             write_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False).encode())
+            write_json(self.result, asdict(result))  # last: who can read it finds the rest
         except FileExistsError:
             raise RunFolderError(
                 f"{self.path} already holds a run; go on with resume={self.path}, or leave hydra.run.dir to itself"
@@ -185,6 +186,8 @@ class RunFolder:
         """The record. Raises RunFolderError if there is none, or it cannot be read."""
         try:
             values = json.loads(self.result.read_text())
+            for scores in ("best", "last"):  # null is what a file holds for NaN
+                values[scores] = {name: math.nan if v is None else v for name, v in values.get(scores, {}).items()}
             known = {entry.name for entry in fields(RunResult)}
             return RunResult(**{key: value for key, value in values.items() if key in known})
         except (OSError, ValueError, TypeError, AttributeError) as error:

@@ -13,6 +13,7 @@ from mask_lightning import trainers
 from mask_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from mask_lightning.callbacks.epoch_history import EpochHistory
 from mask_lightning.callbacks.finite_loss import FiniteLoss
+from mask_lightning.callbacks.interruption import Interruption
 from mask_lightning.callbacks.throughput import Throughput
 from mask_lightning.data.datamodule import FaceDataModule
 from mask_lightning.metric_keys import lower_is_better
@@ -46,7 +47,8 @@ def build_run_trainer(
     picture = LambdaCallback(on_train_start=partial(run_report.save_schedule, folder.path))
     learning = [*trainers.learning_callbacks(data, module), *trainers.keeping_callbacks(settings, module)]
     finite = FiniteLoss(folder.path / "not_finite.csv", data.split.train["path"].tolist())
-    keeping = [best, EpochHistory(folder.metrics), LastCheckpoint(folder.last)]
+    last = LastCheckpoint(folder.last, every_minutes=settings.checkpoint.every_minutes)
+    keeping = [best, EpochHistory(folder.metrics), last, Interruption(last)]
     callbacks = [*learning, picture, finite, throughput, *keeping]
     return RunTrainer(trainers.build_trainer(settings, folder.path, callbacks), best, throughput)
 
@@ -65,6 +67,7 @@ def fit(
 
     Raises:
         ProcessError: another process of the run ended early.
+        ConfigError: torch cannot compute as `settings` say, see `device_math`.
     """
     task = {
         "settings": settings.model_dump(mode="json"),
@@ -72,7 +75,7 @@ def fit(
         "resume": resume,
         "lr": found_lr,
     }
-    with other_ranks(run.trainer.world_size, task):
+    with other_ranks(run.trainer.world_size, task), trainers.computing(run.trainer, settings.trainer):
         run.trainer.fit(module, data, ckpt_path=folder.last if resume else None, weights_only=True)
 
 

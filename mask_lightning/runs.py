@@ -155,7 +155,8 @@ def _fit(
         run_report.print_portraits_banner(photos.root)
     spec = assembly.transform_spec(settings)
     with _recorded(folder, dict):
-        data = assembly.build_data(settings, photos, spec, assembly.open_cache(settings, photos, spec))
+        cache = assembly.open_cache(settings, photos, spec, tell=False)  # `usable_photos` has
+        data = assembly.build_data(settings, photos, spec, cache)
         run = build_run_trainer(settings, folder, data, module)
     earlier = folder.read_result()
     started = perf_counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,7 @@ from mask_lightning.callbacks.progress import ProgressBar
 from mask_lightning.callbacks.progressive_resizing import ProgressiveResizing
 from mask_lightning.callbacks.weight_averaging import ExponentialAverage
 from mask_lightning.data.datamodule import FaceDataModule
+from mask_lightning.device_math import device_math
 from mask_lightning.errors import ConfigError
 from mask_lightning.memory import keep_memory
 from mask_lightning.metric_keys import lower_is_better
@@ -120,6 +121,14 @@ def build_trainer(settings: TrainSettings, folder: Path, callbacks: list[pl.Call
         )
 
 
+def computing(trainer: pl.Trainer, options: TrainerSettings) -> AbstractContextManager[None]:
+    """Around a fit: how the trainer's device computes, see `device_math`.
+
+    Lightning's own switches are not used, as they stay on for all that the process does afterwards.
+    """
+    return device_math(cuda=trainer.strategy.root_device.type == "cuda", deterministic=options.deterministic)
+
+
 @contextmanager
 def _devices_in_one_line(options: TrainerSettings) -> Iterator[None]:
     """Raises ConfigError for what Lightning says of devices that are not there."""
@@ -138,6 +147,7 @@ def without_advice() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not have many workers.*")  # the number follows from the cores
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning's own use of torch
+        warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # the data module is
         warnings.filterwarnings("ignore", ".*number of training batches .* is smaller than the logging interval.*")
         yield
 

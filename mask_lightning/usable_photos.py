@@ -48,10 +48,10 @@ def usable_photos(settings: TrainSettings, photos: assembly.Photos) -> assembly.
         log.warning("skipped: %s", reason)
     log.warning("%d of %d photos are skipped (data.on_bad_photo=skip)", len(broken), len(paths))
     learned = replace_rows(photos.learned, broken, photos.space.names, seed=settings.seed)
-    val = photos.split.val
+    sides = (photos.split.train, photos.split.val)
     return replace(
         photos,
-        split=Split(photos.split.train, val[~val["path"].isin(broken)].reset_index(drop=True)),
+        split=Split(*(rows[~rows["path"].isin(broken)].reset_index(drop=True) for rows in sides)),
         learned=learned,
         taught=teaching.taught_rows(settings, learned),
         skipped=tuple(map(short_name, broken)),

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mask_lightning.assembly import (
+    augments_on_device,
     build_data,
     build_module,
     find_photos,
@@ -198,6 +199,23 @@ def test_photos_are_kept_where_the_options_say(
     else:
         assert all(cache.find(path) is not None for path in photos.everyone["path"])
         assert build_data(chosen, photos, spec, cache).train_dataset().cache is cache
+
+
+@pytest.mark.parametrize(
+    ("options", "cuda", "want"),
+    [
+        ([], True, True),
+        ([], False, False),
+        (["trainer.accelerator=cpu"], True, False),
+        (["data.device_augment=on", "trainer.accelerator=cpu"], False, True),
+        (["data.device_augment=off"], True, False),
+    ],
+)
+def test_photos_are_changed_where_a_gpu_trains_or_as_told(
+    settings, monkeypatch: pytest.MonkeyPatch, options: list[str], cuda: bool, want: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    assert augments_on_device(settings(*options)) is want
 
 
 @pytest.mark.parametrize("insisted", [False, True])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from pathlib import Path
@@ -48,3 +49,9 @@ def test_json_is_readable_by_people_and_programs(tmp_path: Path) -> None:
     assert json.loads(text) == value
     assert '\n  "best": {\n' in text
     assert text.endswith("}\n")
+
+
+def test_what_json_has_no_number_for_is_null(tmp_path: Path) -> None:
+    write_json(tmp_path / "file", {"best": {"a": math.nan, "b": 0.5}, "all": [math.inf, (-math.inf, 1)], "s": "NaN"})
+    value = json.loads((tmp_path / "file").read_text(), parse_constant=pytest.fail)
+    assert value == {"best": {"a": None, "b": 0.5}, "all": [None, [None, 1]], "s": "NaN"}

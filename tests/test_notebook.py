@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tiny_runs import TINY_RUN
 from mask_lightning import notebook as ml
 from mask_lightning import runs
 from mask_lightning.callbacks.lr_suggestions import RangeTestResult
+from mask_lightning.data.fingerprint import short_name
 from mask_lightning.doors import compose
 from mask_lightning.errors import ConfigError, MaskLightningError, WeightsError
 from mask_lightning.fits import Data, Run
@@ -227,6 +229,23 @@ def test_curves_are_drawn_from_what_the_run_recorded(trained) -> None:
     lines = {line.get_label(): line.get_ydata() for line in figure.axes[1].lines}
     assert len(lines["validation"]) == 2
     assert max(lines["validation"]) == pytest.approx(run.score)
+
+
+@pytest.mark.parametrize("side", ["train", "val"])
+def test_a_skipped_photo_stops_no_step(competition: Path, outputs: Path, tmp_path: Path, side: str) -> None:
+    root = shutil.copytree(competition, tmp_path / "faces")
+    data = ml.load_data(root, *TINY, f"outputs={outputs}", "data.on_bad_photo=skip", "augment=none", task="mask")
+    broken = Path(getattr(data.photos.split, side)["path"].iloc[3])
+    broken.write_bytes(b"no photo")
+    drawn = sum(len(batch["index"]) for batch in data.loaders.train_dataloader())
+    assert drawn > 100
+    module = ml.build_module(data)
+    ml.lr_find(module, data, end_lr=1.0, num_steps=10)
+    run = ml.fit_one_cycle(module, data, epochs=1, lr=5e-3)
+    assert run.result.data["skipped"] == [short_name(str(broken))]
+    predictions = ml.get_preds(run)
+    assert len(predictions) == len(data.photos.split.val) - (side == "val")
+    assert str(broken) not in predictions.photos["path"].tolist()
 
 
 def test_where_nobody_is_held_out_results_are_of_training_photos(load) -> None:

@@ -18,6 +18,7 @@ from tiny_runs import TINY_RUN, interrupt, settings_for
 
 from mask_lightning import assembly, doors, range_test_runs, runs
 from mask_lightning.errors import NoSuggestionError
+from mask_lightning.reports import run_report
 from mask_lightning.run_folder import RunFolder
 from mask_lightning.settings.train import TrainSettings
 
@@ -82,6 +83,17 @@ def test_without_a_suggestion_nothing_is_trained(compose: Compose, tmp_path: Pat
     assert (folder.path / "lr_range_test.png").is_file()
     assert json.loads((folder.path / "lr_range_test.json").read_text())["suggestions"] is None
     assert not folder.last.exists()
+
+
+def test_why_there_is_no_cache_is_told_once(compose: Compose, tmp_path: Path, monkeypatch, caplog) -> None:
+    for picture in ("save_augmented", "save_figures", "save_schedule"):
+        monkeypatch.setattr(run_report, picture, lambda *_: None)
+    (tmp_path / "file").touch()
+    settings = compose(f"data.cache_dir={tmp_path / 'file' / 'cache'}", "optim.lr=auto", "trainer.max_batches=2")
+    for job in (range_test_runs.find_lr, runs.train_run):
+        caplog.clear()
+        job(settings, tmp_path / job.__name__)
+        assert caplog.text.count("going on without it") == 1
 
 
 def test_ctrl_c_during_the_sweep_is_an_interrupted_run(compose: Compose, tmp_path: Path, monkeypatch, capsys) -> None:

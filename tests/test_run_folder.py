@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -72,6 +73,18 @@ def test_an_update_changes_the_named_fields_alone(claimed: RunFolder) -> None:
     updated = claimed.update_result(status="finished", best={"val/f1": 0.4, "val/loss": 1.5}, best_epoch=3)
     assert updated == claimed.read_result()
     assert (updated.status, updated.best_epoch, updated.weights) == ("finished", 3, "from scratch")
+
+
+def test_a_score_that_is_no_number_is_null_in_the_file_and_read_as_one(claimed: RunFolder) -> None:
+    for _ in range(2):
+        claimed.update_result(best={"val/f1": math.nan, "val/loss": 1.5}, last={"val/f1": math.nan})
+        record = json.loads(claimed.result.read_text(), parse_constant=pytest.fail)
+        assert (record["best"], record["last"]) == ({"val/f1": None, "val/loss": 1.5}, {"val/f1": None})
+    result = claimed.read_result()
+    assert math.isnan(result.best["val/f1"])
+    assert result.best["val/loss"] == 1.5
+    claimed.result.write_text(claimed.result.read_text().replace("null", "NaN"))  # as older versions wrote it
+    assert math.isnan(claimed.read_result().last["val/f1"])
 
 
 @pytest.mark.parametrize(("best", "score"), [({"val/f1": 0.4, "val/loss": 1.5}, 0.4), ({}, None)])

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import pytorch_lightning as pl
 import torch
+from checkpoints import differences
 from tiny_runs import TINY_RUN, interrupt, settings_for
 
 from mask_lightning import runs
@@ -110,6 +112,40 @@ def test_interrupted_run_goes_on_as_if_nothing_had_happened(
         expected = weights_of(whole.last, part)
         for name, tensor in weights_of(cut.last, part).items():
             assert torch.equal(tensor, expected[name]), (part, name)
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing that follows is saved."""
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ("trainer.accumulate=2", "model.drop_rate=0.5", "loss.label_smoothing=0.1", "data.num_workers=1"),
+        ("optim=ranger", "averaging=ema", "weighting=dwa", "mix=cutmix", "trainer.validate_every=2"),
+        ("data.val_fraction=0", "weighting=uncertainty", "data.balanced_by=[age]", "trainer.max_batches=5"),
+    ],
+)
+def test_a_run_killed_in_the_middle_of_epochs_ends_as_the_whole_one(
+    compose, tmp_path: Path, monkeypatch, recipe
+) -> None:
+    phases = ("finetune.phases.0.unfreeze.last=1", "finetune.frozen_epochs=2", "finetune.epochs=2")
+    settings = compose(*recipe, *phases, "checkpoint.every_minutes=1e-9")
+    whole, cut = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut")
+    pl.seed_everything(0)
+    runs.train_run(settings, whole.path)
+    steps = torch.load(whole.last, weights_only=True)["global_step"]
+    for at in sorted({0, 1, 3, steps // 4 + 1, steps // 2, steps // 2 + 1, steps - 2, steps - 1}):
+        with monkeypatch.context() as patch:
+            interrupt(patch, at, Killed())
+            pl.seed_everything(0)
+            with pytest.raises(Killed):
+                runs.resume_run(cut.path) if cut.last.exists() else runs.train_run(settings, cut.path)
+        assert torch.load(cut.last, weights_only=True)["global_step"] == at
+    assert runs.resume_run(cut.path).status == "finished"
+    pd.testing.assert_frame_equal(pd.read_csv(cut.metrics), pd.read_csv(whole.metrics), check_exact=True)
+    assert differences(cut.best, whole.best) == []
+    assert differences(cut.last, whole.last) == []
 
 
 def test_a_bug_is_recorded_and_raised(compose, tmp_path: Path, monkeypatch) -> None:

@@ -6,16 +6,20 @@ import math
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from time import monotonic
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from mask_lightning.callbacks.training_state import rng_state, set_rng_state
 from mask_lightning.files import write_atomically
 
 # What `load_from_checkpoint` and `inference.trained` read, and which step it was.
 KEPT = ("pytorch-lightning_version", "epoch", "global_step", "state_dict", "hparams_name", "hyper_parameters")
+
+STRIDE = 10  # batches between looks at the clock where several processes train, which have to wait for each other
 
 Evidence = Callable[[pl.LightningModule], dict[str, Any]]
 
@@ -75,23 +79,60 @@ class BestCheckpoint(pl.Callback):
 
 
 class LastCheckpoint(pl.Callback):
-    """Saves the whole training state before the first step and after every epoch: a resume loses one epoch at most.
+    """Saves the whole training state before the first step, after every epoch, and in long epochs every few minutes.
+
+    List it last: what changes state after a step must have done so.
 
     Args:
         path: where; replaced atomically.
+        every_minutes: as long as an epoch lasts; None: at its end only.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, every_minutes: float | None = None) -> None:
         self.path = path
+        self.seconds = math.inf if every_minutes is None else 60 * every_minutes
+        self._saved_at = monotonic()
+        self._rng: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A crash in the first epoch can be resumed, too."""
+        if self._rng is not None:
+            set_rng_state(self._rng)
         if not trainer.strategy.broadcast(self.path.exists()):  # as rank 0 saw it: all of them save, or none
-            trainer.save_checkpoint(self.path)
+            self._save(trainer)
+        self._saved_at = monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where the last time is long ago."""
+        if trainer.world_size > 1 and batch_idx % STRIDE:
+            return
+        if trainer.strategy.broadcast(monotonic() - self._saved_at >= self.seconds):
+            self.save_between_steps(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Replace the checkpoint of the epoch before."""
+        """Replace the checkpoint of before."""
+        self._save(trainer)
+
+    def save_between_steps(self, trainer: pl.Trainer) -> bool:
+        """Save after a batch; False and nothing while gradients are accumulated, or if the epoch's end is to save."""
+        if trainer.is_last_batch or trainer.fit_loop._should_accumulate():
+            return False
+        self._save(trainer)
+        return True
+
+    def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.path)
+        self._saved_at = monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What dropout will draw."""
+        return {"rng": rng_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of `state_dict`, once training starts."""
+        self._rng = state_dict["rng"]
 
 
 def keep_weights(path: Path, *, half: bool = False) -> None:

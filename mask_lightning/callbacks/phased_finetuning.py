@@ -32,6 +32,10 @@ class PhasedFinetuning(pl.Callback):
         self.layer_groups = layer_groups
         self._phase: int | None = None
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Of an epoch that is resumed in its middle Lightning tells no start."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Enter the epoch's phase; set the modes of its norms."""
         index = phase_of_epoch(self.phases, trainer.current_epoch)

@@ -21,8 +21,12 @@ class Throughput(pl.Callback):
         """0 before the first batch."""
         return self.photos / self.seconds if self.seconds else 0.0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock, for an epoch that is resumed in its middle, too."""
+        self._since = perf_counter()
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
+        """Leave out what lay between two epochs."""
         self._since = perf_counter()
 
     def on_train_batch_end(

@@ -18,6 +18,7 @@ from mask_lightning.data.batching import MixSpec, normalise
 from mask_lightning.data.cache_file import PhotoCache
 from mask_lightning.data.dataset import EpochSampler, FaceDataset, Sample, collate
 from mask_lightning.data.loading import LeanLoader
+from mask_lightning.data.randaugment import change_batch
 from mask_lightning.data.sharding import ShardedBatches, check_shares
 from mask_lightning.data.splits import Split, draw_stratified
 from mask_lightning.data.transforms import AugmentSpec, Pipeline, TransformSpec, eval_pipeline, train_pipeline
@@ -48,6 +49,7 @@ class FaceDataModule(pl.LightningDataModule):
             are scored by; None: these.
         numbers: reads from rows the numbers that a sample carries; None: none.
         cache: photos as `spec` prepares them; what is not there is decoded each time.
+        device_augment: RandAugment and mirror images are drawn with each photo, but done to a batch on its device.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class FaceDataModule(pl.LightningDataModule):
         clean_train: pd.DataFrame | None = None,
         numbers: NumbersOf | None = None,
         cache: PhotoCache | None = None,
+        device_augment: bool = False,
     ) -> None:
         super().__init__()
         self.split, self.tasks, self.spec, self.augment = split, tuple(tasks), spec, augment
@@ -73,19 +76,33 @@ class FaceDataModule(pl.LightningDataModule):
         self.mix, self.numbers, self.cache = mix or MixSpec(), numbers, cache
         clean_train = split.train if clean_train is None else clean_train
         self.clean_rows = draw_stratified(clean_train, clean_train_photos, strata=self.tasks, seed=seed)
-        self.num_workers = num_workers
+        self._resumed = 0, 0  # epoch, batches
+        self.num_workers, self.device_augment = num_workers, device_augment
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Augmented photos in an order that follows from seed and epoch; the last, smaller batch is kept."""
         dataset = self.train_dataset()
         sampler = EpochSampler(len(dataset), seed=self.seed, weights=self.sample_weights)
+        (epoch, start), self._resumed = self._resumed, (0, 0)
+        sampler.set_epoch(epoch)  # Lightning does so only after workers may have begun
         rank, world_size = self._place()
-        batches = ShardedBatches(sampler, self.batch_size, rank=rank, world_size=world_size)
+        batches = ShardedBatches(sampler, self.batch_size, rank=rank, world_size=world_size, start=start)
         return self._loader(dataset, batch_sampler=batches)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch to go on with, and how many of its batches were trained on."""
+        assert self.trainer is not None
+        loop = self.trainer.fit_loop
+        batches = 0 if self.trainer.is_last_batch else loop.epoch_loop.batch_progress.current.ready
+        return {"epoch": loop.epoch_progress.current.processed, "batches": batches}  # type: ignore[attr-defined]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The next training loader goes on there."""
+        self._resumed = state_dict["epoch"], state_dict["batches"]
 
     def train_dataset(self) -> FaceDataset:
         """The training rows with augmentation; keys are (draw, row)."""
-        return self._dataset(self.split.train, train_pipeline(self.spec, self.augment))
+        return self._dataset(self.split.train, train_pipeline(self.spec, self.augment, batched=self.device_augment))
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
         """Unaugmented photos: those held out (if any), then the training sample (if any)."""
@@ -112,6 +129,7 @@ class FaceDataModule(pl.LightningDataModule):
         return LeanLoader(
             dataset,
             collate_fn=collate,
+            generator=torch.Generator(),  # else every iteration would draw from the one that dropout draws from
             num_workers=workers,
             persistent_workers=workers > 0,
             worker_init_fn=_leave_signals_to_the_trainer,
@@ -120,9 +138,18 @@ class FaceDataModule(pl.LightningDataModule):
         )
 
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
-        """uint8 photos travel; the device makes them float."""
+        """uint8 photos travel; the device changes what is left to change, and makes them float."""
+        batch = self.changed(batch)
         image = normalise(batch["image"], self.spec.mean, self.spec.std)
         return cast(Sample, {**batch, "image": image})
+
+    def changed(self, batch: Sample) -> Sample:
+        """A batch of uint8 photos with what `device_augment` has left to do done; any other as it is."""
+        if "changes" not in batch:
+            return batch
+        image = change_batch(batch["image"], batch["changes"], magnitude=self.augment.magnitude)
+        rest = {name: value for name, value in batch.items() if name != "changes"}
+        return cast(Sample, {**rest, "image": image})
 
 
 def default_workers(processes: int = 1) -> int:

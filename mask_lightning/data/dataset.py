@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, Sampler, default_collate
 
 from mask_lightning.data.cache_file import PhotoCache
 from mask_lightning.data.images import open_photo
+from mask_lightning.data.randaugment import Changes
 from mask_lightning.data.transforms import Pipeline, to_uint8
 from mask_lightning.labels import UNLABELLED
 
@@ -35,13 +36,15 @@ class Sample(TypedDict):
 
     image: uint8 (3, H, W), batched (B, 3, H, W); target: task -> class (B,), UNLABELLED where nobody stated it;
     index: row of the sample table (B,); number: task -> the number that its class is cut from (B,), NaN where nobody
-    stated it; mix: of a batch whose photos were mixed, its targets were not.
+    stated it; changes: what was drawn for the photo and is still to be done to it, as an array, which stays on the host
+    (B, num_ops + 1); mix: of a batch whose photos were mixed, its targets were not.
     """
 
     image: Tensor
     target: dict[str, Tensor]
     index: Tensor
     number: NotRequired[dict[str, Tensor]]
+    changes: NotRequired[Changes]
     mix: NotRequired[Mix]
 
 
@@ -81,15 +84,15 @@ class FaceDataset(Dataset[Sample]):
     def __getitem__(self, key: Key) -> Sample:
         draw, row = key if isinstance(key, tuple) else (None, key)
         prepared = self._prepared(self.paths[row])
-        if draw is None:
+        with nullcontext() if draw is None else _drawing_from(draw):
             image = self.transform.finish(prepared)
-        else:
-            with _drawing_from(draw):
-                image = self.transform.finish(prepared)
+            changes = self.transform.draw() if self.transform.draw else None
         target = {task: values[row] for task, values in self.targets.items()}
         sample = Sample(image=to_uint8(image), target=target, index=torch.tensor(row))
         if self.numbers:
             sample["number"] = {task: values[row] for task, values in self.numbers.items()}
+        if changes is not None:
+            sample["changes"] = changes
         return sample
 
     def _prepared(self, path: str) -> Image.Image:
@@ -117,6 +120,8 @@ def collate(samples: Sequence[Sample]) -> Sample:
     turned: list[Any] = [{**sample, "image": sample["image"].permute(1, 2, 0)} for sample in samples]
     batch: Sample = default_collate(turned)
     batch["image"] = batch["image"].permute(0, 3, 1, 2)
+    if "changes" in batch:  # the host reads them: as a tensor, they would go to the device
+        batch["changes"] = np.stack([sample["changes"] for sample in samples])
     return batch
 
 

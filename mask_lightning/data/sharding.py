@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 from torch.utils.data import Sampler
@@ -22,29 +23,33 @@ class ShardedBatches(Sampler[list[Any]]):
         batch_size: keys per batch, of all processes together.
         rank: of this process, from 0.
         world_size: how many processes there are.
+        start: how many batches the first iteration leaves out, of an epoch that is resumed.
 
     Raises:
         ConfigError: a batch, or the whole epoch, has not a key for each.
     """
 
-    def __init__(self, sampler: Sampler[Any], batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, sampler: Sampler[Any], batch_size: int, *, rank: int = 0, world_size: int = 1, start: int = 0
+    ) -> None:
         if world_size > 1 and batch_size < 2 * world_size:
             raise ConfigError(
                 f"expected data.batch_size of at least 2 for each of {world_size} processes, got {batch_size}; "
                 "raise it, or lower trainer.devices"
             )
         self.sampler, self.batch_size = sampler, batch_size
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self._start = rank, world_size, start
         check_shares(len(sampler), world_size)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return len(self._sizes())
 
     def __iter__(self) -> Iterator[list[Any]]:
-        keys, start = list(self.sampler), 0
-        for size in self._sizes():
-            yield keys[start : start + size][self.rank :: self.world_size]
-            start += size
+        first, self._start = self._start, 0
+        keys, sizes = list(self.sampler), self._sizes()
+        ends = list(accumulate(sizes))
+        for size, end in zip(sizes[first:], ends[first:], strict=True):
+            yield keys[end - size : end][self.rank :: self.world_size]
 
     def _sizes(self) -> list[int]:
         whole, rest = divmod(len(self.sampler), self.batch_size)  # type: ignore[arg-type]

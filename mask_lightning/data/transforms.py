@@ -6,22 +6,22 @@ Both end in uint8; normalisation happens on the device, for a whole batch (`data
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import Compose, RandAugment, RandomHorizontalFlip, RandomResizedCrop
+from torchvision.transforms import Compose, RandomHorizontalFlip, RandomResizedCrop
 from torchvision.transforms import functional as TF
 
+from mask_lightning.data.randaugment import NUM_BINS, Changes, TabledRandAugment, draw_changes
 from mask_lightning.errors import ConfigError
 
 Transform = Callable[[Image.Image], Image.Image]
 
 ZOOM_RATIO = (0.85, 1 / 0.85)  # width to height of an enlarged part: faces stay faces
-NUM_BINS = 31  # torchvision's scale of magnitudes: 6 means 6 of 30
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,16 @@ class Pipeline:
     Attributes:
         prepare: the part that gives the same photo the same pixels each time, so that they can be kept (`data.cache`).
         change: the random part, drawn from torch's global generator; None where there is none.
+        draw: draws the rest of it from there, too, which waits until the photo lies in a batch (`data.randaugment`);
+            None where nothing waits.
     """
 
     prepare: Transform
     change: Transform | None = None
+    draw: Callable[[], Changes] | None = None
 
     def __call__(self, photo: Image.Image) -> Image.Image:
-        """All of it."""
+        """All of it, but for what waits."""
         return self.finish(self.prepare(photo))
 
     def finish(self, prepared: Image.Image) -> Image.Image:
@@ -107,9 +110,16 @@ def eval_pipeline(spec: TransformSpec) -> Pipeline:
     return Pipeline(partial(_prepare, spec=spec))
 
 
-def train_pipeline(spec: TransformSpec, augment: AugmentSpec) -> Pipeline:
-    """The eval pipeline, then random augmentation on the PIL image."""
-    return Pipeline(partial(_prepare, spec=spec), augmentation(augment, spec.size))
+def train_pipeline(spec: TransformSpec, augment: AugmentSpec, *, batched: bool = False) -> Pipeline:
+    """The eval pipeline, then random augmentation on the PIL image.
+
+    Where it is `batched`, the operations and the mirror image are drawn alike, but wait for `randaugment.change_batch`.
+    """
+    prepare = partial(_prepare, spec=spec)
+    if not batched or not (augment.num_ops or augment.flip):
+        return Pipeline(prepare, augmentation(augment, spec.size))
+    enlarge = augmentation(replace(augment, num_ops=0, flip=0.0), spec.size)
+    return Pipeline(prepare, enlarge, partial(draw_changes, augment.num_ops, augment.flip))
 
 
 def _prepare(photo: Image.Image, spec: TransformSpec) -> Image.Image:
@@ -132,19 +142,6 @@ def augmentation(augment: AugmentSpec, size: int) -> Transform:
     if augment.flip:
         steps.append(RandomHorizontalFlip(augment.flip))
     return Compose(steps)  # type: ignore[no-any-return]
-
-
-class TabledRandAugment(RandAugment):  # type: ignore[misc]
-    """torchvision's, except that it keeps its table of magnitudes: making it anew is a fifth of the work on a photo."""
-
-    def __init__(self, num_ops: int, magnitude: int, num_magnitude_bins: int) -> None:
-        super().__init__(num_ops, magnitude, num_magnitude_bins)
-        self._tables: dict[tuple[Any, ...], Any] = {}
-
-    def _augmentation_space(self, *key: Any) -> Any:
-        if key not in self._tables:
-            self._tables[key] = super()._augmentation_space(*key)
-        return self._tables[key]
 
 
 def centre_crop(photo: Image.Image, height: int, width: int) -> Image.Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from mask_lightning.evaluation.bootstrap import METRICS, Difference, Interval, M
 from mask_lightning.evaluation.evaluation import Evaluation
 from mask_lightning.evaluation.scores import headline
 from mask_lightning.evaluation.slices import MIN_PEOPLE
-from mask_lightning.files import write_atomically
+from mask_lightning.files import write_json
 from mask_lightning.reports.confusion import plot_confusion
 from mask_lightning.reports.figures import save_figure
 from mask_lightning.reports.reliability import plot_reliability
@@ -35,8 +34,7 @@ LIMITS = (
 
 def save(folder: Path, evaluation: Evaluation, about: Mapping[str, Any]) -> None:
     """Write evaluation.json, `about` first, and pictures into `folder`."""
-    plain = {**about, **evaluation.to_plain(), "limits": LIMITS}
-    write_atomically(folder / FILE_NAME, (json.dumps(plain, indent=2, allow_nan=False) + "\n").encode())
+    write_json(folder / FILE_NAME, {**about, **evaluation.to_plain(), "limits": LIMITS})
     for name, scores in evaluation.scores.items():
         stem, title = ("confusion", "all tasks together") if name == JOINT else (f"confusion_{name}", name)
         save_figure(plot_confusion(scores.confusion, scores.classes, title), folder / f"{stem}.png")

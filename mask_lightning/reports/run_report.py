@@ -17,11 +17,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
-from torch.utils.data import default_collate
 
 from mask_lightning.data.batching import mix_batch
 from mask_lightning.data.datamodule import FaceDataModule
-from mask_lightning.data.dataset import Sample
+from mask_lightning.data.dataset import Sample, collate
 from mask_lightning.labels import UNLABELLED, LabelSpace
 from mask_lightning.optim.schedules import PhasedLR
 from mask_lightning.reports.confusion import plot_confusion
@@ -70,7 +69,7 @@ def plot_augmented(data: FaceDataModule, space: LabelSpace) -> Figure:
     photos: list[npt.NDArray[np.uint8]] = []
     captions: list[str] = []
     for i in range(0, len(samples), COLUMNS):
-        batch: Sample = default_collate(samples[i : i + COLUMNS])
+        batch = data.changed(collate(samples[i : i + COLUMNS]))
         batch["image"] = batch["image"].float()
         batch = mix_batch(batch, replace(data.mix, probability=1.0), np.random.default_rng((data.seed, i)))
         photos += list(batch["image"].round().byte().permute(0, 2, 3, 1).numpy())

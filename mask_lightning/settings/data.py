@@ -50,8 +50,9 @@ class DataSettings(Settings):
     num_workers: Count | None
     cache: Literal["auto", "on", "off"] = "auto"
     cache_dir: Path | None = None
+    device_augment: Literal["auto", "on", "off"] = "auto"
 
-    @field_validator("cache", mode="before")
+    @field_validator("cache", "device_augment", mode="before")
     @classmethod
     def _yaml_booleans(cls, value: Any) -> Any:
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value

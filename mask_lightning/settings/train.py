@@ -34,6 +34,7 @@ class ModelSettings(Settings):
     image_size: Annotated[int, Field(ge=32, le=1024)] | None
     drop_rate: Share
     drop_path_rate: Share
+    compile: bool = False
 
     @model_validator(mode="before")
     @classmethod

@@ -10,10 +10,11 @@ from mask_lightning.settings.checking import Positive, Settings
 
 
 class CheckpointSettings(Settings):
-    """What is kept: best.ckpt by this metric, and last.ckpt; and when to give up on a better one."""
+    """What is kept and when: best.ckpt by this metric, and last.ckpt; and when to give up on a better one."""
 
     monitor: str | None
     patience: Positive | None = None
+    every_minutes: Annotated[float, Field(gt=0)] | None = None
     keep: Literal["both", "best"] = "both"
     half: bool = False
 
@@ -37,6 +38,7 @@ class TrainerSettings(Settings):
     max_batches: Positive | None
     accumulate: Positive = 1
     clip_norm: Annotated[float, Field(gt=0)] | None = None
+    deterministic: bool = False
     progress: bool
 
 

@@ -21,12 +21,16 @@ class Earlier:
 
 
 def find_runs(places: Iterable[Path]) -> list[Path]:
-    """Every folder below the places that holds a result.json, once, by name; hidden ones are passed over."""
+    """Every folder below the places that holds a result.json, once, by name.
+
+    Hidden ones are passed over, and those where it is empty: there a run is about to begin.
+    """
     found = {
         record.parent.resolve(): record.parent
         for place in places
         for record in sorted(place.rglob("result.json"))
         if not any(part.startswith(".") and part.strip(".") for part in record.relative_to(place).parts)
+        and record.stat().st_size
     }
     return list(found.values())
 

@@ -61,6 +61,32 @@ def number_errors(numbers: Tensor, task: Task, *, top: float) -> dict[str, Tenso
     return found
 
 
+class WeightedMean(Metric):
+    """The mean of scalars, each counted as often as told.
+
+    torchmetrics' MeanMetric looks whether a value is NaN, for which a GPU has to wait at every step; told not to look
+    (`nan_strategy="disable"`), it takes all weights for 1.
+    """
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("total", "count"):
+            self.add_state(name, default=torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, value: Tensor | float, count: Tensor | int) -> None:
+        """Add a scalar."""
+        self.total += value * count
+        self.count += count
+
+    def compute(self) -> Tensor:
+        """The mean so far, a scalar; NaN before the first."""
+        return self.total / self.count
+
+
 class Scores(nn.Module):
     """Accumulates one side of the split (val, clean_train) over an epoch.
 

@@ -22,9 +22,10 @@ from mask_lightning.optim.optimizers import check_optimizer, make_optimizer
 from mask_lightning.optim.param_groups import build_param_groups, expand_lrs
 from mask_lightning.optim.phases import Phase
 from mask_lightning.optim.schedules import PhasedLR, PhaseSchedule
-from mask_lightning.training.metrics import JOINT, TOTAL, Scores
+from mask_lightning.training.metrics import JOINT, TOTAL, Scores, WeightedMean
 
 SIDES = ("val", "clean_train")  # the order of the validation dataloaders
+MEANS = "train_means"  # the key in a checkpoint
 
 
 class MultiTaskModule(pl.LightningModule):
@@ -85,6 +86,8 @@ class MultiTaskModule(pl.LightningModule):
         )
         tops = {task: head["top"] for task, head in heads.items() if "top" in head}
         self.scores = nn.ModuleDict({side: Scores(self.space, tops=tops) for side in SIDES})
+        means = ("loss", *(f"{task}/{what}" for task in num_classes for what in ("loss", "weight")))
+        self.train_means = nn.ModuleDict({name: WeightedMean() for name in means})
         self.phases = [Phase(**phase) for phase in phases]
         self.lineage: list[str] = []
         self._check_choices()
@@ -139,19 +142,36 @@ class MultiTaskModule(pl.LightningModule):
         losses = self._losses(batch)
         total: Tensor = self.weighting(losses)
         size = len(batch["index"])
-        self.log("train/loss", total, prog_bar=True, on_step=True, on_epoch=True, batch_size=size, sync_dist=True)
+        self.log("train/loss_step", total, prog_bar=True, sync_dist=True)
+        self._log_mean("loss", total, size)
         for task, loss in losses.items():
-            labelled = (batch["target"][task] != UNLABELLED).sum()  # stays on the device, as Lightning's sums do
-            counted: Any = {"batch_size": labelled, "sync_dist": True}
-            self.log(f"train/{task}/loss", loss, on_step=False, on_epoch=True, **counted)
+            self._log_mean(f"{task}/loss", loss, (batch["target"][task] != UNLABELLED).sum())
         if self.weighting.is_moving:
             for task, weight in self.weighting.weights().items():
-                self.log(f"train/{task}/weight", weight, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+                self._log_mean(f"{task}/weight", weight, size)
         return total
 
+    def _log_mean(self, name: str, value: Tensor | float, count: Tensor | int) -> None:
+        """Log the epoch's mean of `value`, of `count` photos; nothing leaves the device."""
+        mean = cast(WeightedMean, self.train_means[name])
+        mean.update(value if isinstance(value, float) else value.detach(), count)
+        self.log(f"train/{name}", mean, on_step=False, on_epoch=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A run may go on in the middle of an epoch: its means so far."""
+        checkpoint[MEANS] = {name: cast(WeightedMean, mean).metric_state for name, mean in self.train_means.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The inverse of `on_save_checkpoint`."""
+        for name, state in checkpoint.get(MEANS, {}).items():
+            for part, value in state.items():
+                setattr(self.train_means[name], part, value.to(self.device))
+
     def on_train_epoch_start(self) -> None:
-        """The losses' weights may be others in each epoch."""
+        """The losses' weights may be others in each epoch; the means are of one."""
         self.weighting.start_epoch(self.trainer.strategy.reduce)
+        for mean in self.train_means.values():
+            cast(WeightedMean, mean).reset()
 
     def validation_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Adds the batch to the scores of its side; the losses are plain cross-entropies, whatever is trained with."""

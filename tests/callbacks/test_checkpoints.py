@@ -71,7 +71,7 @@ def test_a_resumed_run_takes_no_worse_model_for_the_best(fit, dictated, tmp_path
     first = best(tmp_path / "best.ckpt")
     fit(dictated(scores), first, LastCheckpoint(tmp_path / "last.ckpt"), epochs=2)
     second = best(tmp_path / "best.ckpt")
-    fit(dictated(scores), second, epochs=4, resume=tmp_path / "last.ckpt")
+    fit(dictated(scores), second, LastCheckpoint(tmp_path / "last.ckpt"), epochs=4, resume=tmp_path / "last.ckpt")
     assert (second.score, second.epoch) == (pytest.approx(0.4), 0)
     assert second.scores == first.scores
     assert second.evidence == {"epoch": 0}
@@ -109,6 +109,35 @@ def test_the_last_checkpoint_follows_every_epoch(fit, dictated, tmp_path: Path) 
     assert (kept["epoch"], kept["global_step"]) == (2, 9)
     assert torch.equal(kept["state_dict"]["weight"], module.weight)
     assert {entry.name for entry in tmp_path.iterdir()} == {"last.ckpt"}
+
+
+class Steps(pl.Callback):
+    """After each batch, the step that the file at `path` was saved at."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.seen = path, []
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.seen.append(torch.load(self.path, weights_only=True)["global_step"])
+
+
+@pytest.mark.parametrize(
+    ("every_minutes", "options", "seen"),
+    [
+        (None, {}, [0, 0, 0, 3, 3, 3]),
+        (5, {}, [0, 0, 0, 3, 3, 3]),
+        (1e-9, {}, [1, 2, 2, 4, 5, 5]),  # an epoch's end saves itself, after its last batch
+        (1e-9, {"accumulate_grad_batches": 2}, [0, 1, 1, 2, 3, 3]),  # gradients are not saved
+        (1e-9, {"limit_train_batches": 2}, [1, 1, 3, 3]),
+    ],
+)
+def test_long_epochs_are_saved_between_their_steps(
+    fit, dictated, tmp_path: Path, every_minutes: float | None, options: dict[str, Any], seen: list[int]
+) -> None:
+    path = tmp_path / "last.ckpt"
+    steps = Steps(path)
+    fit(dictated([0.1, 0.2]), LastCheckpoint(path, every_minutes=every_minutes), steps, epochs=2, **options)
+    assert steps.seen == seen
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -57,5 +57,5 @@ def test_only_validations_count(fit, dictated) -> None:
 def test_a_resumed_run_goes_on_counting(fit, dictated, tmp_path: Path) -> None:
     scores, path = [0.5, 0.4, 0.3, 0.2, 0.1, 0.0], tmp_path / "last.ckpt"
     fit(dictated(scores), stopping([6], 3), LastCheckpoint(path), epochs=2)
-    trainer = fit(dictated(scores), stopping([6], 3), epochs=6, resume=path)
+    trainer = fit(dictated(scores), stopping([6], 3), LastCheckpoint(path), epochs=6, resume=path)
     assert trainer.global_step == 3 * 4

@@ -157,6 +157,32 @@ def kill(place: Place) -> Iterator[bool]:
     return end_by(place, signal.SIGKILL, lambda code, run: code == -signal.SIGKILL)
 
 
+def kill_again_and_again(place: Place) -> Iterator[bool]:
+    """SIGKILL at 20 moments of one run, which ends as if nothing had happened: the same weights, scores and states."""
+    from checkpoints import differences
+
+    long = ("finetune.epochs=50", "trainer.validate_every=5", "checkpoint.every_minutes=1e-3")
+    whole, options = new_run(place, "whole", *long)
+    process = train(whole, *options)
+    is_right(process, True, process.communicate(timeout=PATIENCE)[1])
+    run, options = new_run(place, "again", *long)
+    last = run / "checkpoints/last.ckpt"
+    for _ in range(20):
+        before = last.stat().st_mtime_ns if last.exists() else 0
+        process = train(run, *(options if before == 0 else [f"resume={run}"]))
+        wait_for(lambda before=before: last.exists() and last.stat().st_mtime_ns != before)
+        sleep(place.rng.random() / 2)
+        process.kill()
+        said = process.communicate(timeout=PATIENCE)[1]
+        yield is_right(process, process.returncode == -signal.SIGKILL and are_whole(run), said)
+    yield (
+        goes_on(run)
+        and (run / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+        and not differences(last, whole / "checkpoints/last.ckpt")
+        and not differences(run / "checkpoints/best.ckpt", whole / "checkpoints/best.ckpt")
+    )
+
+
 def terminate(place: Place) -> Iterator[bool]:
     """SIGTERM, as a cluster sends it."""
     return end_by(place, signal.SIGTERM, lambda code, run: code == 143 and status(run) == "interrupted")
@@ -279,6 +305,7 @@ def holds(trial: Callable[..., bool], *arguments: object) -> bool:
 
 HARMS: dict[str, Harm] = {
     "kill -9": kill,
+    "kill -9 again and again": kill_again_and_again,
     "SIGTERM": terminate,
     "Ctrl-C": interrupt,
     "full disk": fill_the_disk,

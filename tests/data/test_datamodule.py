@@ -64,6 +64,29 @@ def test_training_sees_rows_by_their_weights_and_scoring_does_not(split: Split) 
     assert data.clean_rows.equals(build(split).clean_rows)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_resumed_epoch_goes_on_with_its_own_batches(split: Split, workers: int) -> None:
+    """Workers draw the first keys before Lightning tells the epoch."""
+    whole = build(split).train_dataloader()
+    whole.batch_sampler.sampler.set_epoch(3)
+    wanted = list(whole)[2:]
+    resumed = build(split, num_workers=workers)
+    resumed.load_state_dict({"epoch": 3, "batches": 2})
+    found = list(resumed.train_dataloader())
+    assert len(found) == len(wanted)
+    assert all(torch.equal(a["image"], b["image"]) for a, b in zip(found, wanted, strict=True))
+    fresh = indices(resumed.train_dataloader())  # of the next fit
+    assert fresh == indices(build(split).train_dataloader())
+
+
+def test_loaders_draw_nothing_from_the_generator_of_dropout(split: Split) -> None:
+    data = build(split)
+    before = torch.get_rng_state()
+    for loader in (data.train_dataloader(), *data.val_dataloader()):
+        next(iter(loader))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_validation_sees_both_sides_as_they_are_and_in_order(split: Split) -> None:
     data = build(split)
     held_out, clean = data.val_dataloader()
@@ -117,6 +140,23 @@ def test_batches_are_normalised_after_the_transfer(split: Split) -> None:
     np.testing.assert_allclose(moved["image"].numpy(), want, rtol=1e-4, atol=1e-4)
     assert batch["image"].dtype == torch.uint8
     assert torch.equal(moved["index"], batch["index"])
+
+
+def test_training_photos_may_change_on_the_device_and_others_never_do(split: Split) -> None:
+    """The same draws either way, and pixels that differ by rounding alone: of chains of three, few by more."""
+    changed = {}
+    for there in (True, False):
+        data = build(split, device_augment=there)
+        changed[there] = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+        (held_out, _) = data.val_dataloader()
+        assert "changes" not in next(iter(held_out))
+    assert changed[True].keys() == changed[False].keys() == {"image", "target", "index"}
+    assert torch.equal(changed[True]["index"], changed[False]["index"])
+    off = (changed[True]["image"] - changed[False]["image"]).abs() * torch.tensor(SPEC.std).view(3, 1, 1) * 255
+    assert (off < 1.5).float().mean() > 0.97
+    untouched = build(split, augment=AugmentSpec(num_ops=0)).train_dataloader()
+    plain = build(split).on_after_batch_transfer(next(iter(untouched)), 0)["image"]
+    assert (plain - changed[True]["image"]).abs().mean() > 0.1
 
 
 @pytest.mark.parametrize(

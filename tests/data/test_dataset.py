@@ -85,6 +85,27 @@ def test_augmentation_draws_what_torch_draws_from_that_seed(augmented: FaceDatas
     assert torch.equal(augmented[draw, 3]["image"], want)
 
 
+@pytest.fixture(scope="module")
+def waiting(rows: pd.DataFrame) -> FaceDataset:
+    """As `augmented`, but for what waits until the photos lie in a batch."""
+    return FaceDataset(rows, FACE.names, train_pipeline(SPEC, AugmentSpec(flip=0.5), batched=True))
+
+
+def test_changes_that_wait_travel_with_their_photo_and_follow_from_its_draw(
+    waiting: FaceDataset, plain: FaceDataset
+) -> None:
+    torch.manual_seed(0)
+    keys = [(draw, 3 + draw % 2) for draw in range(12)]
+    batch = collate([waiting[key] for key in keys])
+    assert torch.equal(batch["image"], torch.stack([plain[row]["image"] for _, row in keys]))
+    assert isinstance(batch["changes"], np.ndarray)  # Lightning moves tensors to the device, where nobody reads them
+    assert batch["changes"].shape == (12, 4)
+    torch.manual_seed(1)
+    again = collate([waiting[key] for key in reversed(keys)])
+    np.testing.assert_array_equal(again["changes"][::-1], batch["changes"])
+    assert len(np.unique(batch["changes"], axis=0)) > 8
+
+
 def test_a_collated_batch_is_torchs_with_its_photos_in_channels_last(augmented: FaceDataset) -> None:
     samples = [augmented[row, row] for row in range(4)]
     batch, want = collate(samples), default_collate(samples)

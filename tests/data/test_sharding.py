@@ -36,6 +36,16 @@ def test_a_last_batch_of_too_few_borrows_from_the_one_before() -> None:
     assert shards(13, 6, 3) == [[[0, 3], [6, 9], [10]], [[1, 4], [7], [11]], [[2, 5], [8], [12]]]
 
 
+@pytest.mark.parametrize("start", range(4))
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_resumed_epoch_leaves_out_what_was_seen_and_the_next_does_not(world_size: int, start: int) -> None:
+    batches = ShardedBatches(SequentialSampler(range(11)), 4, world_size=world_size, start=start)
+    whole = list(ShardedBatches(SequentialSampler(range(11)), 4, world_size=world_size))
+    assert len(batches) == len(whole) == 3  # Lightning counts what was seen in
+    assert list(batches) == whole[start:]
+    assert list(batches) == whole
+
+
 @pytest.mark.parametrize(("keys", "batch_size", "message"), [(9, 3, "of at least 2 for each of 2"), (1, 4, "found 1")])
 def test_a_process_without_a_photo_is_refused(keys: int, batch_size: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -15,6 +15,7 @@ from mask_lightning.data.index import read_index
 from mask_lightning.data.splits import split_people
 from mask_lightning.data.transforms import AugmentSpec, TransformSpec
 from mask_lightning.labels import FACE
+from mask_lightning.reports import run_report
 from mask_lightning.reports.run_report import describe_numbers, name_classes, plot_augmented
 
 
@@ -53,6 +54,16 @@ def test_mixed_photos_are_shown_with_both_captions_and_their_shares(data) -> Non
             partners = [p for p, one in zip(photos, before, strict=True) if other == f"50% {one.get_title()}"]
             halves = [np.hstack([a[:, :16], b[:, 16:]]) for p in partners for a, b in ((photo, p), (p, photo))]
             assert any(np.array_equal(axis.images[0].get_array(), half) for half in halves)
+
+
+def test_photos_that_change_on_the_device_are_shown_changed(competition: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_report, "SHOWN", 6)
+    split = split_people(read_index(competition), val_fraction=0.25, seed=0)
+    spec, augment = TransformSpec(128, 96, 32), AugmentSpec(num_ops=0, flip=0.5)
+    options = {"tasks": FACE.names, "spec": spec, "augment": augment, "num_workers": 0}
+    figures = [plot_augmented(FaceDataModule(split, **options, device_augment=there), FACE) for there in (True, False)]
+    shown, want = ([axis.images[0].get_array() for axis in figure.axes] for figure in figures)
+    np.testing.assert_array_equal(shown, want)
 
 
 def test_the_errors_of_a_number_are_told_per_side_and_class() -> None:

@@ -26,6 +26,8 @@ def compose(*overrides: str) -> TrainSettings:
         ["data.corrections=corrections.csv"],
         ["data.num_workers=3"],
         ["data.cache=off", "data.cache_dir=elsewhere"],
+        ["model.compile=true"],
+        ["data.device_augment=on"],
         ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.progress=false"],
         ["resume=outputs/runs/run"],
         ["skip_done=false"],

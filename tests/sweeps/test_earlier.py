@@ -58,6 +58,8 @@ def test_each_run_is_found_once_and_damaged_records_are_passed_over(tmp_path: Pa
     run(tmp_path / "sweeps" / "1" / "0", "finished")
     (tmp_path / "sweeps" / "1" / "1").mkdir()
     (tmp_path / "sweeps" / "1" / "1" / "result.json").write_text('{"status": ')
+    (tmp_path / "sweeps" / "1" / "2").mkdir()
+    (tmp_path / "sweeps" / "1" / "2" / "result.json").touch()  # of a run that is about to begin
     (tmp_path / ".trash" / "0").mkdir(parents=True)
     (tmp_path / ".trash" / "0" / "result.json").write_text("{}")
     places = [tmp_path / "runs", tmp_path, tmp_path / "sweeps", tmp_path / "sweeps" / ".." / "sweeps"]

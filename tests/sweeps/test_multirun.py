@@ -16,14 +16,18 @@ from typing import Any
 import pandas as pd
 import pytest
 from omegaconf import DictConfig
+from tiny_runs import settings_for
 
-from mask_lightning import doors
+from mask_lightning import doors, vote_runs
 from mask_lightning.doors import config_dir
-from mask_lightning.errors import ConfigError
+from mask_lightning.errors import CheckpointError, ConfigError
 from mask_lightning.run_folder import RunFolder, RunResult
+from mask_lightning.settings.vote import VoteSettings
 from mask_lightning.sweeps import records
 from mask_lightning.sweeps.callback import SweepSummary
+from mask_lightning.sweeps.earlier import find_runs
 from mask_lightning.sweeps.members import muster
+from mask_lightning.training.checkpoint_file import read_checkpoint
 
 Knock = Callable[..., tuple[int, str]]
 
@@ -218,3 +222,41 @@ def test_an_ensemble_killed_and_started_again_trains_nothing_twice_and_loses_not
 def folders(first: Path, second: Path) -> list[str]:
     """Of the three members."""
     return [f"{first.name}/0", f"{first.name}/2", f"{second.name}/4"]
+
+
+def read_everything(sweep: Path) -> None:
+    """Every file of a run that a vote reads, as it is at this moment."""
+    for folder in map(RunFolder, find_runs([sweep])):
+        folder.read_result()
+        folder.read_config()
+        for checkpoint in (path for path in (folder.best, folder.last) if path.exists()):
+            read_checkpoint(checkpoint)
+
+
+@pytest.mark.slow
+def test_a_vote_over_a_sweep_that_still_trains_names_who_is_missing(competition: Path, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+
+    def vote(name: str, *overrides: str) -> dict[str, Any]:
+        quiet = ("num_workers=0", "accelerator=cpu", "progress=false", "soup=false")
+        vote_runs.hold_vote(settings_for("vote", VoteSettings, f"runs={sweep}", *quiet, *overrides), tmp_path / name)
+        return dict(json.loads((tmp_path / name / "vote.json").read_text()))
+
+    def watch(process: subprocess.Popen[str], until: str) -> None:
+        while process.poll() is None and not (sweep / until).exists():
+            read_everything(sweep)
+            time.sleep(0.02)
+
+    command = (*SWEEP[:-1], "data.val_fraction=0.25", "hydra.sweep.dir=sweep", f"data.root={competition}")
+    with start(tmp_path, *command) as process:
+        watch(process, "1/metrics.csv")
+        with pytest.raises(CheckpointError, match=r"found none for gender1 \(running\), gender2; .*allow_missing=true"):
+            vote("every")
+        watch(process, "2/metrics.csv")
+        some = vote("some", "allow_missing=true")
+        watch(process, "none")
+        _, told = process.communicate(timeout=300)
+    assert process.returncode == 0, told
+    assert (list(some["members"]), some["missing"]) == (["gender0", "gender1"], ["gender2"])
+    assert some["left_out"] == ["gender2 (running)"]
+    assert list(vote("all")["members"]) == ["gender0", "gender1", "gender2"]

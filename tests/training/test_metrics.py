@@ -12,6 +12,7 @@ from mask_lightning.training.metrics import (
     JOINT,
     MAX_JOINT,
     Scores,
+    WeightedMean,
     accuracy,
     f1_per_class,
     joint_target,
@@ -241,3 +242,11 @@ def test_scores_stay_on_the_device(epoch) -> None:
     for name, value in scores.compute().items():
         assert value.device.type == "cuda"
         assert value.item() == pytest.approx(alone.compute()[name].item())
+
+
+def test_a_mean_counts_each_value_as_often_as_told() -> None:
+    values, counts = [0.5, 2.0, 4.0], [3, 0, 1]
+    mean = WeightedMean()
+    for value, count in zip(values, counts, strict=True):
+        mean.update(torch.tensor(value), torch.tensor(count))
+    assert mean.compute().item() == pytest.approx(np.average(values, weights=counts))

@@ -1,0 +1,101 @@
+"""What SIGINT and SIGTERM leave, at every moment of a fit."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from mask_lightning.callbacks.checkpoints import LastCheckpoint
+from mask_lightning.callbacks.interruption import Interruption
+
+
+class Sender(pl.Callback):
+    """Sends signals to this process, `count` of them one after the other, at a moment of the second epoch."""
+
+    def __init__(self, number: int, moment: str, *, batch: int = 0, count: int = 1) -> None:
+        self.number, self.batch, self.count = number, batch, count
+        self.steps_after = 0
+        setattr(self, moment, self._send)
+
+    def _send(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+        loop = trainer.fit_loop.epoch_loop
+        if trainer.current_epoch == 1 and (trainer.validating or loop.batch_progress.current.completed == self.batch):
+            for _ in range(self.count):
+                os.kill(os.getpid(), self.number)
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        self.steps_after += 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("moment", "batch", "options", "steps", "saved"),
+    [
+        ("on_before_backward", 0, {}, 4, 4),  # the step at hand is done, and saved
+        ("on_train_batch_start", 1, {}, 5, 5),
+        ("on_before_backward", 2, {}, 6, 3),  # the epoch's last: the validation ends, with the checkpoint before it
+        ("on_before_backward", 2, {"limit_val_batches": 0}, 6, 6),  # no validation: the epoch is whole
+        ("on_validation_batch_start", 0, {}, 6, 3),
+        ("on_train_epoch_start", 3, {}, 4, 4),
+        (
+            "on_before_backward",
+            0,
+            {"accumulate_grad_batches": 2},
+            5,
+            3,
+        ),  # 2 steps an epoch, and the first of the second
+    ],
+)
+def test_one_signal_ends_the_fit_between_two_steps(
+    fit, dictated, tmp_path: Path, number: int, moment: str, batch: int, options: dict[str, Any], steps: int, saved: int
+) -> None:
+    sender, last = Sender(number, moment, batch=batch), LastCheckpoint(tmp_path / "last.ckpt")
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(SystemExit) as stop:
+        fit(dictated([0.1] * 3), sender, last, Interruption(last), epochs=3, **options)
+    assert isinstance(stop.value, SIGTERMException) == (number == signal.SIGTERM)
+    assert sender.steps_after == steps
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == saved
+    if number == signal.SIGTERM:  # after SIGINT Lightning leaves its own
+        assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_it_at_once(fit, dictated, tmp_path: Path, number: int) -> None:
+    sender, last = Sender(number, "on_before_backward", count=2), LastCheckpoint(tmp_path / "last.ckpt")
+    with pytest.raises(SystemExit):
+        fit(dictated([0.1] * 3), sender, last, Interruption(last), epochs=3)
+    assert sender.steps_after == 3
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3
+
+
+def test_who_else_waits_for_sigterm_is_told(fit, dictated, tmp_path: Path) -> None:
+    told = []
+    former = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    last = LastCheckpoint(tmp_path / "last.ckpt")
+    try:
+        with pytest.raises(SIGTERMException):
+            fit(
+                dictated([0.1] * 3),
+                Sender(signal.SIGTERM, "on_before_backward"),
+                last,
+                Interruption(last),
+                epochs=3,
+            )
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert told == [signal.SIGTERM]
+
+
+def test_signals_are_given_back_after_a_fit(fit, dictated, tmp_path: Path) -> None:
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    last = LastCheckpoint(tmp_path / "last.ckpt")
+    fit(dictated([0.1]), last, Interruption(last), epochs=1)
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers

@@ -153,13 +153,14 @@ class FaceDataModule(pl.LightningDataModule):
 
 
 def default_workers(processes: int = 1) -> int:
-    """Worker processes for each of `processes` alike: one per core beyond its first, at most 8; none on one core.
+    """Worker processes for each of `processes` alike: on a GPU one per core beyond its first, at most 8.
 
-    On a CPU the network wants the cores itself, and a photo costs it little: one worker then keeps ahead.
+    On a CPU the network wants the cores itself, and a photo costs it little: one worker keeps ahead, and of two cores
+    it takes more than it gives, as the network's threads wait for each other.
     """
     cores = share_of_cores(processes)
     if not torch.cuda.is_available():
-        return min(1, cores - 1)
+        return int(cores > 2)
     return min(8, cores - 1)
 
 

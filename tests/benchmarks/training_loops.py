@@ -27,6 +27,7 @@ from mask_lightning import assembly, trainers
 from mask_lightning.callbacks.finite_loss import FiniteLoss
 from mask_lightning.callbacks.throughput import Throughput
 from mask_lightning.data.batching import normalise
+from mask_lightning.data.datamodule import default_workers
 from mask_lightning.data.images import open_photo
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline
 from mask_lightning.doors import compose
@@ -112,7 +113,8 @@ def by_hand(settings: TrainSettings, folder: Path) -> None:
     rows, names = photos.learned, list(photos.space.names)
     dataset = Prepared(rows["path"].tolist(), torch.from_numpy(rows[names].to_numpy("int64", copy=True)), spec)
     batch_size = settings.data.batch_size
-    loader = DataLoader(dataset, batch_size, shuffle=True, drop_last=True, num_workers=1, persistent_workers=True)
+    workers: dict[str, Any] = {"num_workers": count, "persistent_workers": True} if (count := default_workers()) else {}
+    loader = DataLoader(dataset, batch_size, shuffle=True, drop_last=True, **workers)
     network = TimmHeads(settings.model.backbone, [task.num_classes for task in photos.space.tasks])
     network.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, foreach=True)

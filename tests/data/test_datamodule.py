@@ -161,7 +161,7 @@ def test_training_photos_may_change_on_the_device_and_others_never_do(split: Spl
 
 @pytest.mark.parametrize(
     ("cores", "cuda", "want"),
-    [(1, False, 0), (2, False, 1), (16, False, 1), (1, True, 0), (4, True, 3), (64, True, 8)],
+    [(1, False, 0), (2, False, 0), (3, False, 1), (16, False, 1), (1, True, 0), (4, True, 3), (64, True, 8)],
 )
 def test_workers_follow_the_cores(monkeypatch: pytest.MonkeyPatch, cores: int, cuda: bool, want: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)

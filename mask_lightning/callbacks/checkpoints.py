@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from mask_lightning.callbacks.finite_loss import has_finite_weights
 from mask_lightning.callbacks.training_state import rng_state, set_rng_state
 from mask_lightning.files import write_atomically
 
@@ -106,7 +107,7 @@ class LastCheckpoint(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save where the last time is long ago."""
-        if trainer.world_size > 1 and batch_idx % STRIDE:
+        if self.seconds == math.inf or (trainer.world_size > 1 and batch_idx % STRIDE):
             return
         if trainer.strategy.broadcast(monotonic() - self._saved_at >= self.seconds):
             self.save_between_steps(trainer)
@@ -116,10 +117,14 @@ class LastCheckpoint(pl.Callback):
         self._save(trainer)
 
     def save_between_steps(self, trainer: pl.Trainer) -> bool:
-        """Save after a batch; False and nothing while gradients are accumulated, or if the epoch's end is to save."""
+        """Save after a batch; False and nothing while gradients are accumulated, or if the epoch's end is to save.
+
+        Weights that are no numbers are not saved: the checkpoint before is the one to go on from.
+        """
         if trainer.is_last_batch or trainer.fit_loop._should_accumulate():
             return False
-        self._save(trainer)
+        if has_finite_weights(trainer.lightning_module):
+            self._save(trainer)
         return True
 
     def _save(self, trainer: pl.Trainer) -> None:

@@ -31,6 +31,10 @@ class LastPhaseStopping(EarlyStopping):
         super().__init__(monitor, mode=mode, patience=patience, check_finite=False, check_on_train_epoch_end=False)
         self.first_epoch = sum(phase.epochs for phase in phases[:-1])
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run that was to end ends: Lightning keeps the count in a checkpoint, but not what it led to."""
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count, and say so where that ends the run."""
         if trainer.current_epoch < self.first_epoch:

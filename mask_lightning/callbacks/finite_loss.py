@@ -69,9 +69,13 @@ class FiniteLoss(pl.Callback):
         )
 
 
+def has_finite_weights(module: pl.LightningModule) -> bool:
+    """Whether no weight is NaN or infinite: a finite loss may have gradients that are not."""
+    return bool(torch.stack([parameter.isfinite().all() for parameter in module.parameters()]).all())
+
+
 def _check_weights(trainer: pl.Trainer, module: pl.LightningModule) -> None:
-    """A finite loss may have gradients that are not."""
-    if not torch.stack([parameter.isfinite().all() for parameter in module.parameters()]).all():
+    if not has_finite_weights(module):
         raise DivergedError(
             f"expected finite weights, found NaN or infinity after epoch {trainer.current_epoch + 1}; {REMEDY}"
         )

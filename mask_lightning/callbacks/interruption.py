@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from functools import partial
@@ -12,6 +13,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from mask_lightning.callbacks.checkpoints import LastCheckpoint
+
+log = logging.getLogger(__name__)
 
 SIGNALS: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: SIGTERMException}
 
@@ -30,14 +33,15 @@ class Interruption(pl.Callback):
     def __init__(self, last: LastCheckpoint) -> None:
         self.last = last
         self._received: int | None = None
+        self._receiver: partial[None] | None = None
         self._former: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals over."""
         if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
-            self._received = None
-            receive = partial(self._receive, trainer)
-            self._former = {number: signal.signal(number, receive) for number in SIGNALS}
+            self._received, self._receiver = None, partial(self._receive, trainer)
+            heard = [number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+            self._former = {number: signal.signal(number, self._receiver) for number in heard}
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -55,8 +59,9 @@ class Interruption(pl.Callback):
         self._end()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give the signals back."""
+        """Give the signals back; all is saved."""
         self._give_back()
+        self._end()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Give the signals back."""
@@ -69,6 +74,7 @@ class Interruption(pl.Callback):
             trainer._signal_connector.received_sigterm = False
         if is_second:
             self._end()
+        log.warning("the run ends after this step; a second signal ends it at once, without saving")
 
     def _end(self) -> None:
         if self._received is not None:
@@ -76,5 +82,6 @@ class Interruption(pl.Callback):
 
     def _give_back(self) -> None:
         for number, handler in self._former.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is self._receiver:  # else Lightning has it, for its shutdown
+                signal.signal(number, handler)
         self._former = {}

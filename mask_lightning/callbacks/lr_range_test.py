@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
-from pytorch_lightning.utilities.exceptions import _TunerExitException
+from pytorch_lightning.utilities.exceptions import SIGTERMException, _TunerExitException
 from rich.progress import track
 from torch.optim import Optimizer
 
@@ -140,7 +140,7 @@ def range_test(trainer: pl.Trainer, module: pl.LightningModule, data: Any = None
 
     Raises:
         ConfigError, RangeTestError: as LRRangeTest.
-        KeyboardInterrupt: after Ctrl-C.
+        KeyboardInterrupt: after Ctrl-C; SIGTERMException: after SIGTERM.
     """
     test = LRRangeTest(then="stop", **options)
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
@@ -148,6 +148,8 @@ def range_test(trainer: pl.Trainer, module: pl.LightningModule, data: Any = None
     try:
         with preserved_rng(), preserved_module(module):
             trainer.fit(module, data)
+    except SIGTERMException:
+        raise
     except SystemExit as stop:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from stop
     finally:

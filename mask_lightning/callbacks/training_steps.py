@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from lightning_fabric.utilities.data import _set_sampler_epoch
 from pytorch_lightning.trainer import call
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
 from mask_lightning.errors import RangeTestError
@@ -37,6 +38,8 @@ def optimizer_steps(trainer: pl.Trainer) -> Generator[tuple[int, float]]:
             for each in loader.flattened:
                 _set_sampler_epoch(each, trainer.current_epoch + restarts)
             for batch_idx, (batch, _, _) in enumerate(loader):
+                if trainer.received_sigterm:
+                    raise SIGTERMException
                 losses += _train(trainer, batch, batch_idx)
                 if losses and not loop._should_accumulate():
                     yield restarts, sum(losses) / len(losses)

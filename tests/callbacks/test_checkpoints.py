@@ -140,6 +140,25 @@ def test_long_epochs_are_saved_between_their_steps(
     assert steps.seen == seen
 
 
+def test_weights_that_are_no_numbers_replace_nothing(fit, dictated, tmp_path: Path) -> None:
+    """A finite loss may have gradients that are not."""
+
+    class Spoiler(pl.Callback):
+        def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
+            if trainer.global_step == 1:
+                pl_module.weight.grad.fill_(NAN)
+
+        def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            if trainer.global_step == 2:
+                raise RuntimeError("the next loss is no number")
+
+    with pytest.raises(RuntimeError, match="no number"):
+        fit(dictated([0.1]), Spoiler(), LastCheckpoint(tmp_path / "last.ckpt", every_minutes=1e-9), epochs=1)
+    kept = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert kept["global_step"] == 1
+    assert kept["state_dict"]["weight"].isfinite().all()
+
+
 @pytest.mark.parametrize("half", [False, True])
 def test_what_is_kept_is_the_average_without_the_optimizer(fit, network, tmp_path: Path, half: bool) -> None:
     path = tmp_path / "best.ckpt"

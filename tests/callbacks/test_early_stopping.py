@@ -59,3 +59,10 @@ def test_a_resumed_run_goes_on_counting(fit, dictated, tmp_path: Path) -> None:
     fit(dictated(scores), stopping([6], 3), LastCheckpoint(path), epochs=2)
     trainer = fit(dictated(scores), stopping([6], 3), LastCheckpoint(path), epochs=6, resume=path)
     assert trainer.global_step == 3 * 4
+
+
+def test_a_run_that_was_to_end_does_not_train_on_when_it_is_resumed(fit, dictated, tmp_path: Path) -> None:
+    scores, path = [0.5, 0.4, 0.3, 0.2, 0.1, 0.0], tmp_path / "last.ckpt"
+    whole = fit(dictated(scores), stopping([6], 2), LastCheckpoint(path), epochs=6)
+    resumed = fit(dictated(scores), stopping([6], 2), LastCheckpoint(path), epochs=6, resume=path)
+    assert resumed.global_step == whole.global_step == 3 * 3

@@ -63,8 +63,7 @@ def test_one_signal_ends_the_fit_between_two_steps(
     assert isinstance(stop.value, SIGTERMException) == (number == signal.SIGTERM)
     assert sender.steps_after == steps
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == saved
-    if number == signal.SIGTERM:  # after SIGINT Lightning leaves its own
-        assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -99,3 +98,23 @@ def test_signals_are_given_back_after_a_fit(fit, dictated, tmp_path: Path) -> No
     last = LastCheckpoint(tmp_path / "last.ckpt")
     fit(dictated([0.1]), last, Interruption(last), epochs=1)
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_signal_that_was_ignored_stays_ignored(fit, dictated, tmp_path: Path) -> None:
+    """As in a job that a script has started with `&`."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    last = LastCheckpoint(tmp_path / "last.ckpt")
+    try:
+        trainer = fit(
+            dictated([0.1] * 3), Sender(signal.SIGINT, "on_before_backward"), last, Interruption(last), epochs=3
+        )
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert trainer.global_step == 9
+
+
+def test_what_a_signal_leads_to_is_said(fit, dictated, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    last = LastCheckpoint(tmp_path / "last.ckpt")
+    with pytest.raises(SystemExit):
+        fit(dictated([0.1] * 3), Sender(signal.SIGINT, "on_before_backward"), last, Interruption(last), epochs=3)
+    assert "a second signal ends it at once" in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import signal
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers.logger import DummyLogger
 from pytorch_lightning.plugins.precision import MixedPrecision
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from torchmetrics import MeanMetric
@@ -196,6 +198,18 @@ class Notes(DummyLogger):
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         self.told.append((dict(metrics), step))
+
+
+def test_sigterm_ends_a_range_test(tmp_path: Path) -> None:
+    module, trainer = Noisy(), make_trainer(tmp_path)
+
+    class Sender(pl.Callback):
+        def on_before_zero_grad(self, *_: Any) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer.callbacks.append(Sender())  # type: ignore[attr-defined]
+    with pytest.raises(SIGTERMException):
+        range_test(trainer, module, num_steps=20, stop_factor=1e3)
 
 
 def test_no_logger_and_no_schedule_hears_of_it(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def train(run: Path, *options: str, largest_file: int | None = None) -> subproce
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         preexec_fn=limit,
     )
 
@@ -144,10 +145,10 @@ def end_by(place: Place, harm: signal.Signals, ends_well: Callable[[int, Path], 
         process = train(run, *options)
         wait_for(lambda run=run: (run / "checkpoints/last.ckpt").exists())
         sleep(place.rng.random() * 2)
-        process.send_signal(harm)
+        os.killpg(process.pid, harm)  # as a terminal and a cluster do: the processes that decode, too
         said = process.communicate(timeout=PATIENCE)[1]
-        if process.returncode == 0:  # it was done before
-            yield status(run) == "finished"
+        if status(run) == "finished":  # it was done before
+            yield are_whole(run)
             continue
         yield is_right(process, ends_well(process.returncode, run), said) and are_whole(run) and goes_on(run)
 

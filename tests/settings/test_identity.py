@@ -27,6 +27,7 @@ def compose(*overrides: str) -> TrainSettings:
         ["data.num_workers=3"],
         ["data.cache=off", "data.cache_dir=elsewhere"],
         ["model.compile=true"],
+        ["checkpoint.every_minutes=3"],
         ["data.device_augment=on"],
         ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.progress=false"],
         ["resume=outputs/runs/run"],

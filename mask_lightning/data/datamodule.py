@@ -165,7 +165,10 @@ def default_workers(processes: int = 1) -> int:
 
 
 def _leave_signals_to_the_trainer(_: int) -> None:
-    """A terminal and a cluster signal every process of a job; what to do then is the trainer's part."""
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
+    """A terminal and a cluster signal every process of a job; what to do then is the trainer's part.
+
+    Not SIGTERM: it is also what ends a worker that has not ended by itself.
+    """
+    for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

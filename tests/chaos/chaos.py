@@ -145,7 +145,8 @@ def end_by(place: Place, harm: signal.Signals, ends_well: Callable[[int, Path], 
         process = train(run, *options)
         wait_for(lambda run=run: (run / "checkpoints/last.ckpt").exists())
         sleep(place.rng.random() * 2)
-        os.killpg(process.pid, harm)  # as a terminal and a cluster do: the processes that decode, too
+        send = os.killpg if harm == signal.SIGINT else os.kill  # a terminal signals those that decode, too
+        send(process.pid, harm)
         said = process.communicate(timeout=PATIENCE)[1]
         if status(run) == "finished":  # it was done before
             yield are_whole(run)

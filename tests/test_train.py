@@ -10,23 +10,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tiny_runs import ONE_EPOCH, TINY_RUN
 
 from mask_lightning.doors import config_dir
 
 CHECKOUT = config_dir().parent
-TINY = (
-    "model.backbone=test_resnet",
-    "model.pretrained=false",
-    "model.image_size=32",
-    "data.crop_height=96",
-    "data.crop_width=64",
-    "data.num_workers=0",
-    "data.val_fraction=0.25",
-    "finetune=none",
-    "finetune.epochs=1",
-    "logger=none",
-    "trainer.accelerator=cpu",
-)
+TINY = (*TINY_RUN, *ONE_EPOCH, "trainer.progress=true")
 
 
 def start(*arguments: str, cwd: Path, package: Path = CHECKOUT) -> subprocess.Popen[str]:

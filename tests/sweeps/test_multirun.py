@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from omegaconf import DictConfig
-from tiny_runs import settings_for
+from tiny_runs import TINY_RUN, settings_for
 
 from mask_lightning import doors, vote_runs
 from mask_lightning.doors import config_dir
@@ -149,17 +149,9 @@ def test_a_sweep_with_a_mistake_leaves_nothing(multirun: Knock) -> None:
 
 
 SWEEP = (
-    "model.backbone=test_resnet",
-    "model.pretrained=false",
-    "model.image_size=32",
-    "data.crop_height=96",
-    "data.crop_width=64",
-    "data.num_workers=0",
+    *TINY_RUN,
     "data.clean_train_photos=28",
     "trainer.max_batches=1",
-    "trainer.accelerator=cpu",
-    "trainer.progress=false",
-    "logger=none",
     "finetune=none",
     "finetune.epochs=12",
     "ensemble=gender",

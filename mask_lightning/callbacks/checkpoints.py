@@ -20,7 +20,7 @@ from mask_lightning.files import write_atomically
 # What `load_from_checkpoint` and `inference.trained` read, and which step it was.
 KEPT = ("pytorch-lightning_version", "epoch", "global_step", "state_dict", "hparams_name", "hyper_parameters")
 
-STRIDE = 10  # batches between looks at the clock where several processes train, which have to wait for each other
+STRIDE = 10  # batches between moments at which several processes that train together ask each other
 
 Evidence = Callable[[pl.LightningModule], dict[str, Any]]
 
@@ -107,7 +107,7 @@ class LastCheckpoint(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save where the last time is long ago."""
-        if self.seconds == math.inf or (trainer.world_size > 1 and batch_idx % STRIDE):
+        if self.seconds == math.inf or not is_common_moment(trainer):
             return
         if trainer.strategy.broadcast(monotonic() - self._saved_at >= self.seconds):
             self.save_between_steps(trainer)
@@ -138,6 +138,16 @@ class LastCheckpoint(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of `state_dict`, once training starts."""
         self._rng = state_dict["rng"]
+
+
+def is_common_moment(trainer: pl.Trainer) -> bool:
+    """Whether the processes that train together may ask each other after this batch: one alone always may.
+
+    They wait for each other then. It is after optimizer steps, of however many batches each.
+    """
+    accumulated = trainer.accumulate_grad_batches
+    stride = math.ceil(STRIDE / accumulated) * accumulated
+    return trainer.world_size == 1 or trainer.fit_loop.epoch_loop.batch_progress.current.ready % stride == 0
 
 
 def keep_weights(path: Path, *, half: bool = False) -> None:

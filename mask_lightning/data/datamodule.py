@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -17,7 +16,7 @@ from mask_lightning.cores import share_of_cores
 from mask_lightning.data.batching import MixSpec, normalise
 from mask_lightning.data.cache_file import PhotoCache
 from mask_lightning.data.dataset import EpochSampler, FaceDataset, Sample, collate
-from mask_lightning.data.loading import LeanLoader
+from mask_lightning.data.loading import LeanLoader, leave_signals_to_the_trainer
 from mask_lightning.data.randaugment import change_batch
 from mask_lightning.data.sharding import ShardedBatches, check_shares
 from mask_lightning.data.splits import Split, draw_stratified
@@ -132,7 +131,7 @@ class FaceDataModule(pl.LightningDataModule):
             generator=torch.Generator(),  # else every iteration would draw from the one that dropout draws from
             num_workers=workers,
             persistent_workers=workers > 0,
-            worker_init_fn=_leave_signals_to_the_trainer,
+            worker_init_fn=leave_signals_to_the_trainer,
             pin_memory=torch.cuda.is_available(),
             **options,
         )
@@ -162,13 +161,3 @@ def default_workers(processes: int = 1) -> int:
     if not torch.cuda.is_available():
         return int(cores > 2)
     return min(8, cores - 1)
-
-
-def _leave_signals_to_the_trainer(_: int) -> None:
-    """A terminal and a cluster signal every process of a job; what to do then is the trainer's part.
-
-    Not SIGTERM: it is also what ends a worker that has not ended by itself.
-    """
-    for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import re
+import signal
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +35,26 @@ class LeanLoader(DataLoader[T]):
             trim_memory()
             self._has_forked = True
         return super().__iter__()
+
+
+def leave_signals_to_the_trainer(_: int) -> None:
+    """A `worker_init_fn`: a terminal and a cluster signal all processes of a job; the trainer decides then.
+
+    A worker that has not ended by itself is ended by SIGTERM, too; that one comes from the process that started it.
+    """
+    for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    trainer = multiprocessing.parent_process()
+    if trainer is not None and hasattr(signal, "sigwaitinfo"):  # on Linux: a handler is not told who the sender is
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_when_told_by, args=[trainer.pid], daemon=True).start()
+
+
+def _end_when_told_by(pid: int | None) -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != pid:
+        pass
+    os._exit(0)
 
 
 @contextmanager

@@ -37,6 +37,10 @@ class Weighting(nn.Module, ABC):
     def start_epoch(self, mean: Callable[[Tensor], Tensor]) -> None:
         """To be called before each epoch; `mean` is that over the processes that train together."""
 
+    def sums(self) -> dict[str, Tensor]:
+        """What this process has added up since the epoch began, by name: a run may go on from there."""
+        return {}
+
     def _named(self, values: Tensor) -> dict[str, Tensor]:
         return dict(zip(self.tasks, values.unbind(), strict=True))
 
@@ -95,15 +99,15 @@ class DynamicWeighting(Weighting):
     """
 
     earlier: Tensor
-    sums: Tensor
+    losses: Tensor
     batches: Tensor
 
     def __init__(self, tasks: Sequence[str], *, temperature: float = 2.0) -> None:
         super().__init__(tasks)
         self.temperature = temperature
         self.register_buffer("earlier", torch.zeros(2, len(tasks)))  # mean losses: of the last epoch, the one before
-        self.register_buffer("sums", torch.zeros(len(tasks)))
-        self.register_buffer("batches", torch.zeros(()))
+        self.register_buffer("losses", torch.zeros(len(tasks)), persistent=False)
+        self.register_buffer("batches", torch.zeros(()), persistent=False)
 
     def weights(self) -> dict[str, Tensor]:
         """Of this epoch; their sum is T."""
@@ -114,16 +118,20 @@ class DynamicWeighting(Weighting):
 
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Scalar losses per task -> their weighted sum; the losses are remembered."""
-        self.sums += torch.stack([losses[task] for task in self.tasks]).detach()
+        self.losses += torch.stack([losses[task] for task in self.tasks]).detach()
         self.batches += 1
         return super().forward(losses)
 
     def start_epoch(self, mean: Callable[[Tensor], Tensor]) -> None:
         """The epoch that ended becomes the last one."""
         if self.batches > 0:
-            self.earlier = torch.stack([mean(self.sums / self.batches), self.earlier[0]])
-            self.sums.zero_()
+            self.earlier = torch.stack([mean(self.losses / self.batches), self.earlier[0]])
+            self.losses.zero_()
             self.batches.zero_()
+
+    def sums(self) -> dict[str, Tensor]:
+        """Of the losses, and of the batches that had them."""
+        return {"losses": self.losses, "batches": self.batches}
 
 
 def make_weighting(

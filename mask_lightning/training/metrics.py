@@ -86,6 +86,10 @@ class WeightedMean(Metric):
         """The mean so far, a scalar; NaN before the first."""
         return self.total / self.count
 
+    def sums(self) -> dict[str, Tensor]:
+        """Of what this process has added, by name."""
+        return {"total": self.total, "count": self.count}
+
 
 class Scores(nn.Module):
     """Accumulates one side of the split (val, clean_train) over an epoch.

@@ -25,7 +25,7 @@ from mask_lightning.optim.schedules import PhasedLR, PhaseSchedule
 from mask_lightning.training.metrics import JOINT, TOTAL, Scores, WeightedMean
 
 SIDES = ("val", "clean_train")  # the order of the validation dataloaders
-MEANS = "train_means"  # the key in a checkpoint
+SUMS = "sums_of_the_epoch"  # the key in a checkpoint
 
 
 class MultiTaskModule(pl.LightningModule):
@@ -157,15 +157,22 @@ class MultiTaskModule(pl.LightningModule):
         mean.update(value if isinstance(value, float) else value.detach(), count)
         self.log(f"train/{name}", mean, on_step=False, on_epoch=True)
 
+    def _sums(self) -> dict[str, Tensor]:
+        """What this process has added up since the epoch began."""
+        means = {name: cast(WeightedMean, mean).sums() for name, mean in self.train_means.items()}
+        of_all = {"weighting": self.weighting.sums(), **means}
+        return {f"{owner}/{name}": value for owner, sums in of_all.items() for name, value in sums.items()}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A run may go on in the middle of an epoch: its means so far."""
-        checkpoint[MEANS] = {name: cast(WeightedMean, mean).metric_state for name, mean in self.train_means.items()}
+        """A run may go on in the middle of an epoch: each process with an equal share of what all have added up."""
+        reduce = self.trainer.strategy.reduce
+        checkpoint[SUMS] = {name: reduce(value.clone(), reduce_op="mean") for name, value in self._sums().items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The inverse of `on_save_checkpoint`."""
-        for name, state in checkpoint.get(MEANS, {}).items():
-            for part, value in state.items():
-                setattr(self.train_means[name], part, value.to(self.device))
+        sums = self._sums()
+        for name, value in checkpoint.get(SUMS, {}).items():
+            sums[name].copy_(value)
 
     def on_train_epoch_start(self) -> None:
         """The losses' weights may be others in each epoch; the means are of one."""

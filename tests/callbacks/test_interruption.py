@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from mask_lightning.callbacks import interruption
 from mask_lightning.callbacks.checkpoints import LastCheckpoint
 from mask_lightning.callbacks.interruption import Interruption
 
@@ -40,9 +41,9 @@ class Sender(pl.Callback):
     [
         ("on_before_backward", 0, {}, 4, 4),  # the step at hand is done, and saved
         ("on_train_batch_start", 1, {}, 5, 5),
-        ("on_before_backward", 2, {}, 6, 3),  # the epoch's last: the validation ends, with the checkpoint before it
+        ("on_before_backward", 2, {}, 6, 6),  # the epoch's last: the validation is done, and saved
         ("on_before_backward", 2, {"limit_val_batches": 0}, 6, 6),  # no validation: the epoch is whole
-        ("on_validation_batch_start", 0, {}, 6, 3),
+        ("on_validation_batch_start", 0, {}, 6, 6),
         ("on_train_epoch_start", 3, {}, 4, 4),
         (
             "on_before_backward",
@@ -64,6 +65,14 @@ def test_one_signal_ends_the_fit_between_two_steps(
     assert sender.steps_after == steps
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == saved
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_validation_that_takes_too_long_is_given_up(fit, dictated, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(interruption, "GRACE", 0)
+    sender, last = Sender(signal.SIGTERM, "on_validation_batch_start"), LastCheckpoint(tmp_path / "last.ckpt")
+    with pytest.raises(SIGTERMException):
+        fit(dictated([0.1] * 3), sender, last, Interruption(last), epochs=3)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

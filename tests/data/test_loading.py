@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import signal
+import subprocess
 from multiprocessing import resource_sharer
 from pathlib import Path
 from time import sleep
@@ -13,7 +14,7 @@ import pytest
 from torch.utils.data import Dataset
 
 from mask_lightning.data import loading
-from mask_lightning.data.loading import LeanLoader, worker_errors_in_one_line
+from mask_lightning.data.loading import LeanLoader, leave_signals_to_the_trainer, worker_errors_in_one_line
 from mask_lightning.errors import WorkerError
 from mask_lightning.memory import keep_memory, trim_memory
 
@@ -71,6 +72,24 @@ def test_a_killed_worker_is_told_in_one_line(how: int) -> None:
     told = r"^a process that decodes photos [^\n]+; set num_workers to fewer[^\n]+$"
     with pytest.raises(WorkerError, match=told), worker_errors_in_one_line():
         list(loader)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the system does not tell who has sent a signal")
+def test_a_worker_outlives_signals_to_all_and_obeys_its_trainer() -> None:
+    init = {"worker_init_fn": leave_signals_to_the_trainer}
+    batches = iter(LeanLoader(range(100), num_workers=1, batch_size=None, **init))
+    next(batches)
+    (worker,) = batches._workers
+    for name in ("TERM", "INT", "USR1", "USR2"):
+        subprocess.run(["kill", f"-{name}", str(worker.pid)], check=True)
+    assert list(batches) == list(range(1, 100))
+    hangs = iter(LeanLoader(Deadly(signal.SIGUSR1), num_workers=1, batch_size=None, **init))
+    next(hangs)
+    (worker,) = hangs._workers
+    worker.terminate()
+    worker.join(10)
+    assert worker.exitcode == 0
 
 
 def test_a_worker_that_is_gone_before_its_batch_is_fetched_is_told(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed$(if $(LOCKED),-locked)
 EXTRAS := .[dev,offline,optuna,joblib,slurm]
 LOWEST := .venv-lowest
+# Old packages use what newer ones advise against.
+QUIET := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
 LOCK = .ci/$(shell $(PYTHON) .ci/requirements.py name)
 COVERAGE := --cov=mask_lightning --cov-report=
 
@@ -45,7 +47,7 @@ test-lowest: $(STAMP) ## run the tests on the lowest versions that pyproject.tom
 	$(PYTHON) -m venv $(LOWEST)
 	$(BIN)/python .ci/requirements.py lowest > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/lowest.txt --editable '$(EXTRAS)'
-	$(LOWEST)/bin/python -m pytest -m "not slow"
+	$(LOWEST)/bin/python -m pytest -m "not slow" $(QUIET)
 
 chaos: $(STAMP) ## kill, fill, corrupt and mutate, on an idle machine: a table of what is lost
 	$(BIN)/python tests/chaos/chaos.py tests/benchmarks/results/chaos.json

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +16,10 @@ import torch
 from tiny_runs import TINY_RUN, settings_for
 
 from mask_lightning import parallel, runs
-from mask_lightning.errors import ProcessError
+from mask_lightning.errors import ProcessError, Terminated
 from mask_lightning.run_folder import RunFolder
 from mask_lightning.settings.train import TrainSettings
+from mask_lightning.training.modules import MultiTaskModule
 
 OPTIONS = (
     *TINY_RUN,
@@ -54,6 +57,37 @@ def test_two_processes_train_what_one_does(settings, tmp_path: Path) -> None:
     for name in histories[0]:
         np.testing.assert_allclose(histories[1][name], histories[0][name], rtol=1e-3, atol=1e-5, err_msg=name)
     assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.slow
+def test_two_processes_end_together_and_go_on_in_the_middle_of_an_epoch(
+    settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("data.batch_size=4", "trainer.devices=2", "weighting=dwa")
+    whole, again = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "again")
+    runs.train_run(settings(*options), whole.path)
+    step = MultiTaskModule.training_step
+
+    def signalled(self: MultiTaskModule, batch: Any, batch_idx: int) -> Any:
+        if self.current_epoch == 1 and batch_idx == 2:
+            os.kill(os.getpid(), signal.SIGTERM)  # the other process is not told
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(MultiTaskModule, "training_step", signalled)
+    with pytest.raises(Terminated):
+        runs.train_run(settings(*options), again.path)
+    monkeypatch.undo()
+    assert again.read_result().status == "interrupted"
+    assert (
+        torch.load(again.last, weights_only=True)["global_step"] == 32 + 10
+    )  # of 32 an epoch: at the next common moment
+    runs.resume_run(again.path)
+    states = [torch.load(run.last, weights_only=True) for run in (whole, again)]
+    for name, tensor in states[0]["state_dict"].items():
+        torch.testing.assert_close(states[1]["state_dict"][name], tensor, rtol=1e-5, atol=1e-6, msg=name)
+    histories = [pd.read_csv(run.metrics) for run in (whole, again)]
+    for name in histories[0]:
+        np.testing.assert_allclose(histories[1][name], histories[0][name], rtol=1e-5, err_msg=name)
 
 
 def test_a_process_that_cannot_go_on_is_told_with_its_last_words(tmp_path: Path, monkeypatch) -> None:

@@ -80,9 +80,11 @@ class Interruption(pl.Callback):
     def _receive(self, trainer: pl.Trainer, number: int, frame: FrameType | None) -> None:
         is_second, self._received = self._received is not None, number
         self._received_at = self._received_at if is_second else monotonic()
-        if number == signal.SIGTERM and callable(former := self._former[number]):
-            former(number, frame)  # who else wants to know, as a launcher; Lightning itself would end an accumulation
-            trainer._signal_connector.received_sigterm = False
+        # Who else wants to know, as a launcher. Not Lightning, whose handlers stand in between: they would end an
+        # accumulation, and wait for the other processes where those wait for this one.
+        former: Any = trainer._signal_connector._original_handlers.get(number)
+        if number == signal.SIGTERM and callable(former):
+            former(number, frame)
         if is_second:
             self._end()
         log.warning("the run ends after this step, or this validation; a second signal ends it at once, without saving")

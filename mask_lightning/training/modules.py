@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -165,8 +166,9 @@ class MultiTaskModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A run may go on in the middle of an epoch: each process with an equal share of what all have added up."""
-        reduce = self.trainer.strategy.reduce
-        checkpoint[SUMS] = {name: reduce(value.clone(), reduce_op="mean") for name, value in self._sums().items()}
+        if self._trainer is not None:  # else it is not trained
+            mean = partial(self._trainer.strategy.reduce, reduce_op="mean")  # which writes to what it is given
+            checkpoint[SUMS] = {name: mean(value.clone()) for name, value in self._sums().items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The inverse of `on_save_checkpoint`."""

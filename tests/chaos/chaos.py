@@ -145,7 +145,7 @@ def end_by(place: Place, harm: signal.Signals, ends_well: Callable[[int, Path], 
         process = train(run, *options)
         wait_for(lambda run=run: (run / "checkpoints/last.ckpt").exists())
         sleep(place.rng.random() * 2)
-        send = os.killpg if harm == signal.SIGINT else os.kill  # a terminal signals those that decode, too
+        send = os.kill if i % 2 else os.killpg  # a terminal and many clusters signal those that decode, too
         send(process.pid, harm)
         said = process.communicate(timeout=PATIENCE)[1]
         if status(run) == "finished":  # it was done before

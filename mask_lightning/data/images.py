@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,26 @@ def is_photo(path: Path) -> bool:
     return path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """A photo, and what its file says it is.
+
+    Attributes:
+        photo: upright, 8-bit RGB.
+        mode, format: as stored, Pillow's names.
+    """
+
+    photo: Image.Image
+    mode: str
+    format: str
+
+
 def open_photo(path: str | Path) -> Image.Image:
+    """`decode_photo`, of which only the pixels matter."""
+    return decode_photo(path).photo
+
+
+def decode_photo(path: str | Path) -> Decoded:
     """Decode a photo to upright 8-bit RGB.
 
     EXIF orientation is applied; transparency is laid on white; 16-bit is scaled to 8; CMYK, palettes and
@@ -43,8 +63,9 @@ def open_photo(path: str | Path) -> Image.Image:
                     )
                 if image.format == "PNG":
                     _check_sums(path)
+                mode, kind = image.mode, image.format or ""
                 image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+                return Decoded(_to_rgb(ImageOps.exif_transpose(image)), mode, kind)
     except FileNotFoundError:
         raise PhotoError(f"expected a photo at {path}, found none; was it moved or deleted?") from None
     except PhotoError:

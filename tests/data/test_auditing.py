@@ -285,7 +285,7 @@ def test_a_decoder_that_fails_in_its_own_way_does_not_end_the_audit(
     def fail(path: str) -> Image.Image:
         raise RuntimeError
 
-    monkeypatch.setattr("mask_lightning.data.auditing.photos.open_photo", fail)
+    monkeypatch.setattr("mask_lightning.data.auditing.photos.decode_photo", fail)
     assert examine(str(tmp_path)).error == "RuntimeError()"
 
 

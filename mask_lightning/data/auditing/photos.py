@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import signal
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mask_lightning.cores import share_of_cores
-from mask_lightning.data.images import open_photo
+from mask_lightning.data.images import decode_photo
 from mask_lightning.memory import keep_memory
 
 HASH_SIDE = 16  # bits per side of the perceptual hash
@@ -77,13 +76,10 @@ def examine_photos(paths: Sequence[str], *, workers: int | None = None) -> list[
 def examine(path: str) -> PhotoFacts:
     """Decode one photo."""
     try:
-        photo = open_photo(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as header:  # reads no pixels
-                mode, kind = header.mode, header.format or ""
+        decoded = decode_photo(path)
         digest = hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
-        return PhotoFacts(path, "", *photo.size, mode, kind, digest, perceptual_hash(photo))
+        likeness = perceptual_hash(decoded.photo)
+        return PhotoFacts(path, "", *decoded.photo.size, decoded.mode, decoded.format, digest, likeness)
     except Exception as error:  # whatever a decoder does with broken bytes, the next photo has its turn
         return PhotoFacts(path, str(error) or repr(error))
 

@@ -129,8 +129,8 @@ class _Rank:
 
     def check(self, error: Exception) -> None:
         with suppress(subprocess.TimeoutExpired):
-            if self.process.wait(1):
-                raise self._failure() from error
+            self.process.wait(1)
+            raise self._failure() from error
 
     def _failure(self) -> ProcessError:
         self.has_failed = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Mapping
@@ -37,6 +38,13 @@ def main(task: Mapping[str, Any]) -> None:
         fit(build_run_trainer(settings, folder, data, module), settings, folder, module, data, resume=task["resume"])
 
 
+def _leave_signals_to_rank_zero() -> None:
+    """Where a cluster signals every process of a job."""
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
 def _end_with_rank_zero() -> None:
     """Its end of the pipe closes however it ends."""
     sys.stdin.read()
@@ -44,6 +52,7 @@ def _end_with_rank_zero() -> None:
 
 
 if __name__ == "__main__":
+    _leave_signals_to_rank_zero()
     line = sys.stdin.readline()
     threading.Thread(target=_end_with_rank_zero, daemon=True).start()
     main(json.loads(line))

@@ -63,7 +63,7 @@ def test_two_processes_train_what_one_does(settings, tmp_path: Path) -> None:
 def test_two_processes_end_together_and_go_on_in_the_middle_of_an_epoch(
     settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ("data.batch_size=4", "trainer.devices=2", "weighting=dwa")
+    options = ("data.batch_size=4", "trainer.devices=2", "weighting=dwa", "model.drop_rate=0.3")
     whole, again = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "again")
     runs.train_run(settings(*options), whole.path)
     step = MultiTaskModule.training_step

@@ -20,7 +20,7 @@ from mask_lightning.files import write_atomically
 # What `load_from_checkpoint` and `inference.trained` read, and which step it was.
 KEPT = ("pytorch-lightning_version", "epoch", "global_step", "state_dict", "hparams_name", "hyper_parameters")
 
-STRIDE = 10  # batches between moments at which several processes that train together ask each other
+STRIDE = 10  # batches between moments at which several processes that train together wait for each other
 
 Evidence = Callable[[pl.LightningModule], dict[str, Any]]
 
@@ -132,18 +132,24 @@ class LastCheckpoint(pl.Callback):
         self._saved_at = monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """What dropout will draw."""
-        return {"rng": rng_state()}
+        """What dropout will draw, in each process."""
+        states = [rng_state()]
+        if torch.distributed.is_initialized():
+            states *= torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(states, states[0])
+        return {"rng": states}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of `state_dict`, once training starts."""
-        self._rng = state_dict["rng"]
+        """The inverse of `state_dict`, once training starts; of a process that was not there, as rank 0."""
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        states = state_dict["rng"]
+        self._rng = states[rank if rank < len(states) else 0]
 
 
 def is_common_moment(trainer: pl.Trainer) -> bool:
-    """Whether the processes that train together may ask each other after this batch: one alone always may.
+    """Whether processes that train together may save, or tell each other something, after this batch.
 
-    They wait for each other then. It is after optimizer steps, of however many batches each.
+    A process alone always may. Of several it is every STRIDE batches or a few more: after an optimizer step.
     """
     accumulated = trainer.accumulate_grad_batches
     stride = math.ceil(STRIDE / accumulated) * accumulated

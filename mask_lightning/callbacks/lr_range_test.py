@@ -16,6 +16,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException, _TunerExitE
 from rich.progress import track
 from torch.optim import Optimizer
 
+from mask_lightning.callbacks.interruption import note_sigterm
 from mask_lightning.callbacks.lr_suggestions import (
     RangeTestResult,
     Suggestions,
@@ -145,6 +146,7 @@ def range_test(trainer: pl.Trainer, module: pl.LightningModule, data: Any = None
     test = LRRangeTest(then="stop", **options)
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks.append(test)
+    note_sigterm(trainer)
     try:
         with preserved_rng(), preserved_module(module):
             trainer.fit(module, data)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
@@ -122,10 +121,9 @@ def read_csv(path: Path, *, empty_only: bool = False) -> pd.DataFrame:
         empty_only: take only empty cells for missing values, not also `NA`, `None` and the like.
     """
     try:
-        content = path.read_bytes()
-        if b"\0" in content:
+        if path.suffix.lower() == ".csv" and b"\0" in path.read_bytes():
             raise ValueError("it is no text: it has bytes that are zero")  # up to pandas 3.0 they would end a cell
-        cells = pd.read_csv(BytesIO(content), dtype=str, keep_default_na=not empty_only)
+        cells = pd.read_csv(path, dtype=str, keep_default_na=not empty_only)
     except (OSError, ValueError) as error:  # pandas' own errors, and that of another encoding, are ValueErrors
         raise SampleTableError(f"cannot read {path} ({error}); save it as a CSV in UTF-8") from error
     if not isinstance(cells.index, pd.RangeIndex):  # pandas takes what is too much for an index

@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader
@@ -40,19 +41,20 @@ class LeanLoader(DataLoader[T]):
 def leave_signals_to_the_trainer(_: int) -> None:
     """A `worker_init_fn`: a terminal and a cluster signal all processes of a job; the trainer decides then.
 
-    A worker that has not ended by itself is ended by SIGTERM, too; that one comes from the process that started it.
+    A worker that has not ended by itself is ended by SIGTERM, too; that one comes from the trainer, or from someone who
+    finds it after the trainer's end. On Linux, where workers are forked; elsewhere every SIGTERM ends one.
     """
     for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     trainer = multiprocessing.parent_process()
-    if trainer is not None and hasattr(signal, "sigwaitinfo"):  # on Linux: a handler is not told who the sender is
+    if trainer is not None and hasattr(signal, "sigwaitinfo"):  # a handler of Python's is not told who the sender is
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=_end_when_told_by, args=[trainer.pid], daemon=True).start()
+        threading.Thread(target=_end_when_told_by, args=[trainer], daemon=True).start()
 
 
-def _end_when_told_by(pid: int | None) -> None:
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != pid:
+def _end_when_told_by(trainer: BaseProcess) -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != trainer.pid and trainer.is_alive():
         pass
     os._exit(0)
 

@@ -165,16 +165,17 @@ class MultiTaskModule(pl.LightningModule):
         return {f"{owner}/{name}": value for owner, sums in of_all.items() for name, value in sums.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A run may go on in the middle of an epoch: each process with an equal share of what all have added up."""
+        """A run may go on in the middle of an epoch: what all processes have added up."""
         if self._trainer is not None:  # else it is not trained
-            mean = partial(self._trainer.strategy.reduce, reduce_op="mean")  # which writes to what it is given
-            checkpoint[SUMS] = {name: mean(value.clone()) for name, value in self._sums().items()}
+            add_up = partial(self._trainer.strategy.reduce, reduce_op="sum")
+            copies = {name: value.clone() for name, value in self._sums().items()}  # as they are added up in place
+            checkpoint[SUMS] = {name: add_up(value) for name, value in copies.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The inverse of `on_save_checkpoint`."""
+        """The inverse of `on_save_checkpoint`: to each process an equal share."""
         sums = self._sums()
         for name, value in checkpoint.get(SUMS, {}).items():
-            sums[name].copy_(value)
+            sums[name].copy_(value / self.trainer.world_size)
 
     def on_train_epoch_start(self) -> None:
         """The losses' weights may be others in each epoch; the means are of one."""

@@ -1,4 +1,4 @@
-"""The contestants of bench_training.py: each trains on the same photos, one batch of 32 per turn.
+"""The contestants of bench_training.py: each trains on the same photos, and pauses after each batch of 32.
 
     python tests/benchmarks/training_loops.py NAME FOLDER [OVERRIDE ...]
 

@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import pytorch_lightning as pl
@@ -20,14 +21,14 @@ from mask_lightning.callbacks.interruption import Interruption
 class Sender(pl.Callback):
     """Sends signals to this process, `count` of them one after the other, at a moment of the second epoch."""
 
-    def __init__(self, number: int, moment: str, *, batch: int = 0, count: int = 1) -> None:
-        self.number, self.batch, self.count = number, batch, count
+    def __init__(self, number: int, moment: str, *, epoch: int = 1, batch: int = 0, count: int = 1) -> None:
+        self.number, self.epoch, self.batch, self.count = number, epoch, batch, count
         self.steps_after = 0
         setattr(self, moment, self._send)
 
     def _send(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
-        loop = trainer.fit_loop.epoch_loop
-        if trainer.current_epoch == 1 and (trainer.validating or loop.batch_progress.current.completed == self.batch):
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        if trainer.current_epoch == self.epoch and (trainer.validating or batches == self.batch):
             for _ in range(self.count):
                 os.kill(os.getpid(), self.number)
 
@@ -84,22 +85,19 @@ def test_a_second_signal_ends_it_at_once(fit, dictated, tmp_path: Path, number: 
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3
 
 
-def test_who_else_waits_for_sigterm_is_told(fit, dictated, tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["on_before_backward", "on_train_start"])
+def test_who_else_waits_for_sigterm_is_told_once(fit, dictated, tmp_path: Path, moment: str) -> None:
     told = []
     former = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
     last = LastCheckpoint(tmp_path / "last.ckpt")
+    sender = Sender(signal.SIGTERM, moment, epoch=0)
     try:
         with pytest.raises(SIGTERMException):
-            fit(
-                dictated([0.1] * 3),
-                Sender(signal.SIGTERM, "on_before_backward"),
-                last,
-                Interruption(last),
-                epochs=3,
-            )
+            fit(dictated([0.1] * 3), sender, last, Interruption(last), epochs=3)
     finally:
         signal.signal(signal.SIGTERM, former)
     assert told == [signal.SIGTERM]
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 1
 
 
 def test_signals_are_given_back_after_a_fit(fit, dictated, tmp_path: Path) -> None:
@@ -109,17 +107,56 @@ def test_signals_are_given_back_after_a_fit(fit, dictated, tmp_path: Path) -> No
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
-def test_a_signal_that_was_ignored_stays_ignored(fit, dictated, tmp_path: Path) -> None:
-    """As in a job that a script has started with `&`."""
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_was_ignored_stays_ignored(fit, dictated, tmp_path: Path, number: int) -> None:
+    """As in a job that a script has started with `&`, or after `trap ''`."""
+    former = signal.signal(number, signal.SIG_IGN)
     last = LastCheckpoint(tmp_path / "last.ckpt")
     try:
-        trainer = fit(
-            dictated([0.1] * 3), Sender(signal.SIGINT, "on_before_backward"), last, Interruption(last), epochs=3
-        )
+        sender = Sender(number, "on_before_backward")
+        trainer = fit(dictated([0.1] * 3), sender, last, Interruption(last), epochs=3)
+    finally:
+        signal.signal(number, former)
+    assert trainer.global_step == 9
+
+
+class Processes:
+    """The strategy of several, of which rank 0 was signalled with `told`; a signal comes while they wait."""
+
+    def __init__(self, told: int | None, meanwhile: int | None) -> None:
+        self.told, self.meanwhile = told, meanwhile
+
+    def broadcast(self, own: int | None) -> int | None:
+        if self.meanwhile is not None:
+            os.kill(os.getpid(), self.meanwhile)
+        return own if self.told is None else self.told
+
+
+@pytest.mark.parametrize(
+    ("told", "meanwhile", "ends"),
+    [(None, None, []), (None, signal.SIGINT, [1]), (signal.SIGTERM, None, [0]), (signal.SIGTERM, signal.SIGINT, [0])],
+)
+def test_of_several_processes_all_heed_rank_zero_at_one_moment(
+    told: int | None, meanwhile: int | None, ends: list[int]
+) -> None:
+    """A signal that comes while they tell each other is heeded the next time: by none alone, and not lost."""
+    trainer = Mock(world_size=2, accumulate_grad_batches=1)
+    trainer.fit_loop.epoch_loop.batch_progress.current.ready = 10
+    interruption = Interruption(Mock())
+    former, ended = signal.getsignal(signal.SIGINT), []
+    interruption.on_fit_start(trainer, Mock())
+    interruption.on_train_start(trainer, Mock())
+    try:
+        for moment in range(2):
+            trainer.strategy = Processes(told, None if moment else meanwhile)
+            try:
+                interruption.on_train_batch_end(trainer, Mock(), None, None, 0)
+            except (KeyboardInterrupt, SIGTERMException):
+                ended.append(moment)
+                break
     finally:
         signal.signal(signal.SIGINT, former)
-    assert trainer.global_step == 9
+    assert ended == ends
 
 
 def test_what_a_signal_leads_to_is_said(fit, dictated, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -299,7 +299,8 @@ def test_photos_of_any_size_have_a_hash(size: tuple[int, int]) -> None:
     assert len(perceptual_hash(scene(0).resize(size))) * 8 == HASH_BITS
 
 
-def test_near_pairs_are_those_that_counting_bits_finds() -> None:
+@pytest.mark.parametrize("max_bits", [6, 9])
+def test_near_pairs_are_those_that_counting_bits_finds(max_bits: int) -> None:
     """Against the definition, pair by pair; more rows than one block holds."""
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 256, (300, 8), dtype=np.uint8)
@@ -310,9 +311,9 @@ def test_near_pairs_are_those_that_counting_bits_finds() -> None:
         (i, j, int((bits[i] != bits[j]).sum()))
         for i in range(300)
         for j in range(i + 1, 300)
-        if (bits[i] != bits[j]).sum() <= 6
+        if (bits[i] != bits[j]).sum() <= max_bits
     }
-    near = find_near_pairs(hashes, people, max_bits=6)
+    near = find_near_pairs(hashes, people, max_bits=max_bits)
     assert set(map(tuple, near.pairs.tolist())) == {pair for pair in want if people[pair[0]] != people[pair[1]]}
     assert near.across + near.within == len(want)
     assert list(near.pairs[:, 2]) == sorted(near.pairs[:, 2])

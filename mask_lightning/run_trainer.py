@@ -31,6 +31,7 @@ class RunTrainer:
     trainer: pl.Trainer
     best: BestCheckpoint
     throughput: Throughput
+    interruption: Interruption
 
 
 def build_run_trainer(
@@ -48,9 +49,10 @@ def build_run_trainer(
     learning = [*trainers.learning_callbacks(data, module), *trainers.keeping_callbacks(settings, module)]
     finite = FiniteLoss(folder.path / "not_finite.csv", data.split.train["path"].tolist())
     last = LastCheckpoint(folder.last, every_minutes=settings.checkpoint.every_minutes)
-    keeping = [best, EpochHistory(folder.metrics), last, Interruption(last)]
+    interruption = Interruption(last)
+    keeping = [best, EpochHistory(folder.metrics), last, interruption]
     callbacks = [*learning, picture, finite, throughput, *keeping]
-    return RunTrainer(trainers.build_trainer(settings, folder.path, callbacks), best, throughput)
+    return RunTrainer(trainers.build_trainer(settings, folder.path, callbacks), best, throughput, interruption)
 
 
 def fit(
@@ -77,6 +79,7 @@ def fit(
     }
     with other_ranks(run.trainer.world_size, task), trainers.computing(run.trainer, settings.trainer):
         run.trainer.fit(module, data, ckpt_path=folder.last if resume else None, weights_only=True)
+    run.interruption.after_fit()
 
 
 def _mode(settings: TrainSettings) -> Literal["max", "min", "last"]:

@@ -40,7 +40,6 @@ class Interruption(pl.Callback):
         self._received_at = 0.0
         self._heeded: int | None = None  # by all processes
         self._ignores_sigterm = False
-        self._former: Any = None  # SIGINT's handler, while it is ours
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take SIGTERM over."""
@@ -49,10 +48,10 @@ class Interruption(pl.Callback):
         hear_sigterm(trainer, self._receive)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take SIGINT over; not before, or Lightning would hand it back to us after the fit."""
+        """Take SIGINT over, until Lightning gives back what it found before this, after its teardown."""
         is_heard = signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None)
         if is_heard and threading.current_thread() is threading.main_thread():
-            self._former = signal.signal(signal.SIGINT, self._receive)
+            signal.signal(signal.SIGINT, self._receive)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -72,14 +71,14 @@ class Interruption(pl.Callback):
             self._end()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give SIGINT back; all is saved."""
-        self._give_back()
+        """All is saved."""
         if self._is_asked(trainer):
             self._end()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Give SIGINT back."""
-        self._give_back()
+    def after_fit(self) -> None:
+        """To be called then: a signal in Lightning's teardown, which cannot be ended in its middle, is heeded here."""
+        if self._received is not None:
+            raise SIGNALS[self._received]
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGTERM and self._ignores_sigterm:
@@ -97,11 +96,6 @@ class Interruption(pl.Callback):
     def _end(self) -> None:
         assert self._heeded is not None
         raise SIGNALS[self._heeded]
-
-    def _give_back(self) -> None:
-        if self._former is not None and signal.getsignal(signal.SIGINT) == self._receive:  # else Lightning has it
-            signal.signal(signal.SIGINT, self._former)
-        self._former = None
 
 
 def hear_sigterm(trainer: pl.Trainer, hear: Callable[[int, FrameType | None], None]) -> None:

@@ -173,9 +173,10 @@ class MultiTaskModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The inverse of `on_save_checkpoint`: to each process an equal share."""
-        sums = self._sums()
-        for name, value in checkpoint.get(SUMS, {}).items():
-            sums[name].copy_(value / self.trainer.world_size)
+        if self._trainer is not None:
+            sums = self._sums()
+            for name, value in checkpoint.get(SUMS, {}).items():
+                sums[name].copy_(value / self._trainer.world_size)
 
     def on_train_epoch_start(self) -> None:
         """The losses' weights may be others in each epoch; the means are of one."""

@@ -11,6 +11,7 @@ from unittest.mock import Mock
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loops.fit_loop import _FitLoop
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from mask_lightning.callbacks import interruption
@@ -98,6 +99,23 @@ def test_who_else_waits_for_sigterm_is_told_once(fit, dictated, tmp_path: Path, 
         signal.signal(signal.SIGTERM, former)
     assert told == [signal.SIGTERM]
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_teardown_is_heeded_after_the_fit(
+    fit, dictated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    last = LastCheckpoint(tmp_path / "last.ckpt")
+    interruption, teardown = Interruption(last), _FitLoop.teardown
+
+    def signalled(self: _FitLoop) -> None:
+        os.kill(os.getpid(), number)
+        teardown(self)
+
+    monkeypatch.setattr(_FitLoop, "teardown", signalled)
+    fit(dictated([0.1]), last, interruption, epochs=1)
+    with pytest.raises((KeyboardInterrupt, SIGTERMException)):
+        interruption.after_fit()
 
 
 def test_signals_are_given_back_after_a_fit(fit, dictated, tmp_path: Path) -> None:

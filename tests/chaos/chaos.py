@@ -134,7 +134,7 @@ def tells(process: subprocess.Popen[str], *parts: str) -> bool:
 def is_right(process: subprocess.Popen[str], right: bool, said: str) -> bool:
     """The same; where it is wrong, what the process said is shown."""
     if not right:
-        print(f"exit code {process.returncode}: {said[-2000:]}", file=sys.stderr)
+        print(f"exit code {process.returncode}: {said[-8000:]}", file=sys.stderr)
     return right
 
 

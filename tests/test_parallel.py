@@ -78,9 +78,8 @@ def test_two_processes_end_together_and_go_on_in_the_middle_of_an_epoch(
         runs.train_run(settings(*options), again.path)
     monkeypatch.undo()
     assert again.read_result().status == "interrupted"
-    assert (
-        torch.load(again.last, weights_only=True)["global_step"] == 32 + 10
-    )  # of 32 an epoch: at the next common moment
+    saved = torch.load(again.last, weights_only=True)
+    assert saved["global_step"] == 32 + 10  # of 32 an epoch: at the next common moment
     runs.resume_run(again.path)
     states = [torch.load(run.last, weights_only=True) for run in (whole, again)]
     for name, tensor in states[0]["state_dict"].items():

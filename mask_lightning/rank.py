@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import threading
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from mask_lightning.run_folder import RunFolder
 from mask_lightning.run_trainer import build_run_trainer, fit
 from mask_lightning.settings.checking import check
 from mask_lightning.settings.train import TrainSettings
+from mask_lightning.signals import ignore_signals
 from mask_lightning.usable_photos import usable_photos
 
 
@@ -38,13 +38,6 @@ def main(task: Mapping[str, Any]) -> None:
         fit(build_run_trainer(settings, folder, data, module), settings, folder, module, data, resume=task["resume"])
 
 
-def _leave_signals_to_rank_zero() -> None:
-    """Where a cluster signals every process of a job."""
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-
 def _end_with_rank_zero() -> None:
     """Its end of the pipe closes however it ends."""
     sys.stdin.read()
@@ -52,7 +45,7 @@ def _end_with_rank_zero() -> None:
 
 
 if __name__ == "__main__":
-    _leave_signals_to_rank_zero()
+    ignore_signals("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")  # rank 0 decides
     line = sys.stdin.readline()
     threading.Thread(target=_end_with_rank_zero, daemon=True).start()
     main(json.loads(line))

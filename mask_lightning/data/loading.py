@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from mask_lightning.errors import PhotoError, WorkerError
 from mask_lightning.memory import trim_memory
+from mask_lightning.signals import ignore_signals
 
 T = TypeVar("T", covariant=True)
 
@@ -44,9 +45,7 @@ def leave_signals_to_the_trainer(_: int) -> None:
     A worker that has not ended by itself is ended by SIGTERM, too; that one comes from the trainer, or from someone who
     finds it after the trainer's end. On Linux, where workers are forked; elsewhere every SIGTERM ends one.
     """
-    for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    ignore_signals("SIGINT", "SIGUSR1", "SIGUSR2")
     trainer = multiprocessing.parent_process()
     if trainer is not None and hasattr(signal, "sigwaitinfo"):  # a handler of Python's is not told who the sender is
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])

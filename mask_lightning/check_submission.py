@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from mask_lightning.doors import open_door, plain
+from mask_lightning.cli.command import open_door, plain
 
 
 def main(config: DictConfig) -> None:
     """One job: the composed config -> tables, and an error if the submission is not valid."""
-    from mask_lightning.settings.check_submission import CheckSubmissionSettings
-    from mask_lightning.settings.checking import check
+    from mask_lightning.settings.base import check
+    from mask_lightning.settings.inference import CheckSubmissionSettings
 
     settings = check(CheckSubmissionSettings, plain(config))
 
-    from mask_lightning import prediction_runs
+    from mask_lightning.pipelines import predict as prediction_runs
 
     prediction_runs.check_submission(settings)
 

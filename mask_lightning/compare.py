@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mask_lightning.doors import open_door, plain
+from mask_lightning.cli.command import open_door, plain
 
 
 def main(config: DictConfig) -> None:
@@ -17,8 +17,8 @@ def main(config: DictConfig) -> None:
     Raises:
         MaskLightningError: no runs there, or the CSV cannot be written.
     """
-    from mask_lightning.settings.checking import check
-    from mask_lightning.settings.compare import CompareSettings
+    from mask_lightning.settings.base import check
+    from mask_lightning.settings.evaluation import CompareSettings
 
     settings = check(CompareSettings, plain(config))
     compare(settings.runs, settings.out)

@@ -7,18 +7,18 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mask_lightning.doors import open_door, plain, shorten
+from mask_lightning.cli.command import open_door, plain, shorten
 
 
 def main(config: DictConfig) -> None:
     """One job: the composed config -> a folder with scores, predictions and pictures."""
-    from mask_lightning.settings.checking import check
-    from mask_lightning.settings.evaluate import EvaluateSettings
+    from mask_lightning.settings.base import check
+    from mask_lightning.settings.evaluation import EvaluateSettings
 
     settings = check(EvaluateSettings, plain(config))
     folder = shorten(Path(HydraConfig.get().runtime.output_dir))
 
-    from mask_lightning import evaluation_runs
+    from mask_lightning.pipelines import evaluate as evaluation_runs
 
     evaluation_runs.evaluate_run(settings, folder)
 

@@ -7,19 +7,19 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mask_lightning.doors import open_door, plain, shorten
+from mask_lightning.cli.command import open_door, plain, shorten
 
 
 def main(config: DictConfig) -> None:
     """One job: the composed config -> a folder with the curve of a learning rate range test."""
-    from mask_lightning.settings.checking import check
+    from mask_lightning.settings.base import check
     from mask_lightning.settings.train import TrainSettings
 
     settings = check(TrainSettings, plain(config))
     hydra_config = HydraConfig.get()
     folder, overrides = shorten(Path(hydra_config.runtime.output_dir)), list(hydra_config.overrides.task)
 
-    from mask_lightning import range_test_runs
+    from mask_lightning.pipelines import find_lr as range_test_runs
 
     range_test_runs.find_lr(settings, folder, overrides)
 

@@ -20,23 +20,33 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mask_lightning import assembly, range_test_runs
 from mask_lightning.callbacks.lr_suggestions import RangeTestResult, suggest
+from mask_lightning.cli.command import compose
 from mask_lightning.data.splits import draw_stratified
-from mask_lightning.doors import compose
+from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.errors import ConfigError, NoSuggestionError
-from mask_lightning.fits import Data, LearningRate, Run, check_epochs, fit, fit_one_phase, settings_of, with_sections
 from mask_lightning.inference.forward import predict
 from mask_lightning.inference.predictions import Predictions
 from mask_lightning.inference.trained import choose_device, load_trained
 from mask_lightning.optim.curves import check_range
 from mask_lightning.optim.phases import Unfreeze
+from mask_lightning.pipelines import find_lr as range_test_runs
+from mask_lightning.pipelines import prepare as assembly
+from mask_lightning.pipelines.fits import (
+    Data,
+    LearningRate,
+    Run,
+    check_epochs,
+    fit,
+    fit_one_phase,
+    settings_of,
+    with_sections,
+)
 from mask_lightning.reports import curves, lr_range
 from mask_lightning.reports.results import plot_results
 from mask_lightning.reports.run_report import plot_augmented
-from mask_lightning.settings.checking import check
+from mask_lightning.settings.base import check
 from mask_lightning.settings.train import TrainSettings
-from mask_lightning.training.modules import MultiTaskModule
 
 __all__ = [
     "build_module",

@@ -7,18 +7,18 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mask_lightning.doors import open_door, plain, shorten
+from mask_lightning.cli.command import open_door, plain, shorten
 
 
 def main(config: DictConfig) -> None:
     """One job: the composed config -> a folder with predictions and a submission."""
-    from mask_lightning.settings.checking import check
-    from mask_lightning.settings.predict import PredictSettings
+    from mask_lightning.settings.base import check
+    from mask_lightning.settings.inference import PredictSettings
 
     settings = check(PredictSettings, plain(config))
     folder = shorten(Path(HydraConfig.get().runtime.output_dir))
 
-    from mask_lightning import prediction_runs
+    from mask_lightning.pipelines import predict as prediction_runs
 
     prediction_runs.predict_photos(settings, folder)
 

@@ -7,18 +7,18 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mask_lightning.doors import open_door, plain, shorten
+from mask_lightning.cli.command import open_door, plain, shorten
 
 
 def main(config: DictConfig) -> None:
     """One job: the composed config -> a folder with the list, for a person to review."""
-    from mask_lightning.settings.checking import check
-    from mask_lightning.settings.suspects import SuspectsSettings
+    from mask_lightning.settings.base import check
+    from mask_lightning.settings.evaluation import SuspectsSettings
 
     settings = check(SuspectsSettings, plain(config))
     folder = shorten(Path(HydraConfig.get().runtime.output_dir))
 
-    from mask_lightning import suspects_runs
+    from mask_lightning.pipelines import suspects as suspects_runs
 
     suspects_runs.list_suspects(settings, folder)
 

@@ -8,9 +8,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mask_lightning.doors import open_door, plain, shorten
+from mask_lightning.cli.command import open_door, plain, shorten
 from mask_lightning.errors import ConfigError
-from mask_lightning.metric_keys import lower_is_better
+from mask_lightning.metrics.names import lower_is_better
 
 
 def main(config: DictConfig) -> float | None:
@@ -18,7 +18,7 @@ def main(config: DictConfig) -> float | None:
 
     That is the monitored score of best.ckpt, negated where it is a loss.
     """
-    from mask_lightning.settings.checking import check
+    from mask_lightning.settings.base import check
     from mask_lightning.settings.train import TrainSettings
 
     settings = check(TrainSettings, plain(config))
@@ -27,13 +27,13 @@ def main(config: DictConfig) -> float | None:
         raise ConfigError(f"ensemble={settings.ensemble} trains several members, found a single run; add -m")
     folder, overrides = shorten(Path(hydra_config.runtime.output_dir)), list(hydra_config.overrides.task)
 
-    from mask_lightning import runs
+    from mask_lightning.pipelines import train as runs
 
     if settings.inspect:
         runs.inspect_run(settings)
         return None
     if hydra_config.mode == RunMode.MULTIRUN:
-        from mask_lightning import jobs
+        from mask_lightning.pipelines import sweep_job as jobs
 
         score = jobs.run_job(settings, folder, overrides).score
         return -score if score is not None and lower_is_better(settings.monitor) else score

@@ -7,18 +7,18 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mask_lightning.doors import open_door, plain, shorten
+from mask_lightning.cli.command import open_door, plain, shorten
 
 
 def main(config: DictConfig) -> None:
     """One job: the composed config -> a folder with the ensemble's answers and scores."""
-    from mask_lightning.settings.checking import check
-    from mask_lightning.settings.vote import VoteSettings
+    from mask_lightning.settings.base import check
+    from mask_lightning.settings.inference import VoteSettings
 
     settings = check(VoteSettings, plain(config))
     folder = shorten(Path(HydraConfig.get().runtime.output_dir))
 
-    from mask_lightning import vote_runs
+    from mask_lightning.pipelines import vote as vote_runs
 
     vote_runs.hold_vote(settings, folder)
 

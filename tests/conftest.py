@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from tiny_runs import ONE_EPOCH, TINY_RUN
 
-from mask_lightning.doors import compose
-from mask_lightning.settings.checking import check
+from mask_lightning.cli.command import compose
+from mask_lightning.settings.base import check
 from mask_lightning.settings.train import TrainSettings
 
 torch.set_num_threads(1)

@@ -12,7 +12,8 @@ import matplotlib.image
 import pytest
 from PIL import Image
 
-from mask_lightning import audit, doors
+from mask_lightning import audit
+from mask_lightning.cli import command as doors
 
 Knock = Callable[..., tuple[int, str, str]]
 QUICK = ("data.crop_height=64", "data.crop_width=48", "people_shown=1")  # the crop of the fixture's small photos

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from mask_lightning import compare
-from mask_lightning.doors import open_door
-from mask_lightning.run_folder import RunFolder, RunResult
+from mask_lightning.cli.command import open_door
+from mask_lightning.runs.folder import RunFolder, RunResult
 
 
 @pytest.fixture(autouse=True)

@@ -15,13 +15,13 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from mask_lightning.doors import config_dir
-from mask_lightning.ensembles import ENSEMBLES
+from mask_lightning.cli.command import config_dir
 from mask_lightning.models.network import MultiTaskNetwork
 from mask_lightning.optim.optimizers import check_optimizer
 from mask_lightning.optim.phases import Phase
 from mask_lightning.optim.schedules import one_cycle
-from mask_lightning.settings.checking import check
+from mask_lightning.settings.base import check
+from mask_lightning.settings.ensembles import ENSEMBLES
 from mask_lightning.settings.optim import RangeTestSettings
 from mask_lightning.settings.train import TrainSettings
 

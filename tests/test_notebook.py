@@ -15,20 +15,20 @@ from sklearn.metrics import f1_score
 from tiny_runs import TINY_RUN
 
 from mask_lightning import notebook as ml
-from mask_lightning import runs
 from mask_lightning.callbacks.lr_suggestions import RangeTestResult
-from mask_lightning.data.fingerprint import short_name
-from mask_lightning.doors import compose
+from mask_lightning.cli.command import compose
+from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.errors import ConfigError, MaskLightningError, WeightsError
-from mask_lightning.fits import Data, Run
 from mask_lightning.inference.trained import load_trained
 from mask_lightning.optim.phases import Phase
+from mask_lightning.pipelines import train as runs
+from mask_lightning.pipelines.fits import Data, Run
 from mask_lightning.reports import run_report
 from mask_lightning.reports.figures import RED
-from mask_lightning.run_folder import RunFolder
-from mask_lightning.settings.checking import check
+from mask_lightning.runs.folder import RunFolder
+from mask_lightning.runs.photos import short_name
+from mask_lightning.settings.base import check
 from mask_lightning.settings.train import TrainSettings
-from mask_lightning.training.modules import MultiTaskModule
 
 FASTAI = {  # fine_tune(base_lr=2e-3) of fastai 2.8.12 on three layer groups: the largest lr of those that learn
     "base_lr": 0.002,

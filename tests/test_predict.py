@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mask_lightning import doors
+from mask_lightning.cli import command as doors
 
 Door = Callable[..., tuple[int, str, str]]  # -> exit code, stdout, stderr
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import ONE_EPOCH, TINY_RUN
 
-from mask_lightning.doors import config_dir
+from mask_lightning.cli.command import config_dir
 
 CHECKOUT = config_dir().parent
 TINY = (*TINY_RUN, *ONE_EPOCH, "trainer.progress=true")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mask_lightning.callbacks.finite_loss import has_finite_weights
 from mask_lightning.callbacks.training_state import rng_state, set_rng_state
-from mask_lightning.files import write_atomically
+from mask_lightning.utils.files import write_atomically
 
 # What `load_from_checkpoint` and `inference.trained` read, and which step it was.
 KEPT = ("pytorch-lightning_version", "epoch", "global_step", "state_dict", "hparams_name", "hyper_parameters")

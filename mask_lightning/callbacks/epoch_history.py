@@ -10,7 +10,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 
-from mask_lightning.files import write_atomically
+from mask_lightning.utils.files import write_atomically
 
 SCORED = ("val/", "clean_train/")  # only known after an epoch that validated
 

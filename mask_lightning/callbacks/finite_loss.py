@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mask_lightning.errors import DivergedError
-from mask_lightning.files import write_atomically
+from mask_lightning.utils.files import write_atomically
 
 TOLERANCE = 10  # under a GradScaler: steps in a row; it skips them and lowers its scale
 REMEDY = "lower optim.lr, set trainer.clip_norm=1, or try trainer.precision=32-true"

@@ -18,14 +18,13 @@ from rich.console import Console
 from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
-from mask_lightning.cores import share_of_cores
 from mask_lightning.data.cache_file import PhotoCache, Stamp, key_of, write_index
 from mask_lightning.data.images import open_photo
 from mask_lightning.data.loading import worker_errors_in_one_line
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline
 from mask_lightning.errors import CacheError, PhotoError
-from mask_lightning.locks import hold
-from mask_lightning.memory import keep_memory
+from mask_lightning.utils.files import hold
+from mask_lightning.utils.system import keep_memory, share_of_cores
 
 log = logging.getLogger(__name__)
 

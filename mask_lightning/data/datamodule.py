@@ -12,7 +12,6 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from mask_lightning.cores import share_of_cores
 from mask_lightning.data.batching import MixSpec, normalise
 from mask_lightning.data.cache_file import PhotoCache
 from mask_lightning.data.dataset import EpochSampler, FaceDataset, Sample, collate
@@ -21,6 +20,7 @@ from mask_lightning.data.randaugment import change_batch
 from mask_lightning.data.sharding import ShardedBatches, check_shares
 from mask_lightning.data.splits import Split, draw_stratified
 from mask_lightning.data.transforms import AugmentSpec, Pipeline, TransformSpec, eval_pipeline, train_pipeline
+from mask_lightning.utils.system import share_of_cores
 
 NumbersOf = Callable[[pd.DataFrame], dict[str, npt.NDArray[np.float64]]]  # rows -> task -> numbers (N,)
 

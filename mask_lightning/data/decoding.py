@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from rich.console import Console
 from rich.progress import track
 
-from mask_lightning.cores import share_of_cores
 from mask_lightning.data.images import open_photo
 from mask_lightning.errors import PhotoError
+from mask_lightning.utils.system import share_of_cores
 
 log = logging.getLogger(__name__)
 

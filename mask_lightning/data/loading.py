@@ -16,8 +16,7 @@ from typing import Any, TypeVar
 from torch.utils.data import DataLoader
 
 from mask_lightning.errors import PhotoError, WorkerError
-from mask_lightning.memory import trim_memory
-from mask_lightning.signals import ignore_signals
+from mask_lightning.utils.system import ignore_signals, trim_memory
 
 T = TypeVar("T", covariant=True)
 

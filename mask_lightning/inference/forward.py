@@ -25,7 +25,7 @@ from mask_lightning.inference.temperatures import fitting_temperatures
 from mask_lightning.inference.trained import Trained
 from mask_lightning.inference.views import Tta, ViewDataset, average_views
 from mask_lightning.labels import UNLABELLED, LabelSpace
-from mask_lightning.memory import keep_memory
+from mask_lightning.utils.system import keep_memory
 
 
 def predict(

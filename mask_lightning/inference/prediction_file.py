@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 
 from mask_lightning import __version__
 from mask_lightning.errors import LabelError, PredictionsError
-from mask_lightning.files import write_atomically
 from mask_lightning.inference.predictions import Predictions
 from mask_lightning.inference.trained import Source
 from mask_lightning.labels import UNLABELLED, LabelSpace
+from mask_lightning.utils.files import write_atomically
 
 FORMAT = 1  # raised whenever an older reader would misread the file
 FILE_NAME = "predictions.parquet"

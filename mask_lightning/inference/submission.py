@@ -14,10 +14,10 @@ import pandas as pd
 
 from mask_lightning.data.index import read_csv
 from mask_lightning.errors import SampleTableError, SubmissionError
-from mask_lightning.files import write_atomically
 from mask_lightning.inference.prediction_file import describe_space, read_predictions
 from mask_lightning.inference.predictions import Predictions
 from mask_lightning.labels import FACE, LabelSpace
+from mask_lightning.utils.files import write_atomically
 
 FILE_NAME = "submission.csv"
 COLUMNS = ["ImageID", "ans"]

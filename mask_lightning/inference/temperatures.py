@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mask_lightning.errors import CheckpointError
-from mask_lightning.files import write_json
 from mask_lightning.inference.trained import Source
+from mask_lightning.utils.files import write_json
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from mask_lightning.data.transforms import TransformSpec
+from mask_lightning.engine.checkpoint_files import first_sentence, read_checkpoint
+from mask_lightning.engine.modules import MultiTaskModule, module_class
 from mask_lightning.errors import CheckpointError, ConfigError
 from mask_lightning.labels import LabelSpace
-from mask_lightning.run_folder import RunFolder
-from mask_lightning.training.checkpoint_file import first_sentence, read_checkpoint
-from mask_lightning.training.modules import MultiTaskModule, module_class
+from mask_lightning.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)

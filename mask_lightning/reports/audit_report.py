@@ -12,11 +12,11 @@ from rich.text import Text
 from mask_lightning.data.auditing.audit import Audit
 from mask_lightning.data.auditing.counts import count_classes, count_codes, tally
 from mask_lightning.data.auditing.findings import KINDS, by_kind
-from mask_lightning.files import write_json
 from mask_lightning.labels import LabelSpace
 from mask_lightning.reports.balance import plot_balance
 from mask_lightning.reports.contact_sheet import people_rows, plot_sheet, problem_rows
 from mask_lightning.reports.figures import save_figure
+from mask_lightning.utils.files import write_json
 
 MOST_CODES = 60  # of a label space whose combined classes still make a table
 EXAMPLES = 3  # findings of a kind that the terminal shows; audit.json has them all

@@ -10,16 +10,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mask_lightning.evaluation.bootstrap import METRICS, Difference, Interval, Metric
-from mask_lightning.evaluation.evaluation import Evaluation
-from mask_lightning.evaluation.scores import headline
-from mask_lightning.evaluation.slices import MIN_PEOPLE
-from mask_lightning.files import write_json
+from mask_lightning.engine.epoch_scores import JOINT
+from mask_lightning.metrics.bootstrap import METRICS, Difference, Interval, Metric
+from mask_lightning.metrics.evaluation import Evaluation
+from mask_lightning.metrics.scores import headline
+from mask_lightning.metrics.slices import MIN_PEOPLE
 from mask_lightning.reports.confusion import plot_confusion
 from mask_lightning.reports.figures import save_figure
 from mask_lightning.reports.reliability import plot_reliability
 from mask_lightning.reports.slices import plot_slices
-from mask_lightning.training.metrics import JOINT
+from mask_lightning.utils.files import write_json
 
 FILE_NAME = "evaluation.json"
 METRIC_NAMES: dict[Metric, str] = {"f1": "macro F1", "accuracy": "accuracy"}

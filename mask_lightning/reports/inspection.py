@@ -11,11 +11,11 @@ from rich.table import Table
 
 from mask_lightning.data.splits import Split
 from mask_lightning.data.transforms import TransformSpec
+from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.labels import UNLABELLED
 from mask_lightning.models.backbones import count_flops, count_parameters
 from mask_lightning.models.network import MultiTaskNetwork
 from mask_lightning.optim.schedules import make_schedule
-from mask_lightning.training.modules import MultiTaskModule
 
 POSITIONS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 

@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from mask_lightning.data.masking.folder import MaskedFolder
 from mask_lightning.labels import AGE, GENDER, age_band
+from mask_lightning.synthetic.masks.folder import MaskedFolder
 
 REASON = re.compile(r"no face found|head turned|cannot decode|expected a photo|[^;(]+")
 

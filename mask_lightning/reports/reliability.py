@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mask_lightning.evaluation.calibration import Reliability, TaskCalibration
+from mask_lightning.metrics.calibration import Reliability, TaskCalibration
 from mask_lightning.reports.figures import BLUE, GREY, ORANGE, new_figure
 
 

@@ -8,14 +8,14 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from mask_lightning.data.auditing.counts import count_classes, count_codes
-from mask_lightning.evaluation.evaluation import Evaluation
+from mask_lightning.engine.epoch_scores import JOINT
 from mask_lightning.inference.predictions import Predictions
+from mask_lightning.metrics.evaluation import Evaluation
 from mask_lightning.reports.balance import plot_balance
 from mask_lightning.reports.confusion import plot_confusion
 from mask_lightning.reports.reliability import plot_reliability
 from mask_lightning.reports.report_words import tasks_of
 from mask_lightning.reports.slices import plot_slices
-from mask_lightning.training.metrics import JOINT
 
 MAX_DRAWN = 40  # classes in a confusion matrix that can still be read
 

@@ -11,16 +11,16 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from mask_lightning.evaluation.evaluation import Evaluation
-from mask_lightning.evaluation.mistakes import ConfusedPair, Mistakes, person_tasks
-from mask_lightning.evaluation.scores import TaskScores, people_of
+from mask_lightning.engine.epoch_scores import JOINT
 from mask_lightning.inference.predictions import Predictions
+from mask_lightning.metrics.evaluation import Evaluation
+from mask_lightning.metrics.mistakes import ConfusedPair, Mistakes, person_tasks
+from mask_lightning.metrics.scores import TaskScores, people_of
 from mask_lightning.reports.evaluation_report import LIMITS
 from mask_lightning.reports.page import Picture, render
 from mask_lightning.reports.report_pictures import Album
 from mask_lightning.reports.report_words import Counts, say_disagreement, summarise, tasks_of, weakest_class
 from mask_lightning.reports.wording import number, percent
-from mask_lightning.training.metrics import JOINT
 
 FILE_NAME = "report.html"
 PAIRS = 8  # rows in a table of confused pairs

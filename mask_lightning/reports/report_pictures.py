@@ -14,8 +14,8 @@ from torch import Tensor
 from mask_lightning.data.dataset import FaceDataset
 from mask_lightning.data.index import SHOTS
 from mask_lightning.data.transforms import AugmentSpec, TransformSpec, eval_pipeline, train_pipeline
-from mask_lightning.evaluation import mistakes
 from mask_lightning.inference.predictions import Predictions
+from mask_lightning.metrics import mistakes
 from mask_lightning.reports.faces import WIDTH, Face, Opener, answers, faces, lay_over, opener, photo_name
 
 TOP_LOSSES, SUREST, EXAMPLES, PEOPLE = 24, 6, 6, 6  # how many are shown of each kind

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mask_lightning.evaluation.evaluation import Evaluation
-from mask_lightning.evaluation.mistakes import ConfusedPair, Mistakes
-from mask_lightning.evaluation.scores import TaskScores
-from mask_lightning.evaluation.slices import Slice
+from mask_lightning.engine.epoch_scores import JOINT
+from mask_lightning.metrics.evaluation import Evaluation
+from mask_lightning.metrics.mistakes import ConfusedPair, Mistakes
+from mask_lightning.metrics.scores import TaskScores
+from mask_lightning.metrics.slices import Slice
 from mask_lightning.reports.wording import count, join, number, percent
-from mask_lightning.training.metrics import JOINT
 
 SMALL_ERROR = 0.05  # of calibration: below, probabilities can be taken at their word
 BY_HEART = 0.15  # more accurate on training photos: they are remembered, not understood

@@ -21,6 +21,8 @@ from rich.table import Table
 from mask_lightning.data.batching import mix_batch
 from mask_lightning.data.datamodule import FaceDataModule
 from mask_lightning.data.dataset import Sample, collate
+from mask_lightning.engine.epoch_scores import JOINT, MAX_JOINT, number_errors
+from mask_lightning.engine.modules import SIDES, MultiTaskModule
 from mask_lightning.labels import UNLABELLED, LabelSpace
 from mask_lightning.optim.schedules import PhasedLR
 from mask_lightning.reports.confusion import plot_confusion
@@ -29,9 +31,7 @@ from mask_lightning.reports.figures import save_figure
 from mask_lightning.reports.numbers import plot_numbers
 from mask_lightning.reports.photos import plot_photos
 from mask_lightning.reports.schedule import plot_schedule
-from mask_lightning.run_folder import RunFolder, RunResult
-from mask_lightning.training.metrics import JOINT, MAX_JOINT, number_errors
-from mask_lightning.training.modules import SIDES, MultiTaskModule
+from mask_lightning.runs.folder import RunFolder, RunResult
 
 NUMBERS = "numbers"  # in the evidence, beside the sides
 SHOWN, COLUMNS = 32, 8  # photos in augmented.png, and in a row of it

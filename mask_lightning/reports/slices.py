@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from mask_lightning.evaluation.bootstrap import Interval
-from mask_lightning.evaluation.slices import Slice
+from mask_lightning.metrics.bootstrap import Interval
+from mask_lightning.metrics.slices import Slice
 from mask_lightning.reports.figures import BLUE, GREY, RED, new_figure
 
 GAP = 0.6  # rows between the slices of one column and those of the next

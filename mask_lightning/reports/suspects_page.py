@@ -10,11 +10,11 @@ import numpy as np
 
 from mask_lightning.data.images import open_photo
 from mask_lightning.errors import PhotoError
-from mask_lightning.evaluation.suspects import Suspect, Suspects, correction
-from mask_lightning.files import write_atomically
 from mask_lightning.inference.predictions import Predictions
+from mask_lightning.metrics.label_issues import Suspect, Suspects, correction
 from mask_lightning.reports.page import Picture, photo_picture, render
 from mask_lightning.reports.suspects_report import CSV_NAME, LOW_AGREEMENT, pairs
+from mask_lightning.utils.files import write_atomically
 
 PAGE_NAME = "suspects.html"
 PHOTO_SIDE = 190  # pixels of the longer side on the page

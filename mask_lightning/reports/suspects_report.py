@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mask_lightning.evaluation.suspects import Suspects, propose_corrections
-from mask_lightning.files import write_atomically, write_json
 from mask_lightning.inference.predictions import Predictions
+from mask_lightning.metrics.label_issues import Suspects, propose_corrections
+from mask_lightning.utils.files import write_atomically, write_json
 
 CSV_NAME, JSON_NAME = "suspects.csv", "suspects.json"
 LOW_AGREEMENT = 0.8  # below, at a few per cent of wrong labels, most suspects are mistakes of the network

@@ -10,10 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mask_lightning.evaluation.bootstrap import Difference, Interval
-from mask_lightning.evaluation.trials import Agreement, Trial
-from mask_lightning.evaluation.votes import EACH_BEST, MEAN_MEMBER, Gain, Group, Standing
-from mask_lightning.training.metrics import JOINT
+from mask_lightning.engine.epoch_scores import JOINT
+from mask_lightning.ensemble.scoring import EACH_BEST, MEAN_MEMBER, Agreement, Gain, Group, Standing, Trial
+from mask_lightning.metrics.bootstrap import Difference, Interval
 
 RENEWED = (
     " A soup's BatchNorm statistics are renewed, which can help by itself: compare it with the best member, renewed."

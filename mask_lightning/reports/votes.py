@@ -9,8 +9,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mask_lightning.evaluation.trials import Agreement
-from mask_lightning.evaluation.votes import Group, Standing
+from mask_lightning.ensemble.scoring import Agreement, Group, Standing
 from mask_lightning.reports.figures import BLUE, GREEN, GREY, ORANGE, new_figure
 
 COLOURS: dict[Group, str] = {"member": GREY, "reference": GREEN, "vote": BLUE, "soup": ORANGE}

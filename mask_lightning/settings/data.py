@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from mask_lightning.errors import ConfigError, did_you_mean
 from mask_lightning.labels import FACE, FACE_SETS, LabelSpace
-from mask_lightning.settings.checking import Count, Positive, Seed, Settings, Share
+from mask_lightning.settings.base import Count, Positive, Seed, Settings, Share
 
 Crop = Annotated[int, Field(ge=8)] | None
 

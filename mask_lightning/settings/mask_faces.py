@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mask_lightning.settings.checking import Positive, Seed, Settings
+from mask_lightning.settings.base import Positive, Seed, Settings
 from mask_lightning.settings.data import DataSettings
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mask_lightning.settings.checking import LearningRate, Positive, Ratio, Settings
+from mask_lightning.settings.base import LearningRate, Positive, Ratio, Settings
 
 
 class OptimSettings(BaseModel):

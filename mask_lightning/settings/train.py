@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from mask_lightning.ensembles import find_member
 from mask_lightning.errors import ConfigError, did_you_mean
 from mask_lightning.labels import FACE, LabelSpace
-from mask_lightning.metric_keys import score_keys
-from mask_lightning.settings.checking import Seed, Settings, Share
+from mask_lightning.metrics.names import score_keys
+from mask_lightning.settings.augment import AugmentSettings, MixSettings
+from mask_lightning.settings.base import Seed, Settings
 from mask_lightning.settings.data import DataSettings, LabelSettings, TaskSettings, known_space
-from mask_lightning.settings.heads import HeadSettings
+from mask_lightning.settings.ensembles import find_member
+from mask_lightning.settings.loss import LossSettings, WeightingSettings
+from mask_lightning.settings.model import HeadSettings, ModelSettings, SharingSettings
 from mask_lightning.settings.optim import (
     AveragingSettings,
     FinetuneSettings,
@@ -22,85 +24,7 @@ from mask_lightning.settings.optim import (
     RangeTestSettings,
     ScheduleSettings,
 )
-from mask_lightning.settings.sharing import SharingSettings, WeightingSettings
 from mask_lightning.settings.trainer import CheckpointSettings, LoggerSettings, TrainerSettings
-
-
-class ModelSettings(Settings):
-    """The network; null takes what timm says of the backbone."""
-
-    backbone: str
-    pretrained: str
-    image_size: Annotated[int, Field(ge=32, le=1024)] | None
-    drop_rate: Share
-    drop_path_rate: Share
-    compile: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _yaml_booleans(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and isinstance(values.get("pretrained"), bool):
-            return {**values, "pretrained": str(values["pretrained"]).lower()}
-        return values
-
-
-class LossSettings(Settings):
-    """What becomes of each task's classes, see `losses.classification`, and the weights of the tasks' sum."""
-
-    label_smoothing: Share = 0.0
-    logit_adjustment: Annotated[float, Field(ge=0, le=4)] = 0.0
-    class_weights: Literal["none", "balanced"] = "none"
-    focal_gamma: Annotated[float, Field(ge=0, le=10)] = 0.0
-    soft_f1: Annotated[float, Field(ge=0, le=100)] = 0.0
-    task_weights: dict[str, Annotated[float, Field(ge=0)]]
-
-    @model_validator(mode="after")
-    def _balances_once(self) -> LossSettings:
-        options = ("class_weights", "logit_adjustment", "soft_f1")
-        balancing = {f"loss.{name}": getattr(self, name) for name in options if getattr(self, name) not in ("none", 0)}
-        if len(balancing) > 1:
-            (first, value), (second, other) = list(balancing.items())[:2]
-            raise ValueError(
-                f"expected one of {first} and {second}, found {value} and {other}, which balances the classes twice; "
-                f"set {second}=0, or {first}={'none' if value == 'balanced' else 0}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _focal_loss_has_one_truth(self) -> LossSettings:
-        if self.focal_gamma and self.label_smoothing:
-            raise ValueError(
-                f"expected one of loss.focal_gamma and loss.label_smoothing, found {self.focal_gamma:g} and "
-                f"{self.label_smoothing:g}; the focal loss asks for the probability of one class, set the other to 0"
-            )
-        return self
-
-
-class AugmentSettings(Settings):
-    """RandAugment on torchvision's scale, and mirror images."""
-
-    num_ops: Annotated[int, Field(ge=0, le=14)]
-    magnitude: Annotated[int, Field(ge=0, le=30)]
-    flip: Annotated[float, Field(ge=0, le=1)]
-    min_area: Annotated[float, Field(gt=0, le=1)]
-
-
-class MixSettings(Settings):
-    """How the photos of a training batch are mixed with each other: see `data.batching.MixSpec`."""
-
-    name: Literal["none", "mixup", "cutmix", "half_cutmix"] = "none"
-    alpha: Annotated[float, Field(gt=0, le=100)] | None = None
-    probability: Annotated[float, Field(gt=0, le=1)] = 1.0
-
-    @model_validator(mode="after")
-    def _alpha_is_for_shares_that_are_drawn(self) -> MixSettings:
-        if self.name in ("mixup", "cutmix") and self.alpha is None:
-            raise ValueError(f"mix={self.name} needs mix.alpha, found null; set it, to 1 for shares of every size")
-        if self.name in ("none", "half_cutmix") and self.alpha is not None:
-            raise ValueError(
-                f"mix.alpha is for mixup and cutmix, found {self.alpha:g} beside mix={self.name}; remove it"
-            )
-        return self
 
 
 class TrainSettings(Settings):

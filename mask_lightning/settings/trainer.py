@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mask_lightning.settings.checking import Positive, Settings
+from mask_lightning.settings.base import Positive, Settings
 
 
 class CheckpointSettings(Settings):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mask_lightning.errors import RunFolderError
-from mask_lightning.run_folder import RunFolder, RunResult
+from mask_lightning.runs.folder import RunFolder, RunResult
 from mask_lightning.sweeps.records import Action
 
 

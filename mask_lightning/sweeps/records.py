@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from mask_lightning.errors import RunFolderError
-from mask_lightning.files import write_json
+from mask_lightning.utils.files import write_json
 
 Action = Literal["trained", "resumed", "skipped", "elsewhere"]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from mask_lightning.files import write_atomically
 from mask_lightning.reports.figures import save_figure
 from mask_lightning.reports.sweep import plot_sweep
 from mask_lightning.sweeps.printing import print_table, say
 from mask_lightning.sweeps.table import Found, Row, collect_jobs, to_frame, varied_overrides
+from mask_lightning.utils.files import write_atomically
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -14,8 +14,8 @@ import pandas as pd
 import yaml
 
 from mask_lightning.errors import RunFolderError
-from mask_lightning.metric_keys import lower_is_better
-from mask_lightning.run_folder import RunFolder, RunResult
+from mask_lightning.metrics.names import lower_is_better
+from mask_lightning.runs.folder import RunFolder, RunResult
 from mask_lightning.settings.identity import flatten
 from mask_lightning.sweeps.earlier import find_runs
 from mask_lightning.sweeps.records import JobRecord, read_record

@@ -28,8 +28,8 @@ from typing import Any
 from bench_memory import repeat
 from PIL import Image
 
-from mask_lightning.cores import share_of_cores
-from mask_lightning.data.portraits import write_portraits
+from mask_lightning.synthetic.portraits import write_portraits
+from mask_lightning.utils.system import share_of_cores
 
 # What is heavy is imported where it is used: the audit's workers import this file anew, as they do the command's.
 CHUNK = 64
@@ -49,10 +49,10 @@ def decode_all(pool: ProcessPoolExecutor, paths: list[str]) -> None:
 
 def audit(root: Path, folder: Path) -> None:
     """As the command does, without its words."""
-    from mask_lightning.audit_runs import audit_run
-    from mask_lightning.doors import compose
-    from mask_lightning.settings.audit import AuditSettings
-    from mask_lightning.settings.checking import check
+    from mask_lightning.cli.command import compose
+    from mask_lightning.pipelines.audit import audit_run
+    from mask_lightning.settings.base import check
+    from mask_lightning.settings.evaluation import AuditSettings
 
     settings = check(AuditSettings, compose("audit", ["data=competition", f"data.root={root}", f"outputs={folder}"]))
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):

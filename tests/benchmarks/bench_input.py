@@ -34,10 +34,10 @@ from mask_lightning.data.batching import normalise
 from mask_lightning.data.cache import cached_photos
 from mask_lightning.data.dataset import FaceDataset, collate
 from mask_lightning.data.index import read_index
-from mask_lightning.data.portraits import write_portraits
+from mask_lightning.synthetic.portraits import write_portraits
 from mask_lightning.data.transforms import AugmentSpec, TransformSpec, train_pipeline
 from mask_lightning.labels import FACE
-from mask_lightning.memory import keep_memory
+from mask_lightning.utils.system import keep_memory
 
 BATCH = 32
 # photos, what becomes of them, where a cache is -> how many it made

@@ -18,7 +18,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from mask_lightning.data.portraits import write_portraits
+from mask_lightning.synthetic.portraits import write_portraits
 
 OPTIONS = (
     "model.pretrained=false",

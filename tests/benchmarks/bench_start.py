@@ -24,7 +24,7 @@ from time import perf_counter
 
 import torch
 
-from mask_lightning.data.portraits import write_portraits
+from mask_lightning.synthetic.portraits import write_portraits
 
 # Loads torch before anything else, which the command does anyway before its first step.
 TELLS_ITS_STEP = """

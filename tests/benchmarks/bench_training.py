@@ -27,11 +27,11 @@ from typing import Any
 import torch
 from turns import Contestant, contest
 
-from mask_lightning import assembly
-from mask_lightning.data.portraits import write_portraits
-from mask_lightning.doors import compose
-from mask_lightning.settings.checking import check
+from mask_lightning.cli.command import compose
+from mask_lightning.pipelines import prepare as assembly
+from mask_lightning.settings.base import check
 from mask_lightning.settings.train import TrainSettings
+from mask_lightning.synthetic.portraits import write_portraits
 
 LOOPS = str(Path(__file__).with_name("training_loops.py"))
 PEERS_AT_ONCE = {"lite0": 4, "resnet34": 4, "effb2": 1}  # beside ours: each holds 2 to 3 GB, or 7 of effb2

@@ -25,14 +25,14 @@ from torch.utils.data import DataLoader
 
 from mask_lightning.data.batching import normalise
 from mask_lightning.data.index import read_index
-from mask_lightning.data.portraits import write_portraits
+from mask_lightning.synthetic.portraits import write_portraits
 from mask_lightning.data.transforms import TransformSpec
-from mask_lightning.inference.ballots import cast_votes
+from mask_lightning.engine.modules import module_class
+from mask_lightning.ensemble.voting import cast_votes
 from mask_lightning.inference.forward import predict_many
 from mask_lightning.inference.trained import Source, Trained
 from mask_lightning.inference.views import ViewDataset
 from mask_lightning.labels import FACE
-from mask_lightning.training.modules import module_class
 
 BATCH = 32
 

@@ -23,8 +23,8 @@ from fastai.vision.all import (
 from torch import Tensor, nn
 from torchvision.transforms import RandAugment
 
-from mask_lightning.assembly import Photos
 from mask_lightning.data.transforms import TransformSpec
+from mask_lightning.pipelines.prepare import Photos
 
 __all__ = ["Callback", "make_learner"]
 

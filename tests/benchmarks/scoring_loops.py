@@ -20,14 +20,15 @@ from torch.utils.data import DataLoader
 from training_loops import TimmHeads, summed_loss
 from turns import pause
 
-from mask_lightning import assembly, trainers
+from mask_lightning.cli.command import compose
 from mask_lightning.data.batching import normalise
 from mask_lightning.data.cache_file import PhotoCache
 from mask_lightning.data.dataset import FaceDataset, collate
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline
-from mask_lightning.doors import compose
+from mask_lightning.engine import trainer as trainers
 from mask_lightning.models.weights import load_pretrained
-from mask_lightning.settings.checking import check
+from mask_lightning.pipelines import prepare as assembly
+from mask_lightning.settings.base import check
 from mask_lightning.settings.train import TrainSettings
 
 STEPS_PER_TURN = 10

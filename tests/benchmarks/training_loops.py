@@ -23,17 +23,18 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import RandAugment
 from turns import pause
 
-from mask_lightning import assembly, trainers
 from mask_lightning.callbacks.finite_loss import FiniteLoss
 from mask_lightning.callbacks.throughput import Throughput
+from mask_lightning.cli.command import compose
 from mask_lightning.data.batching import normalise
 from mask_lightning.data.datamodule import default_workers
 from mask_lightning.data.images import open_photo
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline
-from mask_lightning.doors import compose
-from mask_lightning.memory import keep_memory
-from mask_lightning.settings.checking import check
+from mask_lightning.engine import trainer as trainers
+from mask_lightning.pipelines import prepare as assembly
+from mask_lightning.settings.base import check
 from mask_lightning.settings.train import TrainSettings
+from mask_lightning.utils.system import keep_memory
 
 
 class Turns(pl.Callback):

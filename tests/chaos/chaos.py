@@ -108,7 +108,7 @@ def status(run: Path) -> str:
 
 def are_whole(run: Path) -> bool:
     """Whether the checkpoints that are there can be read, and the one to go on from is among them."""
-    from mask_lightning.training.checkpoint_file import read_checkpoint
+    from mask_lightning.engine.checkpoint_files import read_checkpoint
 
     return (
         all(read_checkpoint(path) for path in run.glob("checkpoints/*.ckpt"))
@@ -247,12 +247,12 @@ def malicious_files(place: Place) -> Iterator[bool]:
     """A pickle that would run code, as checkpoint, as weights and as predictions."""
     import torch
 
+    from mask_lightning.engine.checkpoint_files import CheckpointFiles
     from mask_lightning.errors import MaskLightningError
     from mask_lightning.inference.prediction_file import read_predictions
     from mask_lightning.inference.trained import load_trained
     from mask_lightning.models.backbones import create_backbone
     from mask_lightning.models.weights import load_pretrained
-    from mask_lightning.training.checkpoint_file import CheckpointFiles
 
     mark, backbone = place.folder / "mark", create_backbone("test_resnet")
     doors: dict[str, Callable[[Path], object]] = {
@@ -357,7 +357,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
-    from mask_lightning.data.portraits import write_portraits
+    from mask_lightning.synthetic.portraits import write_portraits
 
     with tempfile.TemporaryDirectory() as folder:
         photos = write_portraits(Path(folder).resolve() / "portraits", people=30)

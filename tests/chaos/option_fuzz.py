@@ -14,20 +14,19 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mask_lightning import doors
+from mask_lightning.cli import command as doors
 from mask_lightning.errors import MaskLightningError
-from mask_lightning.settings.audit import AuditSettings
-from mask_lightning.settings.blend import BlendSettings
-from mask_lightning.settings.check_submission import CheckSubmissionSettings
-from mask_lightning.settings.checking import check
-from mask_lightning.settings.compare import CompareSettings
-from mask_lightning.settings.evaluate import EvaluateSettings
+from mask_lightning.settings.base import check
+from mask_lightning.settings.evaluation import (
+    AuditSettings,
+    CompareSettings,
+    EvaluateSettings,
+    ReportSettings,
+    SuspectsSettings,
+)
+from mask_lightning.settings.inference import BlendSettings, CheckSubmissionSettings, PredictSettings, VoteSettings
 from mask_lightning.settings.mask_faces import MaskFacesSettings
-from mask_lightning.settings.predict import PredictSettings
-from mask_lightning.settings.report import ReportSettings
-from mask_lightning.settings.suspects import SuspectsSettings
 from mask_lightning.settings.train import TrainSettings
-from mask_lightning.settings.vote import VoteSettings
 
 SECONDS = 30  # for one command line, on a machine that has other things to do
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from chaos import Place, kill_again_and_again
 
-from mask_lightning.data.portraits import write_portraits
+from mask_lightning.synthetic.portraits import write_portraits
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from mask_lightning.data.splits import split_people
 from mask_lightning.data.transforms import AugmentSpec, TransformSpec, eval_pipeline
 from mask_lightning.errors import CacheError, PhotoError
 from mask_lightning.labels import FACE
-from mask_lightning.locks import hold
+from mask_lightning.utils.files import hold
 
 SPEC = TransformSpec(crop_height=110, crop_width=90, size=32)
 

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from mask_lightning.data import loading
 from mask_lightning.data.loading import LeanLoader, leave_signals_to_the_trainer, worker_errors_in_one_line
 from mask_lightning.errors import WorkerError
-from mask_lightning.memory import keep_memory, trim_memory
+from mask_lightning.utils.system import keep_memory, trim_memory
 
 
 @pytest.mark.parametrize(

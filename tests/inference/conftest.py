@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from mask_lightning.data.transforms import TransformSpec
+from mask_lightning.engine.modules import module_class
 from mask_lightning.inference.predictions import Predictions, no_targets
 from mask_lightning.inference.trained import Source
 from mask_lightning.labels import FACE, LabelSpace
-from mask_lightning.run_folder import RunFolder, RunResult
-from mask_lightning.training.modules import module_class
+from mask_lightning.runs.folder import RunFolder, RunResult
 
 MakeCheckpoint = Callable[..., Path]
 MakePredictions = Callable[..., Predictions]

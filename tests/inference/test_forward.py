@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from mask_lightning.data.images import open_photo
+from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.errors import LabelError, PhotoError
 from mask_lightning.inference import views
 from mask_lightning.inference.forward import predict, predict_many
 from mask_lightning.inference.photo_list import read_photo_list
 from mask_lightning.inference.trained import load_trained
 from mask_lightning.labels import FACE, UNLABELLED
-from mask_lightning.training.modules import MultiTaskModule
 
 CPU = torch.device("cpu")
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from mask_lightning.data.batching import normalise
 from mask_lightning.data.dataset import FaceDataset
 from mask_lightning.data.index import read_index
-from mask_lightning.data.portraits import write_portraits
+from mask_lightning.synthetic.portraits import write_portraits
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline
 from mask_lightning.errors import ConfigError
 from mask_lightning.inference.heat_maps import find_feature_map, grad_cam, heat_maps, tokens_to_grid

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from mask_lightning.ensemble.voting import agreement, hard_vote, soft_vote
 from mask_lightning.inference.submission import Submission, find_problems, read_answers, read_rows, write_submission
-from mask_lightning.inference.voting import agreement, hard_vote, soft_vote
 from mask_lightning.labels import FACE
 
 Floats = npt.NDArray[np.float64]

@@ -16,6 +16,7 @@ import yaml
 from malice import KINDS, Intruder, bare_pickle, is_harmful
 
 from mask_lightning.data.cache_file import PhotoCache
+from mask_lightning.engine.checkpoint_files import CheckpointFiles
 from mask_lightning.errors import CheckpointError, MaskLightningError, RunFolderError, WeightsError
 from mask_lightning.inference.prediction_file import read_predictions
 from mask_lightning.inference.trained import load_trained
@@ -23,10 +24,9 @@ from mask_lightning.models.backbones import create_backbone
 from mask_lightning.models.weights import load_pretrained
 from mask_lightning.optim.optimizers import check_optimizer
 from mask_lightning.optim.schedules import make_schedule
-from mask_lightning.run_folder import RunFolder
-from mask_lightning.settings.checking import check
+from mask_lightning.runs.folder import RunFolder
+from mask_lightning.settings.base import check
 from mask_lightning.settings.train import TrainSettings
-from mask_lightning.training.checkpoint_file import CheckpointFiles
 
 CPU = torch.device("cpu")
 

@@ -19,7 +19,7 @@ from mask_lightning.inference.photo_list import read_photo_list
 from mask_lightning.inference.prediction_file import read_predictions, write_predictions
 from mask_lightning.inference.temperatures import Calibration, fitting_temperatures, read_calibration, write_calibration
 from mask_lightning.inference.trained import Trained, load_trained
-from mask_lightning.run_folder import RunFolder
+from mask_lightning.runs.folder import RunFolder
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from mask_lightning.engine.modules import MultiTaskModule, SingleTaskModule
 from mask_lightning.errors import CheckpointError, ConfigError
 from mask_lightning.inference.trained import choose_device, find_checkpoint, load_trained
 from mask_lightning.labels import FACE, LabelSpace
-from mask_lightning.training.modules import MultiTaskModule, SingleTaskModule
 
 CPU = torch.device("cpu")
 

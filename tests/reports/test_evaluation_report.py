@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from mask_lightning.evaluation.bootstrap import Difference, Interval
-from mask_lightning.evaluation.slices import Slice
+from mask_lightning.metrics.bootstrap import Difference, Interval
+from mask_lightning.metrics.slices import Slice
 from mask_lightning.reports import evaluation_report
 from mask_lightning.reports.slices import plot_slices
 

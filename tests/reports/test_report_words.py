@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mask_lightning.evaluation.evaluation import Evaluation, evaluate
-from mask_lightning.evaluation.mistakes import find_mistakes
 from mask_lightning.inference.predictions import Predictions
 from mask_lightning.labels import LabelSpace, Task
+from mask_lightning.metrics.evaluation import Evaluation, evaluate
+from mask_lightning.metrics.mistakes import find_mistakes
 from mask_lightning.reports import report_words
 
 SPACE = LabelSpace((Task("mask", ("on", "off")), Task("age", ("young", "old"))))

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mask_lightning.evaluation.suspects import Suspect, Suspects
 from mask_lightning.inference.predictions import Predictions, no_targets
 from mask_lightning.labels import AGE, MASK, LabelSpace
+from mask_lightning.metrics.label_issues import Suspect, Suspects
 from mask_lightning.reports import suspects_page
 
 HOSTILE = "\"><script>alert(1)</script>'&"

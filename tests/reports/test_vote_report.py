@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mask_lightning.evaluation.bootstrap import Difference, Interval
-from mask_lightning.evaluation.trials import Agreement, Trial
-from mask_lightning.evaluation.votes import Gain, Standing, Verdict
-from mask_lightning.inference.ballots import Ballot
+from mask_lightning.ensemble.scoring import Agreement, Gain, Standing, Trial, Verdict
+from mask_lightning.ensemble.voting import Ballot
+from mask_lightning.metrics.bootstrap import Difference, Interval
 from mask_lightning.reports import vote_report
 from mask_lightning.reports.figures import save_figure
 from mask_lightning.reports.votes import plot_agreement, plot_standings

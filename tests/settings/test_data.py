@@ -8,7 +8,7 @@ import pytest
 
 from mask_lightning.errors import ConfigError, LabelError
 from mask_lightning.labels import FACE, FACE_SETS, LabelSpace, Task
-from mask_lightning.settings.checking import check
+from mask_lightning.settings.base import check
 from mask_lightning.settings.data import DataSettings, LabelSettings, TaskSettings, known_space
 
 DATA: dict[str, Any] = {

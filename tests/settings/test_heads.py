@@ -8,9 +8,9 @@ import pytest
 
 from mask_lightning.errors import ConfigError
 from mask_lightning.labels import FACE, LabelSpace, Task
-from mask_lightning.settings.checking import check
+from mask_lightning.settings.base import check
 from mask_lightning.settings.data import AgeSettings
-from mask_lightning.settings.heads import HeadSettings
+from mask_lightning.settings.model import HeadSettings
 
 OTHER = LabelSpace((Task("age", ("young", "old")), Task("hat", ("no", "yes"))))
 AGE_ALONE = FACE.only(["age"])

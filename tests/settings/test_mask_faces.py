@@ -8,9 +8,9 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from mask_lightning.doors import config_dir
+from mask_lightning.cli.command import config_dir
 from mask_lightning.errors import ConfigError
-from mask_lightning.settings.checking import check
+from mask_lightning.settings.base import check
 from mask_lightning.settings.mask_faces import MaskFacesSettings
 
 FAIRFACE = ("data=fairface", "data.root=faces")

@@ -9,10 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from mask_lightning.errors import ConfigError
-from mask_lightning.settings.blend import BlendSettings
-from mask_lightning.settings.check_submission import CheckSubmissionSettings
-from mask_lightning.settings.checking import check
-from mask_lightning.settings.predict import PredictSettings
+from mask_lightning.settings.base import check
+from mask_lightning.settings.inference import BlendSettings, CheckSubmissionSettings, PredictSettings
 
 PREDICT: dict[str, Any] = {
     "ckpt": "run",

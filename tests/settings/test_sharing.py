@@ -6,9 +6,9 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from mask_lightning.doors import config_dir
+from mask_lightning.cli.command import config_dir
 from mask_lightning.errors import ConfigError
-from mask_lightning.settings.checking import check
+from mask_lightning.settings.base import check
 from mask_lightning.settings.train import TrainSettings
 
 

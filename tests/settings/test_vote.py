@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from mask_lightning.errors import ConfigError
-from mask_lightning.settings.checking import check
-from mask_lightning.settings.vote import VoteSettings
+from mask_lightning.settings.base import check
+from mask_lightning.settings.inference import VoteSettings
 
 VOTE: dict[str, Any] = {
     "runs": "sweep",

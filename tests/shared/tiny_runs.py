@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from mask_lightning.doors import compose
-from mask_lightning.settings.checking import Settings, check
-from mask_lightning.training.modules import MultiTaskModule
+from mask_lightning.cli.command import compose
+from mask_lightning.engine.modules import MultiTaskModule
+from mask_lightning.settings.base import Settings, check
 
 TINY_RUN = (
     "model.backbone=test_resnet",

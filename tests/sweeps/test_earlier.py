@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mask_lightning.run_folder import RunFolder, RunResult
+from mask_lightning.runs.folder import RunFolder, RunResult
 from mask_lightning.sweeps.earlier import choose, find_earlier, find_runs
 
 

@@ -17,8 +17,8 @@ import pytest
 from omegaconf import DictConfig
 from tiny_runs import TINY_RUN
 
-from mask_lightning import doors
-from mask_lightning.doors import config_dir
+from mask_lightning.cli import command as doors
+from mask_lightning.cli.command import config_dir
 from mask_lightning.sweeps.callback import SweepSummary
 
 FEW = ("data.clean_train_photos=28", "data.cache=off", "trainer.max_batches=1")

@@ -18,16 +18,17 @@ import pytest
 from omegaconf import DictConfig
 from tiny_runs import TINY_RUN, settings_for
 
-from mask_lightning import doors, vote_runs
-from mask_lightning.doors import config_dir
+from mask_lightning.cli import command as doors
+from mask_lightning.cli.command import config_dir
+from mask_lightning.engine.checkpoint_files import read_checkpoint
+from mask_lightning.ensemble.members import muster
 from mask_lightning.errors import CheckpointError, ConfigError
-from mask_lightning.run_folder import RunFolder, RunResult
-from mask_lightning.settings.vote import VoteSettings
+from mask_lightning.pipelines import vote as vote_runs
+from mask_lightning.runs.folder import RunFolder, RunResult
+from mask_lightning.settings.inference import VoteSettings
 from mask_lightning.sweeps import records
 from mask_lightning.sweeps.callback import SweepSummary
 from mask_lightning.sweeps.earlier import find_runs
-from mask_lightning.sweeps.members import muster
-from mask_lightning.training.checkpoint_file import read_checkpoint
 
 Knock = Callable[..., tuple[int, str]]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mask_lightning.run_folder import RunFolder, RunResult
+from mask_lightning.runs.folder import RunFolder, RunResult
 from mask_lightning.sweeps.records import JobRecord
 from mask_lightning.sweeps.table import (
     Row,

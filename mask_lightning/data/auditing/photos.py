@@ -16,9 +16,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mask_lightning.cores import share_of_cores
 from mask_lightning.data.images import decode_photo
-from mask_lightning.memory import keep_memory
+from mask_lightning.utils.system import keep_memory, share_of_cores
 
 HASH_SIDE = 16  # bits per side of the perceptual hash
 HASH_BITS = HASH_SIDE**2

@@ -1,1 +1,0 @@
-"""Draws masks on photos of faces and turns a face set into the competition's layout."""

@@ -1,0 +1,1 @@
+"""Members of an ensemble and their subsets, votes, model soups and scores."""

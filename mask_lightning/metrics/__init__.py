@@ -1,0 +1,1 @@
+"""Metric names and scores, computed from arrays of targets and predictions."""

@@ -1,0 +1,1 @@
+"""Draw portraits, the built-in default data, and masks on photos of faces."""

@@ -1,0 +1,1 @@
+"""Draw masks on photos of faces."""

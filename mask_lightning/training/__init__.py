@@ -1,1 +1,0 @@
-"""The Lightning module and its metrics."""

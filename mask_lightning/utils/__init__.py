@@ -1,0 +1,1 @@
+"""Files, locks, cores, memory and signals: nothing specific to faces."""

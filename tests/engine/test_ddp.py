@@ -1,0 +1,111 @@
+"""A run on two devices is the run on one: two processes on a CPU, by gloo."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny_runs import TINY_RUN, settings_for
+
+from mask_lightning.engine import ddp as parallel
+from mask_lightning.engine.modules import MultiTaskModule
+from mask_lightning.errors import ProcessError, Terminated
+from mask_lightning.pipelines import train as runs
+from mask_lightning.runs.folder import RunFolder
+from mask_lightning.settings.train import TrainSettings
+
+OPTIONS = (
+    *TINY_RUN,
+    "model.backbone=test_convnext",  # LayerNorm: a BatchNorm would see another batch in each process
+    "data.batch_size=17",  # 9 photos and 8, then a smaller rest
+    "data.clean_train_photos=29",
+    "finetune=two_phase",
+    "finetune.phases.0.unfreeze.last=1",
+    "finetune.frozen_epochs=1",
+    "finetune.epochs=1",
+    "averaging=ema",
+)
+
+
+@pytest.fixture
+def settings(competition: Path, tmp_path: Path):
+    fixed = (*OPTIONS, f"data.root={competition}", f"outputs={tmp_path}")
+    return partial(settings_for, "train", TrainSettings, *fixed)
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(settings, tmp_path: Path) -> None:
+    one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
+    runs.train_run(settings(), one.path)
+    runs.train_run(settings("trainer.devices=2"), two.path)
+    left = [sorted(str(path.relative_to(run.path)) for path in run.path.rglob("*")) for run in (one, two)]
+    assert left[0] == left[1]
+    states = [torch.load(run.last, weights_only=True) for run in (one, two)]
+    assert states[0]["global_step"] == states[1]["global_step"]
+    for part in ("state_dict", "current_model_state"):
+        for name, tensor in states[0][part].items():
+            torch.testing.assert_close(states[1][part][name], tensor, rtol=1e-3, atol=2e-5, msg=f"{part} {name}")
+    histories = [pd.read_csv(run.metrics) for run in (one, two)]
+    assert list(histories[0]) == list(histories[1])
+    for name in histories[0]:
+        np.testing.assert_allclose(histories[1][name], histories[0][name], rtol=1e-3, atol=1e-5, err_msg=name)
+    assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.slow
+def test_two_processes_end_together_and_go_on_in_the_middle_of_an_epoch(
+    settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("data.batch_size=4", "trainer.devices=2", "weighting=dwa", "model.drop_rate=0.3")
+    whole, again = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "again")
+    runs.train_run(settings(*options), whole.path)
+    step = MultiTaskModule.training_step
+
+    def signalled(self: MultiTaskModule, batch: Any, batch_idx: int) -> Any:
+        if self.current_epoch == 1 and batch_idx == 2:
+            os.kill(os.getpid(), signal.SIGTERM)  # the other process is not told
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(MultiTaskModule, "training_step", signalled)
+    with pytest.raises(Terminated):
+        runs.train_run(settings(*options), again.path)
+    monkeypatch.undo()
+    assert again.read_result().status == "interrupted"
+    saved = torch.load(again.last, weights_only=True)
+    assert saved["global_step"] == 32 + 10  # of 32 an epoch: at the next common moment
+    runs.resume_run(again.path)
+    states = [torch.load(run.last, weights_only=True) for run in (whole, again)]
+    for name, tensor in states[0]["state_dict"].items():
+        torch.testing.assert_close(states[1]["state_dict"][name], tensor, rtol=1e-5, atol=1e-6, msg=name)
+    histories = [pd.read_csv(run.metrics) for run in (whole, again)]
+    for name in histories[0]:
+        np.testing.assert_allclose(histories[1][name], histories[0][name], rtol=1e-5, err_msg=name)
+
+
+def test_a_process_that_cannot_go_on_is_told_with_its_last_words(tmp_path: Path, monkeypatch) -> None:
+    interpreter = tmp_path / "python"
+    interpreter.write_text("#!/bin/sh\necho ConfigError: of course >&2\nexit 3\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    message = r"process 1 of the run ended with exit code 3, its last words: ConfigError: of course; all it said is in "
+    with pytest.raises(ProcessError, match=message) as told, parallel.other_ranks(2, {}):
+        pytest.fail("it was not ready")
+    assert "LOCAL_RANK" not in os.environ
+    Path(str(told.value).rsplit(" ", 1)[1]).unlink()
+
+
+@pytest.mark.parametrize(
+    ("devices", "accelerator", "gpus", "want"),
+    [(3, "cpu", 0, 3), ("auto", "cpu", 4, 1), ("auto", "gpu", 4, 4), ("auto", "auto", 2, 2), ("auto", "auto", 0, 1)],
+)
+def test_how_many_processes_there_are(monkeypatch, devices, accelerator: str, gpus: int, want: int) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert parallel.count_processes(devices, accelerator) == want

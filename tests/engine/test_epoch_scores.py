@@ -1,0 +1,252 @@
+"""Scores against scikit-learn's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+
+from mask_lightning.engine.epoch_scores import (
+    JOINT,
+    MAX_JOINT,
+    Scores,
+    WeightedMean,
+    accuracy,
+    f1_per_class,
+    joint_target,
+    macro_f1,
+    number_errors,
+)
+from mask_lightning.labels import FACE, UNLABELLED, LabelSpace, Task
+
+
+def drawn(classes: int, absent: tuple[int, ...] = (), *, photos: int = 200, seed: int = 0) -> np.ndarray:
+    """Truth and preds (2, N) in which the classes `absent` never occur."""
+    rng = np.random.default_rng(seed)
+    present = [i for i in range(classes) if i not in absent]
+    truth = rng.choice(present, photos)
+    return np.stack([truth, np.where(rng.random(photos) < 0.6, truth, rng.choice(present, photos))])
+
+
+@pytest.mark.parametrize(
+    ("truth", "preds", "classes"),
+    [
+        (*drawn(3), 3),
+        (*drawn(18), 18),
+        (*drawn(18, absent=(2, 5, 17)), 18),  # on neither side: they count as 0 all the same
+        (*drawn(18, absent=(5,), photos=9), 18),
+        (np.array([0, 0, 1]), np.array([1, 1, 0]), 3),  # never right
+        (np.array([0, 1, 2]), np.array([0, 1, 2]), 3),
+        (np.array([0, 0]), np.array([0, 0]), 2),
+        (np.array([2, 2, 2]), np.array([0, 1, 2]), 3),  # only predicted, or only true
+    ],
+)
+def test_scores_are_scikit_learns_over_all_classes(truth: np.ndarray, preds: np.ndarray, classes: int) -> None:
+    labels = list(range(classes))
+    confusion = torch.from_numpy(confusion_matrix(truth, preds, labels=labels))
+    options = {"labels": labels, "zero_division": 0}
+    assert macro_f1(confusion).item() == pytest.approx(f1_score(truth, preds, average="macro", **options))
+    np.testing.assert_allclose(
+        f1_per_class(confusion).numpy(), f1_score(truth, preds, average=None, **options), rtol=1e-6
+    )
+    assert accuracy(confusion).item() == pytest.approx(accuracy_score(truth, preds))
+
+
+def test_nothing_seen_scores_nothing() -> None:
+    empty = torch.zeros(3, 3, dtype=torch.long)
+    assert macro_f1(empty).item() == accuracy(empty).item() == 0.0
+
+
+BATCHES = (40, 40, 7)  # the last one smaller, as in an epoch
+
+
+@pytest.fixture(scope="module")
+def epoch() -> list[tuple[dict, dict, dict, torch.Tensor]]:
+    """Batches of logits, targets, losses per task and total loss."""
+    generator = torch.Generator().manual_seed(0)
+    batches = []
+    for size in BATCHES:
+        logits = {task.name: torch.randn(size, task.num_classes, generator=generator) for task in FACE.tasks}
+        target = {task.name: torch.randint(task.num_classes, (size,), generator=generator) for task in FACE.tasks}
+        losses = dict(zip(FACE.names, torch.rand(3, generator=generator), strict=True))
+        batches.append((logits, target, losses, torch.rand((), generator=generator)))
+    return batches
+
+
+@pytest.fixture
+def scores(epoch) -> Scores:
+    scores = Scores(FACE)
+    for batch in epoch:
+        scores.update(*batch)
+    return scores
+
+
+def whole(epoch, task: str) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and preds of all batches."""
+    truth = np.concatenate([target[task].numpy() for _, target, _, _ in epoch])
+    return truth, np.concatenate([logits[task].numpy().argmax(1) for logits, _, _, _ in epoch])
+
+
+def joint(epoch) -> tuple[np.ndarray, np.ndarray]:
+    sides = [whole(epoch, task) for task in ("mask", "gender", "age")]
+    mask, gender, age = sides
+    return mask[0] * 6 + gender[0] * 3 + age[0], mask[1] * 6 + gender[1] * 3 + age[1]
+
+
+def test_an_epoch_is_scored_as_one(scores: Scores, epoch) -> None:
+    found = {name: float(value) for name, value in scores.compute().items()}
+    want = {}
+    for prefix, (truth, preds), classes in (
+        ("", joint(epoch), 18),
+        *((f"{task.name}/", whole(epoch, task.name), task.num_classes) for task in FACE.tasks),
+    ):
+        labels = list(range(classes))
+        want[f"{prefix}f1"] = f1_score(truth, preds, labels=labels, average="macro", zero_division=0)
+        want[f"{prefix}accuracy"] = accuracy_score(truth, preds)
+    sizes = np.array(BATCHES)
+    want["loss"] = np.average([float(total) for *_, total in epoch], weights=sizes)
+    for task in FACE.names:
+        values = [float(losses[task]) for _, _, losses, _ in epoch]
+        want[f"{task}/loss"] = np.average(values, weights=sizes)
+    assert found == pytest.approx(want)
+
+
+def test_confusion_matrices_have_the_truth_in_rows(scores: Scores, epoch) -> None:
+    matrices = scores.confusion_matrices()
+    assert list(matrices) == ["mask", "gender", "age", JOINT]
+    for task in FACE.tasks:
+        want = confusion_matrix(*whole(epoch, task.name), labels=range(task.num_classes))
+        np.testing.assert_array_equal(matrices[task.name].numpy(), want)
+    np.testing.assert_array_equal(matrices[JOINT].numpy(), confusion_matrix(*joint(epoch), labels=range(18)))
+
+
+def test_a_single_tasks_joint_class_is_the_task(epoch) -> None:
+    scores = Scores(FACE.only(["age"]))
+    logits, target, losses, total = epoch[0]
+    scores.update({"age": logits["age"]}, target, {"age": losses["age"]}, total)
+    found = scores.compute()
+    assert set(found) == {"loss", "f1", "accuracy", "age/loss", "age/f1", "age/accuracy"}
+    assert found["f1"] == found["age/f1"]
+
+
+def test_reset_forgets_everything(scores: Scores, epoch) -> None:
+    scores.reset()
+    scores.update(*epoch[2])
+    logits, target, _, total = epoch[2]
+    assert all(matrix.sum() == len(target["age"]) for matrix in scores.confusion_matrices().values())
+    assert scores.compute()["loss"].item() == pytest.approx(total.item())
+    assert scores.compute()["age/accuracy"] == pytest.approx(accuracy_score(target["age"], logits["age"].argmax(1)))
+
+
+def half_labelled(epoch) -> list[tuple[dict, dict, dict, torch.Tensor]]:
+    """The epoch with about a third of each task's labels taken away; the last batch has none for age."""
+    generator = torch.Generator().manual_seed(1)
+    batches = []
+    for i, (logits, target, losses, total) in enumerate(epoch):
+        keep = {task: torch.rand(len(values), generator=generator) > 0.35 for task, values in target.items()}
+        if i == len(epoch) - 1:
+            keep["age"][:] = False
+        masked = {task: torch.where(keep[task], values, UNLABELLED) for task, values in target.items()}
+        batches.append((logits, masked, losses, total))
+    return batches
+
+
+def test_a_photo_counts_for_what_it_is_labelled_for(epoch) -> None:
+    """Against scikit-learn over the labelled rows; the combined class over rows that have all labels."""
+    batches, scores = half_labelled(epoch), Scores(FACE)
+    for batch in batches:
+        scores.update(*batch)
+    matrices, found = scores.confusion_matrices(), scores.compute()
+    everywhere = np.ones(sum(BATCHES), dtype=bool)
+    for task in FACE.tasks:
+        truth, preds = whole(batches, task.name)
+        labelled = truth != UNLABELLED
+        everywhere &= labelled
+        want = confusion_matrix(truth[labelled], preds[labelled], labels=range(task.num_classes))
+        np.testing.assert_array_equal(matrices[task.name].numpy(), want)
+        weights = [int((target[task.name] != UNLABELLED).sum()) for _, target, _, _ in batches]
+        losses = [float(losses[task.name]) for _, _, losses, _ in batches]
+        assert found[f"{task.name}/loss"].item() == pytest.approx(np.average(losses, weights=weights))
+    truth, preds = (codes[everywhere] for codes in joint(batches))
+    np.testing.assert_array_equal(matrices[JOINT].numpy(), confusion_matrix(truth, preds, labels=range(18)))
+    assert 0 < everywhere.sum() < len(everywhere)
+
+
+def test_the_code_of_a_photo_needs_all_labels() -> None:
+    target = {"mask": torch.tensor([2, -1, 2]), "gender": torch.tensor([1, 1, 1]), "age": torch.tensor([2, 0, -1])}
+    assert joint_target(FACE, target).tolist() == [17, UNLABELLED, UNLABELLED]
+
+
+def test_a_side_without_labels_scores_nothing() -> None:
+    scores = Scores(FACE.only(["age"]))
+    scores.update(
+        {"age": torch.randn(4, 3)}, {"age": torch.full((4,), UNLABELLED)}, {"age": torch.tensor(0.0)}, torch.tensor(0.0)
+    )
+    assert scores.compute()["f1"] == scores.compute()["accuracy"] == 0.0
+
+
+def test_too_many_combined_classes_are_scored_by_the_mean_of_the_tasks() -> None:
+    space = LabelSpace(tuple(Task(f"t{i}", ("a", "b")) for i in range(40)))
+    assert space.num_codes == 2**40 > MAX_JOINT
+    generator, scores = torch.Generator().manual_seed(0), Scores(space)
+    logits = {name: torch.randn(50, 2, generator=generator) for name in space.names}
+    target = {name: torch.randint(2, (50,), generator=generator) for name in space.names}
+    zero = torch.tensor(0.0)
+    scores.update(logits, target, dict.fromkeys(space.names, zero), zero)
+    assert JOINT not in scores.confusion_matrices()
+    found = scores.compute()
+    each = [f1_score(target[n], logits[n].argmax(1), average="macro") for n in space.names]
+    assert found["f1"].item() == pytest.approx(np.mean(each), rel=1e-5)
+    assert found["accuracy"].item() == pytest.approx(np.mean([float(found[f"{n}/accuracy"]) for n in space.names]))
+
+
+YEARS = torch.tensor([20.0, 25.0, 41.0, 75.0, float("nan"), 60.0])
+SAID = torch.tensor([30.0, 21.0, 40.0, 44.0, 12.0, 60.0])
+BANDS = torch.tensor([0, 0, 1, 2, 1, 2])
+
+
+def test_numbers_are_scored_by_their_errors_per_true_class() -> None:
+    """By hand: everyone above the top counts as the top, whose number nobody states does not count."""
+    scores = Scores(FACE, tops={"age": 60.0})
+    logits = {task.name: torch.zeros(6, task.num_classes) for task in FACE.tasks}
+    target = {task: torch.zeros(6, dtype=torch.long) for task in FACE.names}
+    zero = torch.tensor(0.0)
+    for part in (slice(0, 4), slice(4, 6)):
+        batch = [{task: values[part] for task, values in each.items()} for each in (logits, target)]
+        scores.update(*batch, dict.fromkeys(FACE.names, zero), zero)
+        scores.update_numbers("age", BANDS[part], YEARS[part], SAID[part])
+    found = {name: value.item() for name, value in scores.compute().items() if "mae" in name or "bias" in name}
+    want = {"age/mae": (10 + 4 + 1 + 16 + 0) / 5, "age/bias/<30": 3.0, "age/bias/30-59": -1.0, "age/bias/>=60": -8.0}
+    assert found == pytest.approx(want)
+    kept = scores.numbers_of("age")
+    np.testing.assert_array_equal(kept[:, 1], YEARS[~YEARS.isnan()])
+    scores.reset()
+    assert scores.numbers_of("age").shape == (0, 3)
+
+
+def test_nothing_is_said_of_classes_without_numbers() -> None:
+    assert number_errors(torch.zeros(0, 3), FACE["age"], top=60.0) == {}
+    alone = number_errors(torch.tensor([[1.0, 40.0, 42.0]]), FACE["age"], top=60.0)
+    assert {name: float(value) for name, value in alone.items()} == {"mae": 2.0, "bias/30-59": 2.0}
+
+
+@pytest.mark.gpu
+def test_scores_stay_on_the_device(epoch) -> None:
+    scores = Scores(FACE).cuda()
+    logits, target, losses, total = epoch[0]
+    moved = [{task: value.cuda() for task, value in part.items()} for part in (logits, target, losses)]
+    scores.update(*moved, total.cuda())
+    alone = Scores(FACE)
+    alone.update(*epoch[0])
+    for name, value in scores.compute().items():
+        assert value.device.type == "cuda"
+        assert value.item() == pytest.approx(alone.compute()[name].item())
+
+
+def test_a_mean_counts_each_value_as_often_as_told() -> None:
+    values, counts = [0.5, 2.0, 4.0], [3, 0, 1]
+    mean = WeightedMean()
+    for value, count in zip(values, counts, strict=True):
+        mean.update(torch.tensor(value), torch.tensor(count))
+    assert mean.compute().item() == pytest.approx(np.average(values, weights=counts))

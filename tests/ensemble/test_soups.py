@@ -1,0 +1,143 @@
+"""Averaged weights against NumPy, BatchNorm statistics against a plain pass, and recipe 1 of the paper by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from mask_lightning.engine.modules import MultiTaskModule
+from mask_lightning.ensemble import soups as soup
+from mask_lightning.ensemble.members import Member
+from mask_lightning.ensemble.soups import Ingredient, greedy_soup, reason_against, uniform_soup, write_checkpoint
+from mask_lightning.inference.forward import predict
+from mask_lightning.inference.photo_list import read_photo_list
+from mask_lightning.inference.trained import load_trained
+from mask_lightning.labels import FACE
+from mask_lightning.runs.folder import RunFolder, RunResult
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def rows(eval_folder: Path) -> pd.DataFrame:
+    return read_photo_list(eval_folder).table
+
+
+def member(name: str, *, seed: int = 0, weights: str = "hub", backbone: str = "test_resnet", **sections: Any) -> Member:
+    config = {"seed": seed, "model": {"backbone": backbone}, **sections}
+    return Member(name, name, RunFolder(Path(name)), config, RunResult("finished", "val/f1", weights=weights))
+
+
+@pytest.fixture
+def ingredients(make_checkpoint) -> list[Ingredient]:
+    made = []
+    for i, score in enumerate((0.5, 0.7, 0.6)):
+        network = load_trained(make_checkpoint(f"{i}.ckpt", FACE.only(["age"]), seed=i), CPU)
+        made.append(Ingredient(f"age{i}", network, score))
+    return made
+
+
+def state(trained: Any) -> dict[str, np.ndarray]:
+    return {name: value.double().numpy() for name, value in trained.module.state_dict().items()}
+
+
+def test_a_uniform_soup(ingredients: list[Ingredient], rows: pd.DataFrame, tmp_path: Path) -> None:
+    before = [state(each.network) for each in ingredients]
+    cooked = uniform_soup(ingredients, rows)
+    assert cooked.names == ("age0", "age1", "age2")
+    for name, value in state(cooked.network).items():
+        if "running" not in name and "num_batches" not in name:
+            np.testing.assert_allclose(value, np.mean([each[name] for each in before], axis=0), atol=1e-6)
+    for each, earlier in zip(ingredients, before, strict=True):
+        assert all((earlier[name] == value).all() for name, value in state(each.network).items())
+    assert not cooked.network.module.training
+    write_checkpoint(tmp_path / "soup.ckpt", cooked)
+    again = load_trained(tmp_path / "soup.ckpt", CPU)
+    assert again.spec == ingredients[0].network.spec
+    said, same = (predict(network, rows, num_workers=0) for network in (cooked.network, again))
+    np.testing.assert_array_equal(said.probs["age"], same.probs["age"])
+    MultiTaskModule.load_from_checkpoint(tmp_path / "soup.ckpt", weights_only=True)
+
+
+def test_batchnorm_is_told_what_the_averaged_network_sees(ingredients: list[Ingredient], rows: pd.DataFrame) -> None:
+    cooked = uniform_soup(ingredients, rows)
+    module = cooked.network.module
+    norm = next(layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d))
+    seen: list[torch.Tensor] = []
+    handle = norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    predict(cooked.network, rows, num_workers=0)
+    handle.remove()
+    values = torch.cat(seen).double().numpy()  # the first layer's input depends on no other statistics
+    np.testing.assert_allclose(norm.running_mean.numpy(), values.mean(axis=(0, 2, 3)), atol=1e-5)
+    np.testing.assert_allclose(norm.running_var.numpy(), values.var(axis=(0, 2, 3), ddof=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("scores", "want", "asked"),
+    [
+        ({(1,): 0.7, (1, 2): 0.8, (1, 2, 0): 0.9}, "120", [(1,), (1, 2), (1, 2, 0)]),
+        ({(1,): 0.6, (1, 2): 0.6, (1, 0): 0.7}, "10", [(1,), (1, 2), (1, 0)]),  # as good is good enough
+        ({(1,): 0.6, (1, 2): 0.6, (1, 0): 0.6}, "1", [(1,), (1, 2), (1, 0)]),
+        ({(1,): 0.6, (1, 2): 0.75, (1, 2, 0): 0.74}, "12", [(1,), (1, 2), (1, 2, 0)]),
+        ({(1,): 0.8, (1, 2): 0.75, (1, 0): 0.79}, "1", [(1,), (1, 2), (1, 0)]),  # renewing it was worth more
+    ],
+)
+def test_a_greedy_soup(
+    ingredients: list[Ingredient], rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, scores, want: str, asked
+) -> None:
+    def stir(networks: Any, names: Any, clean: Any) -> Any:
+        return soup.Soup(replace(networks[0], source=names), tuple(names))
+
+    judged = []
+
+    def judge(network: Any) -> float:
+        judged.append(tuple(int(name[-1]) for name in network.source))
+        return scores[judged[-1]]
+
+    monkeypatch.setattr(soup, "_mix", stir)
+    chosen = greedy_soup(ingredients, rows, judge)
+    assert chosen.names == tuple(f"age{i}" for i in want)
+    assert judged == asked
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({}, None),
+        ({"seed": 1}, "different seeds, from which heads start: 0, 1"),
+        ({"weights": "random"}, "different first weights: hub, random"),
+        ({"backbone": "test_vit"}, "different backbones: test_resnet, test_vit"),
+        ({"sharing": {"name": "attention", "squeeze": 4}}, "different kinds of sharing: hard, attention"),
+    ],
+)
+def test_members_of_other_beginnings_make_no_soup(other: dict[str, Any], reason: str | None) -> None:
+    found = reason_against([member("age0"), member("age1", **other)])
+    assert (reason in found) if reason and found else found == reason
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        (None, {"name": "classes", "method": "corn"}, None),  # from before there was a choice
+        ({"name": "ordinal", "method": "corn"}, {"name": "ordinal", "method": "corn"}, None),
+        (None, {"name": "regression"}, "different heads: classes, regression"),
+        ({"name": "ordinal", "method": "corn"}, {"name": "ordinal", "method": "coral"}, "ordinal corn, ordinal coral"),
+    ],
+)
+def test_members_of_other_heads_make_no_soup(first: dict | None, second: dict, reason: str | None) -> None:
+    members = [member("age0"), member("age1")]
+    for each, head in zip(members, (first, second), strict=True):
+        each.config.update({} if head is None else {"head": head})  # type: ignore[attr-defined]
+    found = reason_against(members)
+    assert (reason in found) if reason and found else found == reason
+
+
+def test_one_member_makes_no_soup() -> None:
+    assert reason_against([member("age0")]) == "a soup takes two or more members"

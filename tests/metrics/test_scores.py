@@ -1,0 +1,74 @@
+"""Scores against scikit-learn, called as a competition's judge would."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
+
+from mask_lightning.errors import PredictionsError
+from mask_lightning.labels import FACE, UNLABELLED, LabelSpace, Task
+from mask_lightning.metrics.scores import headline, known_answers, people_of, score
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> dict[str, list[int]]:
+    """Targets of 1 to 30 photos; classes are often absent, and some photos are not labelled for a task."""
+    count = draw(st.integers(1, 30))
+    lowest = draw(st.sampled_from([UNLABELLED, 0]))
+    highest = {task.name: draw(st.integers(0, task.num_classes - 1)) for task in FACE.tasks}
+    return {
+        name: draw(st.lists(st.integers(lowest, highest[name]), min_size=count, max_size=count)) for name in FACE.names
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(targets=cases(), seed=st.integers(0, 9))
+def test_scores_are_scikit_learns_over_all_classes(make_labelled, targets: dict[str, list[int]], seed: int) -> None:
+    predictions = make_labelled(["p"] * len(targets["mask"]), targets, seed=seed)
+    if all(value == UNLABELLED for values in targets.values() for value in values):
+        with pytest.raises(PredictionsError, match="labels are known, found none"):
+            score(predictions)
+        return
+    preds, truth = predictions.preds, {name: np.array(values) for name, values in targets.items()}
+    tasks = [name for name in FACE.names if (truth[name] >= 0).any()]
+    known = np.all([truth[name] >= 0 for name in tasks], axis=0)
+    space = FACE.only(tasks)
+    want = {name: (truth[name], preds[name], truth[name] >= 0, FACE[name].num_classes) for name in tasks}
+    if len(tasks) > 1 and known.any():
+        want["joint"] = (space.encode(truth), space.encode(preds), known, space.num_codes)
+    scores = score(predictions)
+    assert list(scores) == list(want)
+    for name, (true, said, rows, classes) in want.items():
+        labels, true, said = list(range(classes)), true[rows], said[rows]
+        options = {"labels": labels, "zero_division": 0}
+        got = scores[name]
+        assert got.f1 == pytest.approx(metrics.f1_score(true, said, average="macro", **options))
+        assert got.accuracy == pytest.approx(metrics.accuracy_score(true, said))
+        np.testing.assert_allclose(got.precision, metrics.precision_score(true, said, average=None, **options))
+        np.testing.assert_allclose(got.recall, metrics.recall_score(true, said, average=None, **options))
+        np.testing.assert_array_equal(got.confusion, metrics.confusion_matrix(true, said, labels=labels))
+        assert (got.support.tolist(), got.photos) == (np.bincount(true, minlength=classes).tolist(), rows.sum())
+
+
+def test_an_absent_class_counts_as_0(make_labelled) -> None:
+    always = {"gender": [[0.9, 0.1]] * 4}
+    scores = score(make_labelled("abcd", {"gender": [0, 0, 0, 0]}, probs=always))["gender"]
+    assert (scores.accuracy, scores.f1, scores.absent) == (1.0, 0.5, ("female",))
+
+
+def test_a_label_space_too_large_to_combine_has_no_joint_score(make_labelled) -> None:
+    space = LabelSpace(tuple(Task(name, tuple("abcdefghijk")) for name in ("x", "y")))
+    scores = score(make_labelled("pq", {"x": [0, 1], "y": [2, 3]}, space=space))
+    assert list(scores) == ["x", "y"]
+    assert headline(scores) == "x"
+
+
+def test_without_people_every_photo_is_somebody_elses(make_labelled) -> None:
+    predictions = make_labelled("aab", {"gender": [0, 1, UNLABELLED]})
+    assert people_of(predictions).tolist() == ["a", "a", "b"]
+    assert known_answers(predictions)["gender"].rows.tolist() == [0, 1]
+    del predictions.photos["person_id"]
+    assert people_of(predictions).tolist() == ["0.jpg", "1.jpg", "2.jpg"]

@@ -1,0 +1,231 @@
+"""From a real, tiny training run to answers, a blend and a check."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for
+
+from mask_lightning.errors import CheckpointError, MaskLightningError, RunFolderError, SubmissionError
+from mask_lightning.inference.prediction_file import read_predictions
+from mask_lightning.inference.submission import read_answers
+from mask_lightning.labels import FACE
+from mask_lightning.pipelines import predict as prediction_runs
+from mask_lightning.pipelines import train as runs
+from mask_lightning.settings.inference import BlendSettings, CheckSubmissionSettings, PredictSettings
+from mask_lightning.settings.train import TrainSettings
+
+TINY = (*TINY_RUN, *ONE_EPOCH, "trainer.max_batches=1")
+QUIET = ("num_workers=0", "accelerator=cpu", "progress=false")
+
+Compose = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def trained(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with four runs: all, mask, gender, age."""
+    folder = tmp_path_factory.mktemp("trained")
+    for task in ("all", "mask", "gender", "age"):
+        settings = settings_for(
+            "train", TrainSettings, *TINY, f"task={task}", f"data.root={competition}", f"outputs={folder}"
+        )
+        runs.train_run(settings, folder / task)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds eval/ with 12 photos, in an order that is not that of their names."""
+    root = tmp_path_factory.mktemp("photos")
+    images = root / "eval" / "images"
+    images.mkdir(parents=True)
+    shots = sorted(competition.rglob("*mask*.jpg"))
+    found = [path for path in shots if not path.name.startswith(".")][:12]
+    names = [f"{hashlib.sha1(str(i).encode()).hexdigest()}.jpg" for i in range(len(found))]
+    for name, path in zip(names, found, strict=True):
+        Image.open(path).save(images / name)
+    pd.DataFrame({"ImageID": names, "ans": 0}).to_csv(root / "eval" / "info.csv", index=False)
+    return root
+
+
+@pytest.fixture
+def predict(trained: Path, photos: Path, tmp_path: Path) -> Compose:
+    def predict(*tasks: str, root: Path = photos, out: str = "out", **options: str) -> Any:
+        ckpt = ",".join(str(trained / task) for task in tasks)
+        overrides = [f"{key}={value}" for key, value in options.items()]
+        settings = settings_for("predict", PredictSettings, f"ckpt=[{ckpt}]", f"data.root={root}", *QUIET, *overrides)
+        return prediction_runs.predict_photos(settings, tmp_path / out)
+
+    return predict
+
+
+def test_a_run_and_the_eval_folder_make_a_submission(predict, photos: Path, tmp_path: Path, capsys) -> None:
+    said = predict("all")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "predictions.csv",
+        "predictions.parquet",
+        "submission.csv",
+    ]
+    table = pd.read_csv(tmp_path / "out" / "submission.csv")
+    official = pd.read_csv(photos / "eval" / "info.csv")
+    assert table["ImageID"].tolist() == official["ImageID"].tolist()
+    best = {task: probs.argmax(1) for task, probs in said.probs.items()}
+    assert table["ans"].tolist() == (best["mask"] * 6 + best["gender"] * 3 + best["age"]).tolist()
+    back = read_predictions(tmp_path / "out", FACE)
+    assert back.sources[0].checkpoint.endswith("all/checkpoints/best.ckpt")
+    checkpoint = Path(back.sources[0].checkpoint)
+    assert back.sources[0].sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    shown = capsys.readouterr()
+    assert "12 photos" in shown.out
+    assert f"check_submission file={tmp_path / 'out'} data.root={photos}" in shown.err
+
+
+def test_a_run_for_each_task_makes_the_18_classes(predict, tmp_path: Path) -> None:
+    whole = predict("age", "mask", "gender")
+    for task in FACE.names:
+        alone = predict(task, out=task, submission="false")
+        np.testing.assert_array_equal(whole.probs[task], alone.probs[task])
+        assert not (tmp_path / task / "submission.csv").exists()
+    codes = FACE.encode({task: whole.probs[task].argmax(1) for task in FACE.names})
+    np.testing.assert_array_equal(read_answers(tmp_path / "out").codes, codes)
+
+
+def test_one_photo_is_answered_on_the_terminal(predict, photos: Path, capsys) -> None:
+    photo = min((photos / "eval" / "images").iterdir())
+    said = predict("age", root=photo)
+    shown = capsys.readouterr().out
+    probs = said.probs["age"][0]
+    for name, probability in zip(("<30", "30-59", ">=60"), probs, strict=True):
+        assert f"{name} {probability:.2f}" in shown
+    assert "submission" not in shown
+
+
+def test_answers_are_never_overwritten(predict, tmp_path: Path) -> None:
+    predict("mask", submission="false")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    with pytest.raises(RunFolderError, match=r"already holds predictions\.parquet"):
+        predict("all")
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("tasks", "options", "message"),
+    [
+        (("mask",), {}, r"takes the 18 classes of .*, found mask \(wear, incorrect, normal\)"),
+        (("mask", "gender"), {}, "takes the 18 classes of"),
+        (("mask", "gender", "mask"), {}, "expected one answer for each task, found mask"),
+        (("all", "age"), {}, "expected one answer for each task, found age"),
+        (("nowhere",), {}, "found nothing; set ckpt"),
+    ],
+)
+def test_runs_that_do_not_fit_are_refused_before_a_photo_is_opened(
+    predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks, options, message: str
+) -> None:
+    monkeypatch.setattr(prediction_runs, "check_readable", lambda *_, **__: pytest.fail("too late"))
+    with pytest.raises(MaskLightningError, match=message):
+        predict(*tasks, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_photo_leaves_nothing(predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction_runs, "predict_many", lambda *_, **__: pytest.fail("too late"))
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    Image.new("RGB", (50, 50)).save(folder / "a.jpg")
+    (folder / "b.jpg").write_bytes((folder / "a.jpg").read_bytes()[:200])
+    with pytest.raises(MaskLightningError, match=r"cannot decode .*b\.jpg"):
+        predict("all", root=folder)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_truncated_checkpoint_leaves_nothing(predict, trained: Path, tmp_path: Path) -> None:
+    whole = trained / "mask" / "checkpoints" / "best.ckpt"
+    (tmp_path / "cut.ckpt").write_bytes(whole.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match="truncated"):
+        predict(str(tmp_path / "cut.ckpt"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written(predict, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file where the folder should be")
+    with pytest.raises(RunFolderError, match=r"cannot write to .*out"):
+        predict("all")
+
+
+def blend(tmp_path: Path, kind: str, *files: str, out: str = "blend") -> Any:
+    names = ",".join(str(tmp_path / name) for name in files)
+    settings = settings_for("blend", BlendSettings, f"files=[{names}]", f"kind={kind}")
+    return prediction_runs.blend(settings, tmp_path / out)
+
+
+def test_blends(predict, tmp_path: Path, capsys) -> None:
+    whole, three = predict("all", out="a"), predict("mask", "gender", "age", out="b")
+    predict("age", out="c", submission="false")
+    mean = blend(tmp_path, "mean", "a", "b", out="mean")
+    best = {task: ((whole.probs[task] + three.probs[task]) / 2).argmax(1) for task in FACE.names}
+    np.testing.assert_array_equal(mean.codes, best["mask"] * 6 + best["gender"] * 3 + best["age"])
+    np.testing.assert_array_equal(read_predictions(tmp_path / "mean", FACE).codes, mean.codes)
+    voted = blend(tmp_path, "vote", "a", "b/predictions.parquet", out="vote")
+    np.testing.assert_array_equal(voted.codes, np.minimum(whole.codes, three.codes))
+    assert [path.name for path in (tmp_path / "vote").iterdir()] == ["submission.csv"]
+    blend(tmp_path, "mean", "a", "c", out="more")
+    assert "not all tasks" in capsys.readouterr().out
+    with pytest.raises(RunFolderError, match="already holds"):
+        blend(tmp_path, "vote", "a", "b", out="vote")
+
+
+def test_a_blend_without_all_tasks_leaves_nothing(predict, tmp_path: Path) -> None:
+    for name in ("mask", "age"):
+        predict(name, out=name, submission="false")
+    with pytest.raises(SubmissionError, match="takes the 18 classes"):
+        blend(tmp_path, "mean", "mask", "age")
+    assert not (tmp_path / "blend").exists()
+
+
+def check_file(file: Path, *overrides: str) -> None:
+    prediction_runs.check_submission(
+        settings_for("check_submission", CheckSubmissionSettings, f"file={file}", *overrides)
+    )
+
+
+def test_a_good_submission(predict, photos: Path, competition: Path, tmp_path: Path, capsys) -> None:
+    said = predict("all")
+    other = pd.read_csv(tmp_path / "out" / "submission.csv")
+    other.loc[:2, "ans"] = (other["ans"][:3] + 6) % 18  # another mask state on three photos
+    other.to_csv(tmp_path / "other.csv", index=False)
+    capsys.readouterr()
+    check_file(tmp_path / "out", f"data.root={photos}", f"train={competition}", f"against={tmp_path / 'other.csv'}")
+    shown = capsys.readouterr().out
+    assert "in order: columns, ImageIDs and range, names and order as in info.csv" in shown
+    truth = pd.Series([path.stem for path in competition.rglob("*") if path.suffix in (".jpg", ".jpeg", ".png")])
+    assert truth.str.startswith("mask").any()
+    rows = {line.split("│")[1].strip(): line.split("│") for line in shown.splitlines() if line.count("│") > 3}
+    for code in range(18):
+        assert int(rows[str(code)][3]) == (said.codes == code).sum()
+    assert [rows[name][2].strip() for name in ("all tasks", "mask", "gender", "age")] == ["3", "3", "0", "0"]
+
+
+def test_every_problem_is_shown(predict, photos: Path, tmp_path: Path, capsys) -> None:
+    predict("all")
+    lines = (tmp_path / "out" / "submission.csv").read_text().splitlines()
+    name = lines[1].split(",")[0]
+    (tmp_path / "bad.csv").write_text("\n".join([lines[0], f"{name},18", *lines[2:-1], lines[2]]))
+    with pytest.raises(SubmissionError, match="not a valid submission: 1 ImageIDs stand twice"):
+        check_file(tmp_path / "bad.csv", f"data.root={photos}")
+    shown = capsys.readouterr().out
+    assert shown.count("wrong:") == 3
+    assert "1 of 12 photos have no answer" in shown
+    assert "1 answers are not a class from 0 to 17 (18)" in shown
+
+
+def test_without_the_official_list_the_order_is_not_checked(predict, tmp_path: Path, capsys) -> None:
+    predict("all")
+    check_file(tmp_path / "out")
+    assert "not checked: names and order" in capsys.readouterr().out

@@ -1,0 +1,67 @@
+"""Cores are shared out among jobs and processes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from mask_lightning.utils.system import JOBS, ignore_signals, keep_memory, share_of_cores
+
+
+@pytest.mark.parametrize(
+    ("cores", "jobs", "processes", "want"),
+    [(8, None, 1, 8), (8, "2", 1, 4), (8, "2", 2, 2), (2, "2", 1, 1), (2, "4", 2, 1), (8, "-1", 1, 1)],
+)
+def test_every_process_gets_its_share(monkeypatch, cores: int, jobs: str | None, processes: int, want: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.delenv(JOBS, raising=False)
+    if jobs is not None:
+        monkeypatch.setenv(JOBS, jobs)
+    assert share_of_cores(processes) == want
+
+
+COUNT_FAULTS = """
+import resource, sys
+from mask_lightning.utils.system import keep_memory
+if sys.argv[1] == "keep":
+    keep_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+bytearray(2**26)
+before = faults()
+for _ in range(5):
+    bytearray(b"1") * 2**26
+print(faults() - before)
+"""
+
+
+def faults(how: str) -> int:
+    """Page faults of making and freeing 64 MiB five times."""
+    return int(subprocess.run([sys.executable, "-c", COUNT_FAULTS, how], capture_output=True, check=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_the_system_is_asked_for_large_blocks_once() -> None:
+    assert faults("keep") < faults("do not") / 3
+
+
+def test_another_c_library_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(name: object) -> None:
+        raise OSError("no C library")
+
+    monkeypatch.setattr("ctypes.CDLL", none)
+    keep_memory()
+
+
+def test_signals_that_there_are_become_ignored() -> None:
+    former = signal.getsignal(signal.SIGINT)
+    try:
+        ignore_signals("SIGINT", "SIGNOWHERE")
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, former)

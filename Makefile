@@ -1,28 +1,28 @@
-# `make` or `make help` lists what there is to do.
+# `make` or `make help` lists the targets.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed$(if $(LOCKED),-locked)
 EXTRAS := .[dev,offline,optuna,joblib,slurm]
 LOWEST := .venv-lowest
-# Old packages use what newer ones advise against.
+# The lowest versions use functions that newer versions deprecate.
 QUIET := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
 LOCK = .ci/$(shell $(PYTHON) .ci/requirements.py name)
 COVERAGE := --cov=mask_lightning --cov-report=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test test-all test-lowest chaos lint format coverage bench clean
+.PHONY: help setup hooks lock demo test test-all test-lowest chaos lint lint-tests format coverage bench clean
 
-help: ## show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## install everything into .venv; LOCKED=1: exactly the files of the lock, by their hashes
+setup: $(STAMP) ## install the package and all tools in .venv; LOCKED=1: only files whose hashes are in the lock file
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 ifdef LOCKED
-	@test -f "$(LOCK)" || { echo "expected the lock $(LOCK), found none; write it with make setup lock"; exit 2; }
+	@test -f "$(LOCK)" || { echo "expected the lock file $(LOCK), found none; write it with: make setup lock"; exit 2; }
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement "$(LOCK)"
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m pip check
@@ -31,43 +31,49 @@ else
 endif
 	touch $(VENV)/.installed $@
 
-lock: $(STAMP) ## write the lock for this Python and platform: a version and a hash per package
+hooks: $(STAMP) ## run the linters before each git commit (pre-commit)
+	$(BIN)/pre-commit install
+
+lock: $(STAMP) ## write the lock file for this Python and platform: versions and hashes of all packages
 	$(BIN)/python .ci/requirements.py lock "$(LOCK)"
 
-demo: $(STAMP) ## train on drawn portraits: scores and curves in a few minutes
+demo: $(STAMP) ## train on generated portraits for a few minutes: scores, curves and confusion matrices
 	$(BIN)/python -m mask_lightning.train experiment=demo
 
-test: $(STAMP) ## run the tests but for the slow ones
+test: $(STAMP) ## run all tests except those marked slow
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: $(STAMP) ## run all tests; they cover 90 % of the lines
+test-all: $(STAMP) ## run all tests; fails if they cover less than 90 % of the lines
 	$(BIN)/python -m pytest $(COVERAGE) --cov-fail-under=90
 
-test-lowest: $(STAMP) ## run the tests on the lowest versions that pyproject.toml allows, in .venv-lowest
+test-lowest: $(STAMP) ## run the tests with the lowest versions that pyproject.toml allows, in .venv-lowest
 	$(PYTHON) -m venv $(LOWEST)
 	$(BIN)/python .ci/requirements.py lowest > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/lowest.txt --editable '$(EXTRAS)'
 	$(LOWEST)/bin/python -m pytest -m "not slow" $(QUIET)
 
-chaos: $(STAMP) ## kill, fill, corrupt and mutate, on an idle machine: a table of what is lost
+chaos: $(STAMP) ## kill runs, fill disks and corrupt inputs on an idle machine; print a table of the losses
 	$(BIN)/python tests/chaos/chaos.py tests/benchmarks/results/chaos.json
 
-lint: $(STAMP) ## style, types, and the floors of the package
+lint: $(STAMP) ## check style, formatting, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(STAMP) ## put the code into shape
+lint-tests: $(STAMP) ## check the types of the tests, as CI does (a minute)
+	$(BIN)/mypy tests
+
+format: $(STAMP) ## fix style and formatting where possible
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-coverage: $(STAMP) ## as test, a half slower: list the lines that none runs, of which there may be 20 %
+coverage: $(STAMP) ## run `make test` and list the lines not covered; fails if these are more than 20 %
 	$(BIN)/python -m pytest -m "not slow" --cov=mask_lightning --cov-report=term-missing:skip-covered --cov-fail-under=80
 
-bench: $(STAMP) ## measure, on an idle machine: tests/benchmarks/results
+bench: $(STAMP) ## run the benchmarks on an idle machine; writes tests/benchmarks/results
 	$(BIN)/python tests/benchmarks/run_all.py
 
-clean: ## remove caches and builds, never runs
+clean: ## remove caches and build outputs; keeps .venv and outputs/
 	rm -rf build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage *.egg-info
 	find mask_lightning tests -name __pycache__ -type d -exec rm -rf {} +

@@ -1,27 +1,17 @@
-"""`python -m mask_lightning.blend`: several submissions or files of predictions in, one out."""
+"""Blend several submissions or prediction files into one."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
-from mask_lightning.cli.command import open_door, plain, shorten
+from mask_lightning.cli.command import Job, run_command
+from mask_lightning.settings.inference import BlendSettings
 
 
-def main(config: DictConfig) -> None:
-    """One job: the composed config -> a folder with the blended submission."""
-    from mask_lightning.settings.base import check
-    from mask_lightning.settings.inference import BlendSettings
+def main(settings: BlendSettings, job: Job) -> None:
+    """Write the blended submission."""
+    from mask_lightning.pipelines.submissions import blend
 
-    settings = check(BlendSettings, plain(config))
-    folder = shorten(Path(HydraConfig.get().runtime.output_dir))
-
-    from mask_lightning.pipelines import predict as prediction_runs
-
-    prediction_runs.blend(settings, folder)
+    blend(settings, job.folder)
 
 
 if __name__ == "__main__":
-    open_door("blend", main)
+    run_command("blend", BlendSettings, main)

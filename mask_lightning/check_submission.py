@@ -1,23 +1,17 @@
-"""`python -m mask_lightning.check_submission`: is this CSV fit to be handed in, and how does it differ from another?"""
+"""Check a submission, and compare it with another."""
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+from mask_lightning.cli.command import Job, run_command
+from mask_lightning.settings.inference import CheckSubmissionSettings
 
-from mask_lightning.cli.command import open_door, plain
 
+def main(settings: CheckSubmissionSettings, _: Job) -> None:
+    """Print the class distribution; an invalid submission is an error."""
+    from mask_lightning.pipelines.submissions import check_submission
 
-def main(config: DictConfig) -> None:
-    """One job: the composed config -> tables, and an error if the submission is not valid."""
-    from mask_lightning.settings.base import check
-    from mask_lightning.settings.inference import CheckSubmissionSettings
-
-    settings = check(CheckSubmissionSettings, plain(config))
-
-    from mask_lightning.pipelines import predict as prediction_runs
-
-    prediction_runs.check_submission(settings)
+    check_submission(settings)
 
 
 if __name__ == "__main__":
-    open_door("check_submission", main)
+    run_command("check_submission", CheckSubmissionSettings, main)

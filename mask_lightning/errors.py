@@ -1,4 +1,4 @@
-"""Errors for people: each says in one line what was expected, what was found and what to do."""
+"""Errors that a user can correct: each says in one line what was expected, what was found and what to do."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 
 
 class MaskLightningError(Exception):
-    """Base of every error that a user can mend; a door prints it as one line and exits with 2."""
+    """Base of all errors that a user can correct; a command prints it as one line and exits with 2."""
 
 
 class ConfigError(MaskLightningError):
-    """An option is unknown, out of range, or impossible beside another."""
+    """An option is unknown, out of range, or impossible together with another."""
 
 
 class DatasetNotFoundError(MaskLightningError):
-    """`root` does not hold photos in a layout that we know.
+    """The folder does not hold photos in a known layout.
 
     Args:
-        root: the folder that was searched.
-        found: what lies there instead.
-        expected: what should lie there; by default the competition's layout.
+        root: folder that was searched.
+        found: description of its content.
+        expected: description of the expected content; by default the competition's layout.
         remedy: what to do.
     """
 
@@ -45,11 +45,11 @@ class PhotoError(MaskLightningError):
 
 
 class WorkerError(MaskLightningError):
-    """A process that decodes photos for this one was killed."""
+    """A worker process of a data loader was killed."""
 
 
 class CacheError(MaskLightningError):
-    """Prepared photos cannot be kept on disk."""
+    """The photo cache cannot be written."""
 
 
 class LabelError(MaskLightningError):
@@ -57,22 +57,22 @@ class LabelError(MaskLightningError):
 
 
 class SplitError(MaskLightningError):
-    """The people cannot be divided as asked."""
+    """The people cannot be split as the options say."""
 
 
 class WeightsError(MaskLightningError):
-    """Pretrained weights cannot be had, or are not what they should be."""
+    """Pretrained weights cannot be found, or do not fit the network."""
 
 
 class RangeTestError(MaskLightningError):
-    """A learning rate range test cannot be run."""
+    """An LR range test cannot be run."""
 
 
 class NoSuggestionError(RangeTestError):
-    """The curve of a learning rate range test suggests no learning rate.
+    """The curve of an LR range test suggests no learning rate.
 
     Args:
-        reason: in a word or two: "NaN", "too short", "rising", "flat" or "past the lowest loss".
+        reason: "NaN", "too short", "rising", "flat" or "past the lowest loss".
         details: what was found, and what to do.
     """
 
@@ -82,7 +82,7 @@ class NoSuggestionError(RangeTestError):
 
 
 class DivergedError(MaskLightningError):
-    """The training loss is no number any more."""
+    """The training loss is NaN or infinite."""
 
 
 class ProcessError(MaskLightningError):
@@ -94,23 +94,28 @@ class RunFolderError(MaskLightningError):
 
 
 class CheckpointError(MaskLightningError):
-    """A file is no checkpoint of ours, or does not fit the others."""
+    """A file is not a checkpoint of this package, or does not fit the others."""
 
 
 class PredictionsError(MaskLightningError):
-    """A file of predictions cannot be read, or does not fit what is asked of it."""
+    """A file of predictions cannot be read, or does not fit its use."""
 
 
 class SubmissionError(MaskLightningError):
-    """Answers cannot become a submission, or a submission is not valid."""
+    """Predictions cannot become a submission, or a submission is not valid."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM has ended a run in the way that Ctrl-C does."""
+    """SIGTERM has ended a run, as Ctrl-C would."""
 
 
 def did_you_mean(word: str, known: Iterable[str], *, most: int = 3) -> str:
-    """The end of an error message: the known words nearest to `word`, or those to choose from if none is near."""
+    """Return the end of an error message: the known words most similar to `word`, or all if none is similar.
+
+    Example:
+        >>> did_you_mean("resnet43", ["resnet34", "vit"])
+        'did you mean resnet34?'
+    """
     words = sorted(known)
     near = get_close_matches(word, words, n=most, cutoff=0.6)
     near = near or [other for other in words if word and word in other][:most]
@@ -120,6 +125,6 @@ def did_you_mean(word: str, known: Iterable[str], *, most: int = 3) -> str:
 
 
 def one_line(text: str, *, most: int = 1000) -> str:
-    """The text on one line, its middle left out where it is long: what was typed may be anything."""
+    """Join the text into one line of at most about `most` characters; the middle of a longer text is left out."""
     joined = " ".join(text.split())
     return joined if len(joined) <= most else f"{joined[: most // 2]} ... {joined[-most // 2 :]}"

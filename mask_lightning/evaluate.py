@@ -1,27 +1,17 @@
-"""`python -m mask_lightning.evaluate`: a trained run in, what it is worth out."""
+"""Evaluate a trained network on people that it has not seen."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
-from mask_lightning.cli.command import open_door, plain, shorten
+from mask_lightning.cli.command import Job, run_command
+from mask_lightning.settings.evaluation import EvaluateSettings
 
 
-def main(config: DictConfig) -> None:
-    """One job: the composed config -> a folder with scores, predictions and pictures."""
-    from mask_lightning.settings.base import check
-    from mask_lightning.settings.evaluation import EvaluateSettings
+def main(settings: EvaluateSettings, job: Job) -> None:
+    """Write scores with intervals, predictions and figures."""
+    from mask_lightning.pipelines.evaluate import evaluate_run
 
-    settings = check(EvaluateSettings, plain(config))
-    folder = shorten(Path(HydraConfig.get().runtime.output_dir))
-
-    from mask_lightning.pipelines import evaluate as evaluation_runs
-
-    evaluation_runs.evaluate_run(settings, folder)
+    evaluate_run(settings, job.folder)
 
 
 if __name__ == "__main__":
-    open_door("evaluate", main)
+    run_command("evaluate", EvaluateSettings, main)

@@ -1,4 +1,4 @@
-"""Tasks, and how their targets combine into one code: the only place that knows a label's number."""
+"""Tasks, and the codes that combine their targets: the only place that knows the number of a label."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ from mask_lightning.errors import LabelError, did_you_mean
 
 Codes = TypeVar("Codes")  # an int, a NumPy array or a torch tensor of integers
 
-UNLABELLED = -1  # the target of a photo whose class nobody stated
+UNLABELLED = -1  # target of a photo without a label for the task
 
 
 @dataclass(frozen=True)
 class Task:
-    """One question about a photo; the target of class `classes[i]` is `i`."""
+    """A classification task; the target of class `classes[i]` is `i`.
+
+    Example:
+        >>> MASK.target("normal")
+        2
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -33,11 +38,11 @@ class Task:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         return len(self.classes)
 
     def target(self, name: str) -> int:
-        """The target of a class name. Raises LabelError if there is no such class."""
+        """Return the target of a class name. Raises LabelError if there is no such class."""
         if name not in self.classes:
             raise LabelError(f"{self.name} has no class {name!r}; {did_you_mean(name, self.classes)}")
         return self.classes.index(name)
@@ -45,7 +50,14 @@ class Task:
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """Named tasks in order, and the combined class that they span: a mixed-radix number, first task slowest."""
+    """Ordered tasks, and the combined class of their targets: a mixed-radix number, the first task most significant.
+
+    Example:
+        >>> FACE.encode({"mask": 1, "gender": 0, "age": 2})
+        8
+        >>> FACE.decode(8)
+        {'mask': 1, 'gender': 0, 'age': 2}
+    """
 
     tasks: tuple[Task, ...]
 
@@ -60,7 +72,7 @@ class LabelSpace:
 
     @property
     def num_codes(self) -> int:
-        """How many combined classes there are (18 for FACE)."""
+        """Number of combined classes (18 for FACE)."""
         return math.prod(task.num_classes for task in self.tasks)
 
     @property
@@ -77,12 +89,12 @@ class LabelSpace:
         raise LabelError(f"no task {name!r}; {did_you_mean(name, self.names)}")
 
     def only(self, names: Sequence[str]) -> LabelSpace:
-        """The label space of some of the tasks, in this space's order."""
+        """Return the label space of some of the tasks, in the order of this one."""
         wanted = {self[name].name for name in names}
         return LabelSpace(tuple(task for task in self.tasks if task.name in wanted))
 
     def encode(self, targets: Mapping[str, Codes]) -> Codes:
-        """Targets per task (ints, arrays or tensors of one shape) -> codes of that shape."""
+        """Combine targets per task (ints, arrays or tensors of one shape) into codes of that shape."""
         code: Any = 0
         for task in self.tasks:
             code = code * task.num_classes + targets[task.name]
@@ -90,7 +102,7 @@ class LabelSpace:
         return result
 
     def decode(self, codes: Codes) -> dict[str, Codes]:
-        """Codes (int, array or tensor) -> targets per task, each of that shape."""
+        """Split codes (int, array or tensor) into targets per task, each of that shape."""
         targets: dict[str, Codes] = {}
         rest: Any = codes
         for task in reversed(self.tasks):
@@ -99,12 +111,12 @@ class LabelSpace:
         return dict(reversed(targets.items()))
 
     def to_plain(self) -> dict[str, list[str]]:
-        """Task name -> class names: what a checkpoint carries."""
+        """Return class names by task name, as stored in a checkpoint."""
         return {task.name: list(task.classes) for task in self.tasks}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Sequence[str]]) -> LabelSpace:
-        """The inverse of `to_plain`."""
+        """Build a label space from what `to_plain` returns."""
         return cls(tuple(Task(name, tuple(classes)) for name, classes in plain.items()))
 
 
@@ -113,18 +125,27 @@ GENDER = Task("gender", ("male", "female"))
 AGE = Task("age", ("<30", "30-59", ">=60"))
 FACE = LabelSpace((MASK, GENDER, AGE))
 
-PERSON_TASKS = ("gender", "age")  # what all photos of a person share
-FACE_SETS = {  # what each kind of data is labelled with; data=table brings its own tasks
+PERSON_TASKS = ("gender", "age")  # all photos of a person have the same label
+FACE_SETS = {  # tasks that each kind of data has labels for; data=table has its own
     "auto": FACE,
     "competition": FACE,
     "utkface": FACE.only(PERSON_TASKS),
     "fairface": FACE.only(PERSON_TASKS),
 }
 
-AGE_CUTS = (30, 60)  # years at which the second and the third age band begin
+AGE_CUTS = (30, 60)  # first year of the second and of the third age band
 
 
 def age_band(years: npt.ArrayLike, cuts: Sequence[int] = AGE_CUTS) -> npt.NDArray[np.int64]:
-    """Ages in years -> targets of AGE, of the same shape; `cuts` may be others, to train on."""
+    """Return the targets of AGE for ages in years, of the same shape.
+
+    Args:
+        years: ages.
+        cuts: first year of the second and of the third band; others may be used to train on.
+
+    Example:
+        >>> age_band([29, 30, 60])
+        array([0, 1, 2])
+    """
     bands: npt.NDArray[np.int64] = np.digitize(np.asarray(years), cuts).astype(np.int64)
     return bands

@@ -1,24 +1,17 @@
-"""`python -m mask_lightning.mask_faces`: photos of faces in, photos of people with and without masks out."""
+"""Draw masks on photos of faces to make training photos of all three tasks."""
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+from mask_lightning.cli.command import Job, run_command
+from mask_lightning.settings.mask_faces import MaskFacesSettings
 
-from mask_lightning.cli.command import open_door, plain
 
+def main(settings: MaskFacesSettings, _: Job) -> None:
+    """Write the folder `out` and print who was left out."""
+    from mask_lightning.pipelines.mask_faces import mask_faces
 
-def main(config: DictConfig) -> None:
-    """One job: the composed config -> a new folder in the competition's layout."""
-    from mask_lightning.settings.base import check
-    from mask_lightning.settings.mask_faces import MaskFacesSettings
-
-    settings = check(MaskFacesSettings, plain(config))
-
-    from mask_lightning.pipelines import mask_faces as masking_runs
-    from mask_lightning.reports.masking_report import print_masked
-
-    print_masked(masking_runs.mask_faces(settings))
+    mask_faces(settings)
 
 
 if __name__ == "__main__":
-    open_door("mask_faces", main)
+    run_command("mask_faces", MaskFacesSettings, main)

@@ -1,4 +1,4 @@
-"""The Python face: the few lines that a notebook types, on the same code, options and run folders as the commands.
+"""Train and inspect networks in a notebook, with the same code, options and run folders as the commands.
 
     from mask_lightning.notebook import *
 
@@ -8,44 +8,45 @@
     found = lr_find(module, data, unfreeze="heads")
     run = fine_tune(module, data, epochs=3, lr=suggest(found).minimum)
 
-Every function returns its object or a matplotlib Figure, which Jupyter shows where a cell ends with it.
+Every function returns an object or a matplotlib Figure, which Jupyter shows at the end of a cell.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mask_lightning.callbacks.lr_suggestions import RangeTestResult, suggest
-from mask_lightning.cli.command import compose
+from mask_lightning.callbacks.lr_range_test import RangeTestResult, suggest
+from mask_lightning.cli.compose import compose
 from mask_lightning.data.splits import draw_stratified
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.errors import ConfigError, NoSuggestionError
-from mask_lightning.inference.forward import predict
-from mask_lightning.inference.predictions import Predictions
+from mask_lightning.inference.predict import predict
 from mask_lightning.inference.trained import choose_device, load_trained
-from mask_lightning.optim.curves import check_range
+from mask_lightning.metrics.predictions import Predictions
 from mask_lightning.optim.phases import Unfreeze
-from mask_lightning.pipelines import find_lr as range_test_runs
-from mask_lightning.pipelines import prepare as assembly
-from mask_lightning.pipelines.fits import (
+from mask_lightning.pipelines.find_lr import run_range_test
+from mask_lightning.pipelines.photos import find_photos
+from mask_lightning.pipelines.prepare import PreparedRun, choose_transform
+from mask_lightning.pipelines.repeated_fits import (
     Data,
     LearningRate,
     Run,
     check_epochs,
     fit,
     fit_one_phase,
-    settings_of,
+    settings_for,
     with_sections,
 )
-from mask_lightning.reports import curves, lr_range
-from mask_lightning.reports.results import plot_results
+from mask_lightning.reports import training_curves
+from mask_lightning.reports.photo_grids import plot_results
 from mask_lightning.reports.run_report import plot_augmented
-from mask_lightning.settings.base import check
+from mask_lightning.settings.base import check, check_range
 from mask_lightning.settings.train import TrainSettings
 
 __all__ = [
@@ -63,7 +64,7 @@ __all__ = [
     "suggest",
 ]
 
-CHATTER = (  # tips and rank messages for Lightning's developers, which conf/train.yaml keeps from the commands
+QUIET_LOGGERS = (  # tips and rank messages of Lightning, which conf/train.yaml silences for the commands
     "pytorch_lightning.utilities.rank_zero",
     "lightning_fabric.utilities.rank_zero",
     "pytorch_lightning.trainer.connectors.checkpoint_connector",
@@ -78,59 +79,60 @@ def load_data(
     task: str | None = None,
     backbone: str | None = None,
 ) -> Data:
-    """Find the photos, split them by person, and prepare them for a network.
+    """Find the photos and split them by person.
 
     Args:
-        root: the folder of the photos; None draws portraits.
+        root: folder of the photos; None draws portraits.
         overrides: any option of `python -m mask_lightning.train`, as typed there: "augment=randaugment_zoom",
-            "data.limit_people=40", "optim=ranger". Phases and schedule are those of each fit.
-        model: a file of conf/model, None: resnet34.
-        task: "all", "mask", "gender" or "age"; None: all.
-        backbone: any timm classifier in place of the model's, with the input that its weights were trained on.
+            "data.limit_people=40", "optim=ranger". Phases and schedule are arguments of each fit instead.
+        model: a file of conf/model; None for resnet34.
+        task: "all", "mask", "gender" or "age"; None for all.
+        backbone: any timm classifier in place of the model's, at the size that its weights were trained on.
 
     Raises:
-        MaskLightningError: whatever is wrong with options or photos.
+        MaskLightningError: the options or photos are not as expected.
     """
     groups = [f"{group}={choice}" for group, choice in (("model", model), ("task", task)) if choice]
     swap = [f"model.backbone={backbone}", "model.image_size=null"] if backbone else []
     typed = (*groups, *swap, *overrides)
-    for chatter in CHATTER:
-        logging.getLogger(chatter).setLevel(logging.WARNING)
-    config = compose("train", ["finetune=none", *typed])  # each fit has phases of its own
+    for name in QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    config = compose("train", TrainSettings, ["finetune=none", *typed])  # each fit has its own phases
     if root is not None:
-        config["data"]["root"] = str(root)  # not as an override: Hydra reads meaning into signs that a path may have
+        config["data"]["root"] = str(root)  # not as an override: a path may contain characters that Hydra interprets
     settings = check(TrainSettings, config)
-    spec = assembly.transform_spec(settings)
-    return Data(settings, assembly.find_photos(settings), spec, typed)
+    spec = choose_transform(settings)
+    return Data(settings, find_photos(settings), spec, typed)
 
 
 def show_batch(data: Data) -> Figure:
-    """Training photos as the network sees them, augmented, with their labels."""
+    """Plot augmented training photos as the network sees them, with their labels."""
     return plot_augmented(data.loaders, data.photos.space)
 
 
 def build_module(data: Data, *, backbone: str | None = None) -> MultiTaskModule:
-    """The network for these photos, with pretrained weights as `model.pretrained` says.
+    """Build the network for these photos, pretrained as `model.pretrained` says.
 
     Args:
-        data: tells the tasks, the input and, unless named here, the backbone.
-        backbone: another timm classifier of the same input.
+        data: defines the tasks, the transform and, unless named here, the backbone.
+        backbone: another timm classifier that takes the same transform.
 
     Raises:
-        ConfigError: no such backbone, or one that wants its photos prepared in another way.
-        WeightsError: insisted on weights that cannot be had.
+        ConfigError: there is no such backbone, or it needs another transform.
+        WeightsError: pretrained weights are required and cannot be found.
     """
     settings = data.settings
     if backbone is not None:
         model = {**settings.model.model_dump(mode="json"), "backbone": backbone}
         settings = with_sections(settings, model=model)
-        spec = assembly.transform_spec(settings)
+        spec = choose_transform(settings)
         if spec != data.spec:
             raise ConfigError(
-                f"{backbone} wants its photos as {spec}, but data gives them as {data.spec}; "
+                f"{backbone} needs photos prepared as {spec}, data has {data.spec}; "
                 f"load them for it: load_data(..., backbone={backbone!r})"
             )
-    return assembly.build_pretrained_module(settings, data.photos, data.spec)
+    # The photos as found: none is decoded before the first fit.
+    return PreparedRun(settings, data.spec, data.photos, data.photos).build_pretrained_module()
 
 
 def lr_find(
@@ -142,30 +144,33 @@ def lr_find(
     num_steps: int = 100,
     unfreeze: Unfreeze = "all",
 ) -> RangeTestResult:
-    """The loss while the lr rises exponentially; the module is afterwards as it was, bit for bit.
+    """Run the LR range test; afterwards the module is bit for bit as before.
 
     Args:
         module, data: as in `fine_tune`.
-        start_lr, end_lr: of the sweep.
+        start_lr, end_lr: range of the exponentially rising learning rate.
         num_steps: optimizer steps, at least 10.
-        unfreeze: what learns meanwhile, see `fit_one_cycle`: "heads" for the lr of `fine_tune`, which begins so.
+        unfreeze: layer groups to train, see `fit_one_cycle`; "heads" for the lr of `fine_tune`, which starts with them.
+
+    Returns:
+        Learning rates and losses; `suggest` and `plot_lr_range` take them.
 
     Raises:
-        ConfigError: an argument out of range, or a module that does not fit the data.
-        KeyboardInterrupt: after Ctrl-C.
+        ConfigError: an argument is out of range, or the module does not fit the data.
+        KeyboardInterrupt: Ctrl-C.
     """
     schedule, phase = data.settings.schedule.model_dump(), {"epochs": data.settings.epochs, "unfreeze": unfreeze}
-    settings = settings_of(module, data, lr=1.0, schedule=schedule, phases=[phase])
+    settings = settings_for(module, data, lr=1.0, schedule=schedule, phases=[phase])
     sweep = {"start_lr": start_lr, "end_lr": end_lr, "num_steps": num_steps}
-    return range_test_runs.sweep(with_sections(settings, range_test=sweep), data.usable, module)
+    return run_range_test(replace(data.run, settings=with_sections(settings, range_test=sweep)), module)
 
 
 def plot_lr_range(result: RangeTestResult) -> Figure:
-    """The curve of `lr_find` and what it suggests (`suggest(result).minimum`, ...), or why it suggests nothing."""
+    """Plot the curve of `lr_find` with its suggestions (`suggest(result).minimum`, ...), or why there are none."""
     try:
-        return lr_range.plot_lr_range(result, suggest(result), "minimum")
+        return training_curves.plot_lr_range(result, suggest(result), "minimum")
     except NoSuggestionError as error:
-        figure = lr_range.plot_lr_range(result)
+        figure = training_curves.plot_lr_range(result)
         figure.suptitle(str(error), fontsize=9, wrap=True)
         return figure
 
@@ -181,24 +186,24 @@ def fine_tune(
     pct_start: float = 0.3,
     div: float = 5.0,
 ) -> Run:
-    """fastai's `fine_tune`: the heads alone, then everything at half the lr and less towards the image.
+    """Train as fastai's `fine_tune` does: the heads alone, then all layers with discriminative learning rates.
 
     Args:
-        module: trained on from the weights that it has; afterwards it has those of the last epoch.
-        data: what to train and to validate on.
-        epochs: with everything open.
-        lr: of the heads while they learn alone.
-        freeze_epochs: before that, with the heads alone; their one-cycle rises for 99 % of the time.
-        lr_mult: by how much the first layer group's lr is smaller than that of the heads, once everything is open.
-        pct_start, div: of the second one-cycle.
+        module: starts from its present weights; afterwards it has those of the last epoch.
+        data: photos to train and to validate on.
+        epochs: number of epochs in which all layers train.
+        lr: learning rate of the heads while they train alone; half of it afterwards.
+        freeze_epochs: number of epochs before, for the heads alone, with a one-cycle that rises for 99 % of the time.
+        lr_mult: ratio of the heads' lr to that of the first layer group while all layers train.
+        pct_start, div: shape of the second one-cycle.
 
     Raises:
-        ConfigError: an argument out of range, or a module that does not fit the data.
-        KeyboardInterrupt: after Ctrl-C or the stop button; the run goes on with `resume`.
+        ConfigError: an argument is out of range, or the module does not fit the data.
+        KeyboardInterrupt: Ctrl-C or the stop button; the run can be continued with `resume`.
     """
     check_epochs("epochs", epochs)
     check_epochs("freeze_epochs", freeze_epochs)
-    check_range("lr", lr, "(0, 100]", "the layer groups' own lrs follow from lr_mult")
+    check_range("lr", lr, "(0, 100]", "the lr of each layer group follows from lr_mult")
     check_range("lr_mult", lr_mult, "[1, inf)")
     frozen = {"epochs": freeze_epochs, "unfreeze": "heads", "schedule": {"pct_start": 0.99}}
     whole = {"epochs": epochs, "lr_scale": 0.5, "lr_ratio": lr_mult, "schedule": {"pct_start": pct_start, "div": div}}
@@ -217,13 +222,13 @@ def fit_one_cycle(
     moms: Sequence[float] | None = (0.95, 0.85, 0.95),
     unfreeze: Unfreeze = "all",
 ) -> Run:
-    """fastai's `fit_one_cycle`: lr up and down by cosines, momentum down and up.
+    """Train as fastai's `fit_one_cycle` does: the lr rises and falls along cosines, the momentum falls and rises.
 
     Args:
         module, data, epochs: as in `fine_tune`.
-        lr: the largest; `slice(low, high)` from the first layer group to the heads; None: `optim.lr`.
+        lr: largest lr; `slice(low, high)` from the first layer group to the heads; None for `optim.lr`.
         div, div_final, pct_start, moms: see `optim.schedules.one_cycle`.
-        unfreeze: "all", "heads", {"last": n} or names of layer groups; all others are frozen.
+        unfreeze: "all", "heads", {"last": n} or names of layer groups to train; all others are frozen.
 
     Raises:
         ConfigError, KeyboardInterrupt: as `fine_tune`.
@@ -242,31 +247,31 @@ def fit_flat_cos(
     pct_start: float = 0.75,
     unfreeze: Unfreeze = "all",
 ) -> Run:
-    """fastai's `fit_flat_cos`: a constant lr for `pct_start` of the time, then a cosine down; arguments as above."""
+    """Train as fastai's `fit_flat_cos` does: lr constant for `pct_start` of the time, then falling along a cosine."""
     schedule = {"name": "flat_cosine", "div_final": div_final, "pct_start": pct_start}
     return fit_one_phase(module, data, epochs, lr, unfreeze, schedule)
 
 
 def get_preds(run: Run) -> Predictions:
-    """What the run's best network says about the held-out people (about training photos, where nobody is held out)."""
-    return _predict(run, _judged(_checked(run).data)[0])
+    """Predict the held-out people with the run's best checkpoint; the training photos if nobody is held out."""
+    return _predict(run, _evaluation_rows(_checked(run).data)[0])
 
 
 def show_results(run: Run, *, photos: int = 16) -> Figure:
-    """Some held-out photos: the truth, and what the run's best network says; red where it is wrong."""
-    rows, title = _judged(_checked(run).data)
+    """Plot some held-out photos with their labels and the predictions of the best checkpoint, wrong ones in red."""
+    rows, title = _evaluation_rows(_checked(run).data)
     some = draw_stratified(rows, photos, strata=run.data.photos.space.names, seed=run.data.settings.seed)
     return plot_results(_predict(run, some), run.data.spec, title=f"{title}: truth above, prediction below")
 
 
 def plot_curves(run: Run) -> Figure:
-    """Loss and macro F1 over the epochs: augmented training, clean training, validation."""
+    """Plot loss and macro F1 per epoch: training, clean training photos, validation."""
     history = pd.read_csv(_checked(run).folder.metrics)
-    return curves.plot_curves(history, run.phases, run.data.photos.space.names)
+    return training_curves.plot_curves(history, run.phases, run.data.photos.space.names)
 
 
-def _judged(data: Data) -> tuple[pd.DataFrame, str]:
-    split = data.usable.split
+def _evaluation_rows(data: Data) -> tuple[pd.DataFrame, str]:
+    split = data.run.photos.split
     return (split.train, "training photos (nobody was held out)") if split.val.empty else (split.val, "held-out people")
 
 
@@ -279,6 +284,6 @@ def _predict(run: Run, rows: pd.DataFrame) -> Predictions:
 def _checked(run: Run) -> Run:
     if not isinstance(run, Run):
         raise ConfigError(
-            f"expected what fine_tune, fit_one_cycle or fit_flat_cos returned, got {type(run).__name__}; fit first"
+            f"expected the Run that fine_tune, fit_one_cycle or fit_flat_cos returned, got {type(run).__name__}"
         )
     return run

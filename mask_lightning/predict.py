@@ -1,27 +1,17 @@
-"""`python -m mask_lightning.predict`: a trained run and photos in, answers out."""
+"""Predict mask, gender and age of the faces in photos with trained networks."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
-from mask_lightning.cli.command import open_door, plain, shorten
+from mask_lightning.cli.command import Job, run_command
+from mask_lightning.settings.inference import PredictSettings
 
 
-def main(config: DictConfig) -> None:
-    """One job: the composed config -> a folder with predictions and a submission."""
-    from mask_lightning.settings.base import check
-    from mask_lightning.settings.inference import PredictSettings
+def main(settings: PredictSettings, job: Job) -> None:
+    """Write predictions, and a submission if the networks predict all tasks."""
+    from mask_lightning.pipelines.predict import predict_photos
 
-    settings = check(PredictSettings, plain(config))
-    folder = shorten(Path(HydraConfig.get().runtime.output_dir))
-
-    from mask_lightning.pipelines import predict as prediction_runs
-
-    prediction_runs.predict_photos(settings, folder)
+    predict_photos(settings, job.folder)
 
 
 if __name__ == "__main__":
-    open_door("predict", main)
+    run_command("predict", PredictSettings, main)

@@ -1,27 +1,17 @@
-"""`python -m mask_lightning.report`: a trained run in, a page with its mistakes as pictures out."""
+"""Write an HTML page about a trained network: scores, and its mistakes as photos."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
-from mask_lightning.cli.command import open_door, plain, shorten
+from mask_lightning.cli.command import Job, run_command
+from mask_lightning.settings.evaluation import ReportSettings
 
 
-def main(config: DictConfig) -> None:
-    """One job: the composed config -> a folder with report.html and its pictures."""
-    from mask_lightning.settings.base import check
-    from mask_lightning.settings.evaluation import ReportSettings
+def main(settings: ReportSettings, job: Job) -> None:
+    """Write report.html and its figures."""
+    from mask_lightning.pipelines.report import report_run
 
-    settings = check(ReportSettings, plain(config))
-    folder = shorten(Path(HydraConfig.get().runtime.output_dir))
-
-    from mask_lightning.pipelines import report as report_runs
-
-    report_runs.report_run(settings, folder)
+    report_run(settings, job.folder)
 
 
 if __name__ == "__main__":
-    open_door("report", main)
+    run_command("report", ReportSettings, main)

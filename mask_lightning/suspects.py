@@ -1,27 +1,17 @@
-"""`python -m mask_lightning.suspects`: the runs of a cross-validation in, a list of likely wrong labels out."""
+"""List labels that are probably wrong, from the runs of a cross-validation."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
-from mask_lightning.cli.command import open_door, plain, shorten
+from mask_lightning.cli.command import Job, run_command
+from mask_lightning.settings.evaluation import SuspectsSettings
 
 
-def main(config: DictConfig) -> None:
-    """One job: the composed config -> a folder with the list, for a person to review."""
-    from mask_lightning.settings.base import check
-    from mask_lightning.settings.evaluation import SuspectsSettings
+def main(settings: SuspectsSettings, job: Job) -> None:
+    """Write the list and a page for a person to review."""
+    from mask_lightning.pipelines.suspects import list_suspects
 
-    settings = check(SuspectsSettings, plain(config))
-    folder = shorten(Path(HydraConfig.get().runtime.output_dir))
-
-    from mask_lightning.pipelines import suspects as suspects_runs
-
-    suspects_runs.list_suspects(settings, folder)
+    list_suspects(settings, job.folder)
 
 
 if __name__ == "__main__":
-    open_door("suspects", main)
+    run_command("suspects", SuspectsSettings, main)

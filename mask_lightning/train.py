@@ -1,46 +1,35 @@
-"""`python -m mask_lightning.train`: photos in, a trained network and its scores out."""
+"""Train a network on labelled photos of faces."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
-
-from mask_lightning.cli.command import open_door, plain, shorten
+from mask_lightning.cli.command import Job, run_command
 from mask_lightning.errors import ConfigError
 from mask_lightning.metrics.names import lower_is_better
+from mask_lightning.settings.train import TrainSettings
 
 
-def main(config: DictConfig) -> float | None:
-    """One job: the composed config -> what an Optuna sweep maximises, None for inspect.
+def main(settings: TrainSettings, job: Job) -> float | None:
+    """Train, inspect or resume one run.
 
-    That is the monitored score of best.ckpt, negated where it is a loss.
+    Returns:
+        The value that an Optuna sweep maximises: the monitored score of best.ckpt, negated if it is a loss; None if
+        there is no score.
     """
-    from mask_lightning.settings.base import check
-    from mask_lightning.settings.train import TrainSettings
-
-    settings = check(TrainSettings, plain(config))
-    hydra_config = HydraConfig.get()
-    if settings.ensemble and hydra_config.mode != RunMode.MULTIRUN:
+    if settings.ensemble and not job.is_multirun:
         raise ConfigError(f"ensemble={settings.ensemble} trains several members, found a single run; add -m")
-    folder, overrides = shorten(Path(hydra_config.runtime.output_dir)), list(hydra_config.overrides.task)
 
-    from mask_lightning.pipelines import train as runs
+    from mask_lightning.pipelines import sweep_job, train
 
     if settings.inspect:
-        runs.inspect_run(settings)
+        train.inspect_run(settings)
         return None
-    if hydra_config.mode == RunMode.MULTIRUN:
-        from mask_lightning.pipelines import sweep_job as jobs
-
-        score = jobs.run_job(settings, folder, overrides).score
+    if job.is_multirun:
+        score = sweep_job.run_job(settings, job.folder, job.overrides).score
         return -score if score is not None and lower_is_better(settings.monitor) else score
     if settings.resume is not None:
-        return runs.resume_run(settings.resume, overrides).score
-    return runs.train_run(settings, folder, overrides).score
+        return train.resume_run(settings.resume, job.overrides).score
+    return train.train_run(settings, job.folder, job.overrides).score
 
 
 if __name__ == "__main__":
-    open_door("train", main)
+    run_command("train", TrainSettings, main)

@@ -1,27 +1,17 @@
-"""`python -m mask_lightning.vote`: the trained members of an ensemble in, their common answers and scores out."""
+"""Combine the members of an ensemble by votes and model soups."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
-from mask_lightning.cli.command import open_door, plain, shorten
+from mask_lightning.cli.command import Job, run_command
+from mask_lightning.settings.inference import VoteSettings
 
 
-def main(config: DictConfig) -> None:
-    """One job: the composed config -> a folder with the ensemble's answers and scores."""
-    from mask_lightning.settings.base import check
-    from mask_lightning.settings.inference import VoteSettings
+def main(settings: VoteSettings, job: Job) -> None:
+    """Write scores of members, votes and soups, and the combined predictions."""
+    from mask_lightning.pipelines.vote import vote
 
-    settings = check(VoteSettings, plain(config))
-    folder = shorten(Path(HydraConfig.get().runtime.output_dir))
-
-    from mask_lightning.pipelines import vote as vote_runs
-
-    vote_runs.hold_vote(settings, folder)
+    vote(settings, job.folder)
 
 
 if __name__ == "__main__":
-    open_door("vote", main)
+    run_command("vote", VoteSettings, main)

@@ -15,11 +15,16 @@ import torch
 from PIL import Image
 from tiny_runs import ONE_EPOCH, TINY_RUN
 
-from mask_lightning.cli.command import compose
+from mask_lightning.cli.compose import compose, store_defaults
 from mask_lightning.settings.base import check
+from mask_lightning.settings.mask_faces import MaskFacesSettings
 from mask_lightning.settings.train import TrainSettings
 
 torch.set_num_threads(1)
+for options in (TrainSettings, MaskFacesSettings):  # for tests that call hydra.compose themselves
+    store_defaults(options)
+
+pytest_plugins = ["prediction_fixtures"]
 
 Compose = Callable[..., TrainSettings]
 
@@ -100,9 +105,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Compose:
-    """Overrides -> what the train door makes of them; it would write below tmp_path/outputs."""
+    """Overrides -> validated settings of a run that would write below tmp_path/outputs."""
     return lambda *overrides: check(
-        TrainSettings, compose("train", [f"outputs={tmp_path / 'outputs'}", "hydra.run.dir=.", *overrides])
+        TrainSettings, compose("train", TrainSettings, [f"outputs={tmp_path / 'outputs'}", "hydra.run.dir=.", *overrides])
     )
 
 

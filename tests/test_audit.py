@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from mask_lightning import audit
-from mask_lightning.cli import command as doors
+from mask_lightning.cli.command import ExitCode, run_command
+from mask_lightning.settings.evaluation import AuditSettings
 
 Knock = Callable[..., tuple[int, str, str]]
 QUICK = ("data.crop_height=64", "data.crop_width=48", "people_shown=1")  # the crop of the fixture's small photos
@@ -29,7 +30,7 @@ def knock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["audit", *arguments, *QUICK])
         with pytest.raises(SystemExit) as left:
-            doors.open_door("audit", audit.main)
+            run_command("audit", AuditSettings, audit.main)
         captured = capsys.readouterr()
         assert isinstance(left.value.code, int)
         return left.value.code, captured.out, captured.err
@@ -78,7 +79,7 @@ def drop_a_class(images: Path) -> None:
     [
         (spoil_a_photo, [], "photos that cannot be decoded: 1"),
         (spoil_a_name, [], "names that do not parse: 1"),
-        (drop_a_class, [], "classes that nobody has: 1"),
+        (drop_a_class, [], "classes without photos: 1"),
         (lambda images: None, ["data.val_fraction=0.97"], "people cannot be split: 1"),
     ],
 )
@@ -151,9 +152,9 @@ def test_brackets_in_names_are_no_markup(knock: Knock, competition: Path, tmp_pa
 
 
 def test_a_door_ends_with_the_code_that_it_returns(knock: Knock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "main", lambda config: doors.ExitCode(3))
+    monkeypatch.setattr(audit, "main", lambda settings, job: ExitCode(3))
     assert knock()[0] == 3
-    monkeypatch.setattr(audit, "main", lambda config: doors.ExitCode(config.seed % 5))
+    monkeypatch.setattr(audit, "main", lambda settings, job: ExitCode(settings.seed % 5))
     code, _, err = knock("-m", "seed=1,4,2")
     assert (code, err) == (4, "")
     monkeypatch.setattr(audit, "main", lambda config: 7.0)  # a score, not a code

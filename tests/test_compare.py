@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from mask_lightning import compare
-from mask_lightning.cli.command import open_door
+from mask_lightning.cli.command import run_command
 from mask_lightning.runs.folder import RunFolder, RunResult
+from mask_lightning.settings.evaluation import CompareSettings
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +33,7 @@ def knock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     def knock(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["compare", *arguments])
         with pytest.raises(SystemExit) as left:
-            open_door("compare", compare.main)
+            run_command("compare", CompareSettings, compare.main)
         out, err = capsys.readouterr()
         return int(left.value.code or 0), out, err
 

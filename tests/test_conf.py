@@ -15,10 +15,10 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from mask_lightning.cli.command import config_dir
+from mask_lightning.cli.compose import config_dir
 from mask_lightning.models.network import MultiTaskNetwork
 from mask_lightning.optim.optimizers import check_optimizer
-from mask_lightning.optim.phases import Phase
+from mask_lightning.optim.phases import group_lrs, phase_schedule, trainable_groups
 from mask_lightning.optim.schedules import one_cycle
 from mask_lightning.settings.base import check
 from mask_lightning.settings.ensembles import ENSEMBLES
@@ -65,9 +65,9 @@ def compose(*overrides: str) -> dict[str, Any]:
 def settle(config: dict[str, Any]) -> TrainSettings:
     """The settings, after the optimizer and the schedule have taken their own options."""
     settings = check(TrainSettings, config)
-    check_optimizer(**settings.optim.model_dump())
+    check_optimizer(settings.optim)
     for phase in settings.finetune.phases:
-        Phase(**phase.model_dump()).make_schedule(settings.schedule.model_dump())
+        phase_schedule(phase, settings.schedule)
     assert timm.is_model(settings.model.backbone)
     return settings
 
@@ -137,7 +137,7 @@ def test_every_model_has_the_layer_groups_that_phases_open(model: str, finetune:
     with torch.device("meta"):
         names = list(MultiTaskNetwork(settings.model.backbone, {"mask": 3}).layer_groups())
     for phase in settings.finetune.phases:
-        assert "heads" in Phase(**phase.model_dump()).open_groups(names)
+        assert "heads" in trainable_groups(phase, names)
 
 
 @pytest.mark.parametrize(
@@ -195,11 +195,11 @@ def test_finetune_fastai_is_fastais_fine_tune(schedule: str) -> None:
     options = [f"optim.lr={case['base_lr']}", f"finetune.lr_ratio={case['lr_mult']}"]
     settings = settle(compose("finetune=fastai", f"schedule={schedule}", *options))
     assert settings.finetune.lr_ratio == compose("finetune=fastai")["finetune"]["lr_ratio"]
-    frozen, whole = (Phase(**phase.model_dump()) for phase in settings.finetune.phases)
+    frozen, whole = settings.finetune.phases
     names = ["body", "neck", "heads"]
-    assert frozen.group_lrs(names, settings.optim.lr) == {"heads": case["frozen_phase"][-1]}
-    assert list(whole.group_lrs(names, settings.optim.lr).values()) == pytest.approx(case["unfrozen_phase"], rel=1e-6)
-    shapes = [phase.make_schedule(settings.schedule.model_dump()) for phase in (frozen, whole)]
+    assert group_lrs(frozen, names, settings.optim.lr) == {"heads": case["frozen_phase"][-1]}
+    assert list(group_lrs(whole, names, settings.optim.lr).values()) == pytest.approx(case["unfrozen_phase"], rel=1e-6)
+    shapes = [phase_schedule(phase, settings.schedule) for phase in (frozen, whole)]
     assert shapes == [one_cycle(pct_start=0.99), one_cycle(pct_start=0.3, div=5.0)]
 
 

@@ -1,4 +1,4 @@
-"""The door as it is typed."""
+"""The command `mask_faces`, run in a subprocess."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
-def knock(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_mask_faces(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "mask_lightning.mask_faces", *arguments],
         cwd=folder,
@@ -34,7 +34,7 @@ def knock(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_misuse_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:
-    done = knock(tmp_path, *arguments)
+    done = run_mask_faces(tmp_path, *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
@@ -42,17 +42,19 @@ def test_misuse_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_shows_what_to_type(tmp_path: Path) -> None:
-    done = knock(tmp_path, "--help")
+def test_help_shows_examples_and_options(tmp_path: Path) -> None:
+    done = run_mask_faces(tmp_path, "--help")
     assert done.returncode == 0
-    for part in ("data=fairface data.root=FAIRFACE out=faces", "max_yaw: 25.0", "data.limit_people"):
+    for part in ("data=fairface data.root=FAIRFACE out=faces", "max_yaw=25.0", "data.limit_people"):
         assert part in done.stdout
 
 
 @pytest.mark.fairmask
 @pytest.mark.slow
-def test_real_faces_are_masked(fairmask: Path, tmp_path: Path) -> None:
-    done = knock(tmp_path, "data=competition", f"data.root={fairmask}", "out=new", "data.limit_people=6", "workers=2")
+def test_masks_are_drawn_on_real_faces(fairmask: Path, tmp_path: Path) -> None:
+    done = run_mask_faces(
+        tmp_path, "data=competition", f"data.root={fairmask}", "out=new", "data.limit_people=2", "workers=2"
+    )
     assert done.returncode == 0, done.stderr
     assert "next:    python -m mask_lightning.train data.root=new" in done.stderr
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["left_out.csv", "provenance.csv", "train"]

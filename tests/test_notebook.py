@@ -15,14 +15,14 @@ from sklearn.metrics import f1_score
 from tiny_runs import TINY_RUN
 
 from mask_lightning import notebook as ml
-from mask_lightning.callbacks.lr_suggestions import RangeTestResult
-from mask_lightning.cli.command import compose
+from mask_lightning.callbacks.lr_range_test import RangeTestResult
+from mask_lightning.cli.compose import compose
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.errors import ConfigError, MaskLightningError, WeightsError
 from mask_lightning.inference.trained import load_trained
-from mask_lightning.optim.phases import Phase
+from mask_lightning.optim.phases import group_lrs
 from mask_lightning.pipelines import train as runs
-from mask_lightning.pipelines.fits import Data, Run
+from mask_lightning.pipelines.repeated_fits import Data, Run
 from mask_lightning.reports import run_report
 from mask_lightning.reports.figures import RED
 from mask_lightning.runs.folder import RunFolder
@@ -102,7 +102,7 @@ def same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
 )
 def test_a_first_fit_is_what_the_command_trains(data: Data, competition: Path, tmp_path: Path, fit, typed) -> None:
     run = fit(ml.build_module(data), data)
-    config = compose("train", [*TINY, f"data.root={competition}", f"outputs={tmp_path}", *typed])
+    config = compose("train", TrainSettings, [*TINY, f"data.root={competition}", f"outputs={tmp_path}", *typed])
     runs.train_run(check(TrainSettings, config), tmp_path / "run")
     assert same_weights(weights_of(run.folder.last), weights_of(RunFolder(tmp_path / "run").last))
 
@@ -116,9 +116,9 @@ def test_fine_tune_has_the_lrs_of_fastai(data: Data, monkeypatch: pytest.MonkeyP
         {**data.settings.model_dump(mode="json"), "finetune": {"epochs": 6, "phases": planned["phases"]}},
     )
     assert [phase.epochs for phase in settings.finetune.phases] == [1, 5]
-    frozen, whole = (Phase(**phase.model_dump()) for phase in settings.finetune.phases)
-    assert frozen.group_lrs(["first", "middle", "heads"], planned["lr"]) == pytest.approx(FASTAI["frozen_phase"])
-    assert whole.group_lrs(["first", "middle", "heads"], planned["lr"]) == pytest.approx(FASTAI["unfrozen_phase"])
+    frozen, whole = settings.finetune.phases
+    assert group_lrs(frozen, ["first", "middle", "heads"], planned["lr"]) == pytest.approx(FASTAI["frozen_phase"])
+    assert group_lrs(whole, ["first", "middle", "heads"], planned["lr"]) == pytest.approx(FASTAI["unfrozen_phase"])
 
 
 def test_a_run_lies_where_the_commands_look_for_it(trained, data: Data, outputs: Path) -> None:

@@ -6,10 +6,11 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
-from mask_lightning.cli import command as doors
+from mask_lightning.cli.command import run_command
 
 Door = Callable[..., tuple[int, str, str]]  # -> exit code, stdout, stderr
 
@@ -23,7 +24,7 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         main = importlib.import_module(f"mask_lightning.{name}").main
         with pytest.raises(SystemExit) as left:
-            doors.open_door(name, main)
+            run_command(name, get_type_hints(main)["settings"], main)
         assert isinstance(left.value.code, int)
         return left.value.code, *capsys.readouterr()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import ONE_EPOCH, TINY_RUN
 
-from mask_lightning.cli.command import config_dir
+from mask_lightning.cli.compose import config_dir
 
 CHECKOUT = config_dir().parent
 TINY = (*TINY_RUN, *ONE_EPOCH, "trainer.progress=true")
@@ -101,6 +101,7 @@ def test_help_comes_from_an_installed_wheel_without_torch(tmp_path: Path) -> Non
     (wheel,) = tmp_path.glob("*.whl")
     installed = tmp_path / "installed"
     zipfile.ZipFile(wheel).extractall(installed)
+    assert (installed / "mask_lightning" / "py.typed").is_file()
     (installed / "torch").mkdir()
     (installed / "torch" / "__init__.py").write_text("raise SystemExit('torch was imported')")
     code, out, err = train("--help", cwd=tmp_path, package=installed)

@@ -1,1 +1,1 @@
-"""One behaviour per file."""
+"""Lightning callbacks, one behaviour per file; `order` declares and enforces their order."""

@@ -1,40 +1,43 @@
-"""The two checkpoints of a run: the best so far, and the one to resume from; and what is kept of them at the end."""
+"""Save the two checkpoints of a run: the best model so far, and the training state to resume from."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
 from mask_lightning.callbacks.finite_loss import has_finite_weights
+from mask_lightning.callbacks.order import Order, OrderedCallback
 from mask_lightning.callbacks.training_state import rng_state, set_rng_state
-from mask_lightning.utils.files import write_atomically
+from mask_lightning.utils.lightning_compat import is_accumulating
 
-# What `load_from_checkpoint` and `inference.trained` read, and which step it was.
-KEPT = ("pytorch-lightning_version", "epoch", "global_step", "state_dict", "hparams_name", "hyper_parameters")
-
-STRIDE = 10  # batches between moments at which several processes that train together wait for each other
+STRIDE = 10  # batches between two moments at which several processes wait for each other
 
 Evidence = Callable[[pl.LightningModule], dict[str, Any]]
 
 
-class BestCheckpoint(pl.Callback):
-    """Saves the model whenever a validation beats all before, and remembers its scores, and those of the latest one.
+class BestCheckpoint(OrderedCallback):
+    """Save the model whenever a validation beats all before, and remember the scores of the best and the latest one.
 
     Args:
-        path: where; replaced atomically.
-        monitor: the metric that counts.
-        mode: whether more or less of it is better; "last" takes every validation for the best so far, which is all
-            that can be said where nobody was held out.
-        evidence: what else to remember of the module at that moment, as plain values (confusion matrices).
+        path: checkpoint file, replaced atomically.
+        monitor: key of the metric that is compared.
+        mode: "max" if larger is better, "min" if smaller is; "last" saves after every validation, for runs without
+            held-out photos, whose models cannot be compared.
+        evidence: computes what else to remember of the best model, as plain values (confusion matrices).
+
+    Attributes:
+        score, epoch: monitored score and epoch (from 0) of the best validation; None before the first.
+        scores, latest: all scores of the best and of the latest validation.
+        evidence: result of `evidence` at the best validation.
     """
+
+    order = Order.BEST
 
     def __init__(
         self,
@@ -44,7 +47,7 @@ class BestCheckpoint(pl.Callback):
         mode: Literal["max", "min", "last"],
         evidence: Evidence = lambda _: {},
     ) -> None:
-        self.path, self.monitor, self.mode, self.take_evidence = path, monitor, mode, evidence
+        self.path, self.monitor, self.mode, self.compute_evidence = path, monitor, mode, evidence
         self.score: float | None = None
         self.epoch: int | None = None
         self.scores: dict[str, float] = {}
@@ -52,7 +55,7 @@ class BestCheckpoint(pl.Callback):
         self.evidence: dict[str, Any] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compare, and save if this is the best so far."""
+        """Compare the scores, and save the model if they are the best so far."""
         if trainer.sanity_checking:
             return
         metrics = trainer.callback_metrics
@@ -60,7 +63,7 @@ class BestCheckpoint(pl.Callback):
         score = float(metrics[self.monitor])
         if self._is_better(score):
             self.score, self.epoch, self.scores = score, trainer.current_epoch, self.latest
-            self.evidence = self.take_evidence(pl_module)
+            self.evidence = self.compute_evidence(pl_module)
             trainer.save_checkpoint(self.path)
 
     def _is_better(self, score: float) -> bool:
@@ -69,25 +72,27 @@ class BestCheckpoint(pl.Callback):
         return score > self.score if self.mode == "max" else score < self.score
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values: a resumed run must not take a worse model for the best."""
+        """Scores and evidence as plain values, so that a resumed run does not save a worse model as the best."""
         return {name: getattr(self, name) for name in ("score", "epoch", "scores", "latest", "evidence")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
+        """Restore the result of `state_dict`."""
         self.score, self.epoch = state_dict["score"], state_dict["epoch"]
         self.scores, self.evidence = state_dict["scores"], state_dict["evidence"]
         self.latest = state_dict.get("latest", {})
 
 
-class LastCheckpoint(pl.Callback):
-    """Saves the whole training state before the first step, after every epoch, and in long epochs every few minutes.
+class LastCheckpoint(OrderedCallback):
+    """Save the training state before the first step, after every epoch, and every few minutes of a long epoch.
 
-    List it last: what changes state after a step must have done so.
+    A fit that resumes from it continues exactly: the checkpoint includes the random states of every process.
 
     Args:
-        path: where; replaced atomically.
-        every_minutes: as long as an epoch lasts; None: at its end only.
+        path: checkpoint file, replaced atomically.
+        every_minutes: time between two checkpoints within an epoch; None saves at its end only.
     """
+
+    order = Order.LAST
 
     def __init__(self, path: Path, *, every_minutes: float | None = None) -> None:
         self.path = path
@@ -96,32 +101,36 @@ class LastCheckpoint(pl.Callback):
         self._rng: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A crash in the first epoch can be resumed, too."""
+        """Save before the first step, so that a crash in the first epoch can be resumed, too."""
         if self._rng is not None:
             set_rng_state(self._rng)
-        if not trainer.strategy.broadcast(self.path.exists()):  # as rank 0 saw it: all of them save, or none
+        # Rank 0 decides for all processes: saving is a collective operation.
+        if not trainer.strategy.broadcast(self.path.exists()):
             self._save(trainer)
         self._saved_at = monotonic()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where the last time is long ago."""
+        """Save if `every_minutes` have passed since the last checkpoint."""
         if self.seconds == math.inf or not is_common_moment(trainer):
             return
         if trainer.strategy.broadcast(monotonic() - self._saved_at >= self.seconds):
             self.save_between_steps(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Replace the checkpoint of before."""
+        """Save the state after the epoch."""
         self._save(trainer)
 
     def save_between_steps(self, trainer: pl.Trainer) -> bool:
-        """Save after a batch; False and nothing while gradients are accumulated, or if the epoch's end is to save.
+        """Save after a batch, if the state is complete there.
 
-        Weights that are no numbers are not saved: the checkpoint before is the one to go on from.
+        Weights that are NaN or infinite are not saved: the checkpoint before is the one to resume from.
+
+        Returns:
+            False, saving nothing, while gradients are accumulated and after the last batch, as the epoch's end saves.
         """
-        if trainer.is_last_batch or trainer.fit_loop._should_accumulate():
+        if trainer.is_last_batch or is_accumulating(trainer):
             return False
         if has_finite_weights(trainer.lightning_module):
             self._save(trainer)
@@ -132,7 +141,7 @@ class LastCheckpoint(pl.Callback):
         self._saved_at = monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """What dropout will draw, in each process."""
+        """Random states of every process, by rank; dropout draws from them."""
         states = [rng_state()]
         if torch.distributed.is_initialized():
             states *= torch.distributed.get_world_size()
@@ -140,44 +149,17 @@ class LastCheckpoint(pl.Callback):
         return {"rng": states}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of `state_dict`, once training starts; of a process that was not there, as rank 0."""
+        """Restore the random state of this process when training starts; an additional process takes rank 0's."""
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
         states = state_dict["rng"]
         self._rng = states[rank if rank < len(states) else 0]
 
 
 def is_common_moment(trainer: pl.Trainer) -> bool:
-    """Whether processes that train together may save, or tell each other something, after this batch.
+    """True after a batch at which all processes may communicate outside of the step, such as for a checkpoint.
 
-    A process alone always may. Of several it is every STRIDE batches or a few more: after an optimizer step.
+    A single process always may. Several processes may after an optimizer step, about every STRIDE batches.
     """
     accumulated = trainer.accumulate_grad_batches
     stride = math.ceil(STRIDE / accumulated) * accumulated
     return trainer.world_size == 1 or trainer.fit_loop.epoch_loop.batch_progress.current.ready % stride == 0
-
-
-def keep_weights(path: Path, *, half: bool = False) -> None:
-    """Rewrite a checkpoint as one to predict with: no optimizer, no callbacks, of a moving average the average alone.
-
-    Atomic, and the same again if it is repeated.
-
-    Args:
-        path: of best.ckpt.
-        half: kernels and matrices become float16. They are loaded into a float32 network, whose arithmetic stays that;
-            biases, norms and their statistics, 1 % of the size, stay exact.
-    """
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    kept = {name: content[name] for name in KEPT if name in content}
-    if half:
-        state = content["state_dict"]
-        kept["state_dict"] = {name: tensor.half() if is_halved(tensor) else tensor for name, tensor in state.items()}
-    buffer = BytesIO()
-    torch.save(kept, buffer)
-    write_atomically(path, buffer.getvalue())
-
-
-def is_halved(tensor: Tensor) -> bool:
-    """Whether half precision is for this tensor: large ones are, of values that float16 has."""
-    if tensor.dim() < 2 or tensor.dtype != torch.float32:
-        return False
-    return tensor.is_meta or bool(tensor.abs().max() <= torch.finfo(torch.float16).max)

@@ -1,4 +1,4 @@
-"""What makes the steps of several processes those of a single one."""
+"""Make a training step of several processes equal to the step of a single one."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mask_lightning.callbacks.order import Order, OrderedCallback
 
-class CommonStep(pl.Callback):
-    """Under DDP, every photo of a step counts alike, and every process has the same module after it.
 
-    DDP takes the mean of the gradients of the processes' own mean losses: of unequal shares, as of the last batch,
-    the photos of the smaller one would count more, so each loss is weighed by its share. And DDP leaves BatchNorm's
-    running statistics as each process's own: here they become their mean (timm's `distribute_bn` at every step). So
-    moving averages, scores and checkpoints are the same in all processes. What BatchNorm normalises with in training
-    stays the process's own share of the batch. List it before what reads the weights after a step.
+class CommonStep(OrderedCallback):
+    """Give every photo the same weight under DDP, and every process the same module after a step.
+
+    DDP averages the gradients of each process's mean loss. If the shares of a batch differ in size, as in the last
+    batch, photos of a smaller share count more; this callback multiplies each loss by its share. DDP also leaves the
+    running statistics of BatchNorm different in each process; this callback averages them after every step (timm's
+    `distribute_bn`), so that moving averages, scores and checkpoints agree. In training, BatchNorm still normalizes
+    with the statistics of the process's own share.
+
+    Batches are mappings with an `"index"` of one entry per photo.
     """
+
+    order = Order.SYNCHRONIZE
 
     def __init__(self) -> None:
         self._photos = 0
@@ -26,11 +32,11 @@ class CommonStep(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Count the own photos."""
+        """Count the photos of this process."""
         self._photos = len(batch["index"])
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Weigh the loss, in place: nothing else hands it on."""
+        """Weight the loss by the share of photos. In place, because Lightning ignores what the hook returns."""
         own = torch.tensor(float(self._photos), device=loss.device)
         loss.mul_(own / trainer.strategy.reduce(own.clone(), reduce_op="mean"))
 
@@ -38,7 +44,7 @@ class CommonStep(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Take the mean of the running statistics, all at once."""
+        """Average the running statistics of all norms in one reduction."""
         statistics = running_statistics(pl_module)
         if statistics:
             flat = torch.cat([each.flatten() for each in statistics])
@@ -48,6 +54,6 @@ class CommonStep(pl.Callback):
 
 
 def running_statistics(module: nn.Module) -> list[Tensor]:
-    """Means and variances of the BatchNorms that are in train mode."""
+    """Means and variances of the BatchNorms in train mode."""
     norms = [each for each in module.modules() if isinstance(each, _BatchNorm) and each.training]
     return [each for norm in norms for each in (norm.running_mean, norm.running_var) if each is not None]

@@ -1,4 +1,4 @@
-"""Ends a run that no longer improves."""
+"""End a run that no longer improves."""
 
 from __future__ import annotations
 
@@ -9,34 +9,39 @@ from typing import Literal
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping
 
-from mask_lightning.optim.phases import Phase
+from mask_lightning.callbacks.order import Order, OrderedCallback
+from mask_lightning.settings.optim import PhaseSettings
 
 log = logging.getLogger(__name__)
 
 
-class LastPhaseStopping(EarlyStopping):
-    """Lightning's EarlyStopping over the last phase: earlier ones run to their end, or it would never begin.
+class LastPhaseStopping(OrderedCallback, EarlyStopping):
+    """Apply Lightning's EarlyStopping to the last phase only, as stopping earlier would skip that phase.
 
-    Counts anew in the last phase, whose first steps may cost some of what the phase before had reached. A score
-    that is not a number counts as no improvement. The count is part of a checkpoint.
+    The best score is that of the last phase, whose first steps may lose some of what the phase before had reached. A
+    score of NaN counts as no improvement. The count is part of a checkpoint.
 
     Args:
-        phases: of the run.
-        monitor: the metric that counts.
-        mode: whether more or less of it is better.
+        phases: phases of the run.
+        monitor: key of the metric.
+        mode: "max" if larger is better, else "min".
         patience: validations without improvement after which the run ends.
     """
 
-    def __init__(self, phases: Sequence[Phase], *, monitor: str, mode: Literal["max", "min"], patience: int) -> None:
+    order = Order.STOP
+
+    def __init__(
+        self, phases: Sequence[PhaseSettings], *, monitor: str, mode: Literal["max", "min"], patience: int
+    ) -> None:
         super().__init__(monitor, mode=mode, patience=patience, check_finite=False, check_on_train_epoch_end=False)
         self.first_epoch = sum(phase.epochs for phase in phases[:-1])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A run that was to end ends: Lightning keeps the count in a checkpoint, but not what it led to."""
+        """Stop at once if the patience is used up: Lightning restores the count, but not the decision to stop."""
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count, and say so where that ends the run."""
+        """Count validations without improvement, and log the end of the run."""
         if trainer.current_epoch < self.first_epoch:
             return
         super().on_validation_end(trainer, pl_module)

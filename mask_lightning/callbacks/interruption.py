@@ -1,11 +1,10 @@
-"""How SIGINT (Ctrl-C) and SIGTERM end a fit."""
+"""End a fit on SIGINT (Ctrl-C) or SIGTERM between two steps, with a checkpoint."""
 
 from __future__ import annotations
 
 import logging
 import signal
 import threading
-from collections.abc import Callable
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -14,69 +13,79 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from mask_lightning.callbacks.checkpoints import LastCheckpoint, is_common_moment
+from mask_lightning.callbacks.order import Order, OrderedCallback
+from mask_lightning.utils.lightning_compat import set_sigterm_handler
 
 log = logging.getLogger(__name__)
 
 SIGNALS: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: SIGTERMException}
 
-GRACE = 20  # seconds for a validation to end, from the signal on: clusters send SIGKILL 30 s after SIGTERM
+GRACE = 20  # seconds from the signal to the end of a validation: clusters send SIGKILL 30 s after SIGTERM
 
 
-class Interruption(pl.Callback):
-    """The first signal ends the fit after the step at hand, with a checkpoint; a second one at once, without.
+class Interruption(OrderedCallback):
+    """End the fit after the current step and save a checkpoint at the first signal; end it at once at the second.
 
-    Between training steps the state is whole, within one it is not, nor is it in a validation: that one ends first, and
-    is saved; one that takes longer than GRACE is given up, and the checkpoint before it stays the last. Of several
-    processes rank 0 is the one to signal: all end together at their next common moment, but give up no validation. In
-    threads other than the main one signals are left to Python. List it after `last`.
+    The training state can be saved between two training steps only. A signal during a validation therefore waits for
+    its end; a validation that takes longer than GRACE seconds is abandoned, and the checkpoint before it stays the
+    last one. Of several processes only rank 0 reacts to signals: all end together after a step at which
+    `is_common_moment` is true, and never abandon a validation. Outside of the main thread Python handles the signals.
+
+    Call `after_fit` when `trainer.fit` has returned.
 
     Args:
-        last: the checkpoint to resume from.
+        last: callback that saves the checkpoint to resume from.
+
+    Raises:
+        KeyboardInterrupt: in the fit, after SIGINT; Lightning turns it into SystemExit.
+        SIGTERMException: in the fit, after SIGTERM.
     """
+
+    order = Order.INTERRUPT
 
     def __init__(self, last: LastCheckpoint) -> None:
         self.last = last
-        self._received: int | None = None  # by this process
+        self._received: int | None = None  # signal that this process received
         self._received_at = 0.0
-        self._heeded: int | None = None  # by all processes
+        self._agreed: int | None = None  # signal that all processes act on
         self._ignores_sigterm = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take SIGTERM over."""
-        self._received = self._heeded = None
+        """Install the handler of SIGTERM."""
+        self._received = self._agreed = None
         self._ignores_sigterm = signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
-        hear_sigterm(trainer, self._receive)
+        set_sigterm_handler(trainer, self._receive)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take SIGINT over, until Lightning gives back what it found before this, after its teardown."""
-        is_heard = signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None)
-        if is_heard and threading.current_thread() is threading.main_thread():
+        """Install the handler of SIGINT; Lightning restores the former one after its teardown."""
+        is_ignored = signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None)
+        if not is_ignored and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._receive)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Between two steps: save, and end."""
-        if is_common_moment(trainer) and self._is_asked(trainer) and self.last.save_between_steps(trainer):
+        """Save and end between two steps."""
+        if is_common_moment(trainer) and self._should_end(trainer) and self.last.save_between_steps(trainer):
             self._end()
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
-        """Give one up that takes too long; not of several processes, as the others would wait for this one."""
-        if trainer.world_size == 1 and self._is_asked(trainer) and monotonic() > self._received_at + GRACE:
+        """Abandon a validation that takes too long; not under DDP, where other processes would wait for this one."""
+        if trainer.world_size == 1 and self._should_end(trainer) and monotonic() > self._received_at + GRACE:
             self._end()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """It was saved already."""
-        if self._is_asked(trainer):
+        """End: LastCheckpoint has saved the epoch."""
+        if self._should_end(trainer):
             self._end()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """All is saved."""
-        if self._is_asked(trainer):
+        """End: everything is saved."""
+        if self._should_end(trainer):
             self._end()
 
     def after_fit(self) -> None:
-        """To be called then: a signal in Lightning's teardown, which cannot be ended in its middle, is heeded here."""
+        """Raise for a signal that arrived during Lightning's teardown, which must not be interrupted."""
         if self._received is not None:
             raise SIGNALS[self._received]
 
@@ -86,30 +95,13 @@ class Interruption(pl.Callback):
         if self._received is not None:
             raise SIGNALS[number]
         self._received, self._received_at = number, monotonic()
-        log.warning("the run ends after this step, or this validation; a second signal ends it at once, without saving")
+        log.warning("the run ends after this step or validation; a second signal ends it at once, without saving")
 
-    def _is_asked(self, trainer: pl.Trainer) -> bool:
-        """Whether rank 0 was signalled, of which all processes hear here. One signalled later waits for its turn."""
-        self._heeded = trainer.strategy.broadcast(self._received)
-        return self._heeded is not None
+    def _should_end(self, trainer: pl.Trainer) -> bool:
+        """True if rank 0 has received a signal, as broadcast to all; a later signal waits for the next broadcast."""
+        self._agreed = trainer.strategy.broadcast(self._received)
+        return self._agreed is not None
 
     def _end(self) -> None:
-        assert self._heeded is not None
-        raise SIGNALS[self._heeded]
-
-
-def hear_sigterm(trainer: pl.Trainer, hear: Callable[[int, FrameType | None], None]) -> None:
-    """Let `hear` answer SIGTERM in the fit that begins, before those who waited for it already, as a launcher.
-
-    Lightning's own answer waits for the other processes, within the handler, where these may wait for this one.
-    """
-    trainer._signal_connector._sigterm_notifier_fn = hear  # type: ignore[assignment, method-assign]
-
-
-def note_sigterm(trainer: pl.Trainer) -> None:
-    """For a fit without Interruption: `trainer.received_sigterm` tells of it."""
-
-    def note(_: int, __: FrameType | None) -> None:
-        trainer._signal_connector.received_sigterm = True
-
-    hear_sigterm(trainer, note)
+        assert self._agreed is not None
+        raise SIGNALS[self._agreed]

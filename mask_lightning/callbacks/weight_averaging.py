@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, which takes their place wherever a model is judged or kept."""
+"""Average the weights over the optimizer steps; the average is validated, saved and used for prediction."""
 
 from __future__ import annotations
 
@@ -7,52 +7,65 @@ import torch
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
-from mask_lightning.optim.curves import check_range
+from mask_lightning.callbacks.order import Order, OrderedCallback
+from mask_lightning.settings.base import check_range
 
 
-class ExponentialAverage(WeightAveraging):
-    """Averages the weights after every optimizer step; validation, checkpoints and the fitted module have the average.
+class ExponentialAverage(OrderedCallback, WeightAveraging):
+    """Keep an exponential moving average (EMA) of the weights: Lightning's `EMAWeightAveraging` with a warm-up.
 
-    A checkpoint's "state_dict" is the average, so that who loads it need not know; the weights that go on learning
-    are beside it, and a resumed run continues exactly. The average starts as the weights after the first step: there
-    is no moment at which it would hold untrained ones. Statistics of BatchNorm are averaged like the weights that
-    they belong to: they follow those nearly linearly, and another pass over the photos is spared. What stands still
-    (frozen groups, constants) stays equal to the last bit, and counters are copied.
+    Validation, checkpoints and the module after the fit have the average. A checkpoint's `state_dict` is the average,
+    and `current_model_state` has the trained weights, from which a resumed run continues exactly. The average starts
+    from the weights after the first step, so it never contains untrained ones.
 
-    Lightning's `EMAWeightAveraging` with a warm-up, and without rounding drift in what is frozen.
+    The running statistics of BatchNorm are averaged like the weights, which avoids another pass over the photos.
+    Frozen groups stay equal bit for bit, and integer counters are copied.
 
     Args:
-        decay: share of the old average in the new one, see `decay_after`; its memory is about 1 / (1 - decay) steps.
+        decay: share of the old average in the new one, in (0, 1); the average covers about 1 / (1 - decay) steps.
+            The first steps use a smaller decay, see `decay_after`.
 
     Raises:
         ConfigError: a decay outside (0, 1).
 
-    Paper: Polyak & Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992.
+    Paper: Polyak & Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992,
+    https://doi.org/10.1137/0330046
+
+    Example:
+        >>> averaging = ExponentialAverage(0.97)
+        >>> trainer = pl.Trainer(max_epochs=3, callbacks=[averaging], logger=False, enable_checkpointing=False)
     """
+
+    order = Order.AVERAGE
 
     def __init__(self, decay: float) -> None:
         check_range("decay", decay, "(0, 1)")
         self.decay = decay
-        super().__init__(use_buffers=True, multi_avg_fn=self._move)
+        super().__init__(use_buffers=True, multi_avg_fn=self._update)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Make the average, on the module's future device: Lightning moves the module only after this hook."""
+        """Create the average on the device of the fit: Lightning moves the module only after this hook."""
         pl_module.to(trainer.strategy.root_device)
         super().setup(trainer, pl_module, stage)
 
     @torch.no_grad()
-    def _move(self, averages: list[Tensor], currents: list[Tensor], updates: Tensor | int) -> None:
-        """Tensors of one dtype and device, in place; `updates` counts those before this one."""
+    def _update(self, averages: list[Tensor], currents: list[Tensor], updates: Tensor | int) -> None:
+        """Update tensors of one dtype and device in place; `updates` counts the earlier ones."""
         if averages[0].is_floating_point():
-            # not a * decay + c * (1 - decay), which rounds where a equals c
+            # a * decay + c * (1 - decay) would round where a equals c, so that frozen weights would drift
             torch._foreach_lerp_(averages, currents, 1 - decay_after(int(updates), self.decay))
         else:
             torch._foreach_copy_(averages, currents)
 
 
 def decay_after(updates: int, decay: float) -> float:
-    """The decay after so many updates: small at first, so that the first weights are soon forgotten, then `decay`.
+    """Compute the decay after a number of updates: small at first, so that the first weights are soon forgotten.
 
-    TensorFlow's rule for an average that counts its updates: min(decay, (1 + updates) / (10 + updates)).
+    The rule is TensorFlow's for an average with a step count: min(decay, (1 + updates) / (10 + updates)), see
+    https://www.tensorflow.org/api_docs/python/tf/train/ExponentialMovingAverage
+
+    Example:
+        >>> decay_after(0, 0.97), decay_after(1000, 0.97)
+        (0.1, 0.97)
     """
     return min(decay, (1 + updates) / (10 + updates))

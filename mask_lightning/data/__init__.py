@@ -1,1 +1,1 @@
-"""From a folder on disk to batches."""
+"""Labelled photos on disk, their splits, and batches for training."""

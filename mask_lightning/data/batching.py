@@ -1,11 +1,10 @@
-"""What happens to a whole batch, on the device."""
+"""Computations on a whole batch on its device: normalising, resizing, and mixing photos."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -13,46 +12,70 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from mask_lightning.data.dataset import Mix, Sample
+from mask_lightning.settings.augment import MixSettings
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 images (B, 3, H, W) -> float32 in channels_last, `(x / 255 - mean) / std` per channel."""
+    """Compute `(x / 255 - mean) / std` per channel, in channels_last.
+
+    Args:
+        images: uint8 (B, 3, H, W).
+        mean: per channel, for values in 0..1.
+        std: per channel, for values in 0..1.
+
+    Returns:
+        float32 (B, 3, H, W).
+
+    Example:
+        >>> normalise(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8), (0.5,) * 3, (0.5,) * 3)[0, :, 0, 0]
+        tensor([1., 1., 1.])
+    """
     count, channels, height, width = images.shape
-    # By whole lines of pixels: a CPU does not vectorise over the three values of one.
-    lines = images.permute(0, 2, 3, 1).reshape(count, height, width * channels)
+    # One row of pixels at a time: a CPU does not vectorise over the three values of one pixel.
+    rows = images.permute(0, 2, 3, 1).reshape(count, height, width * channels)
     scale = torch.tensor([255.0 * s for s in std], device=images.device).repeat(width)
     shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device).repeat(width)
-    normalised = (lines.to(torch.float32) / scale).sub_(shift)
+    normalised = (rows.to(torch.float32) / scale).sub_(shift)
     return normalised.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 def denormalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """The inverse of `normalise`, as float in 0..1: for pictures of what the network sees."""
+    """Invert `normalise` to floats in 0..1, for plots of the network's input."""
     shape = (1, -1, 1, 1)
     means, stds = (torch.tensor(list(values), device=images.device).view(shape) for values in (mean, std))
     return (images * stds + means).clamp(0, 1)
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Float or uint8 images (B, 3, H, W) -> (B, 3, size, size) of the same type and memory format, antialiased."""
+    """Resize a batch to (B, 3, size, size) with antialiasing; dtype and memory format stay.
+
+    Args:
+        images: float or uint8 (B, 3, H, W).
+        size: side in pixels.
+    """
     resized: Tensor = TF.resize(images, [size, size], antialias=True)
     channels_last = images.is_contiguous(memory_format=torch.channels_last)
     return resized.contiguous(memory_format=torch.channels_last) if channels_last else resized
 
 
 def mixup(images: Tensor, partner: Tensor, share: float) -> Tensor:
-    """Float images (B, 3, H, W) -> `share` of each and the rest of its partner (Zhang et al. 2018, "mixup").
+    """Blend each image with its partner (Zhang et al. 2018, "mixup", https://arxiv.org/abs/1710.09412).
 
     Args:
-        images: the batch.
+        images: float (B, 3, H, W).
         partner: a permutation of the batch (B,).
-        share: in 0..1.
+        share: weight of the image itself, in 0..1.
+
+    Example:
+        >>> images = torch.arange(2.0).view(2, 1, 1, 1)
+        >>> mixup(images, torch.tensor([1, 0]), share=0.75).flatten()
+        tensor([0.2500, 0.7500])
     """
     return torch.lerp(images[partner], images, share)
 
 
 class Box(NamedTuple):
-    """A rectangle of pixels; bottom and right are just outside."""
+    """A rectangle in pixels; bottom and right are exclusive."""
 
     top: int
     bottom: int
@@ -61,14 +84,25 @@ class Box(NamedTuple):
 
     @property
     def area(self) -> int:
-        """In pixels."""
+        """Area in pixels."""
         return (self.bottom - self.top) * (self.right - self.left)
 
 
 def cut_box(height: int, width: int, *, share: float, centre: tuple[int, int]) -> Box:
-    """A box of the image's shape and about `1 - share` of its area, cut off at the image's border.
+    """Compute CutMix's box (Yun et al. 2019, "CutMix", section 3.1, https://arxiv.org/abs/1905.04899).
 
-    What is left of the image is thus at least `share` (up to rounding): Yun et al. 2019, "CutMix", section 3.1.
+    The box has the image's aspect ratio and about `1 - share` of its area. It is clipped at the border, so at least
+    `share` of the image stays, up to rounding.
+
+    Args:
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        share: in 0..1.
+        centre: (y, x) in pixels.
+
+    Example:
+        >>> cut_box(100, 100, share=0.75, centre=(50, 50))
+        Box(top=25, bottom=75, left=25, right=75)
     """
     half = 0.5 * math.sqrt(1 - share)
     (y, x), down, across = centre, int(half * height), int(half * width)
@@ -76,7 +110,13 @@ def cut_box(height: int, width: int, *, share: float, centre: tuple[int, int]) -
 
 
 def cutmix(images: Tensor, partner: Tensor, box: Box) -> Tensor:
-    """Images (B, 3, H, W) with the pixels in `box` replaced by those of each one's partner (B,)."""
+    """Replace the pixels in `box` by those of each image's partner.
+
+    Args:
+        images: (B, 3, H, W), not changed.
+        partner: a permutation of the batch (B,).
+        box: the same for all images.
+    """
     mixed = images.clone()
     mixed[..., box.top : box.bottom, box.left : box.right] = images[
         partner, :, box.top : box.bottom, box.left : box.right
@@ -85,48 +125,35 @@ def cutmix(images: Tensor, partner: Tensor, box: Box) -> Tensor:
 
 
 def half_cutmix(images: Tensor, partner: Tensor, keeps_left: Tensor) -> Tensor:
-    """The left half of one face beside the right half of another.
+    """Put the left half of one face beside the right half of another.
 
     Args:
-        images: the batch (B, 3, H, W); of an odd width the middle column goes to the right half.
+        images: (B, 3, H, W); for an odd width the middle column belongs to the right half.
         partner: a permutation of the batch (B,).
-        keeps_left: bool (B,), True where a photo keeps its left half, False where its right half.
+        keeps_left: bool (B,), True for an image that keeps its left half, False for its right half.
     """
     is_left = torch.arange(images.shape[-1], device=images.device) < images.shape[-1] // 2
     keeps = is_left == keeps_left[:, None, None, None]
     return torch.where(keeps, images, images[partner])
 
 
-@dataclass(frozen=True)
-class MixSpec:
-    """Whether and how the photos of a training batch are mixed with each other.
+def mix_batch(batch: Sample, mix: MixSettings, rng: np.random.Generator) -> Sample:
+    """Mix the photos of a batch and record how under the key `mix`; with probability `1 - mix.probability` do nothing.
 
-    Attributes:
-        name: what `mixup`, `cutmix` or `half_cutmix` does; "none" leaves every batch as it is.
-        alpha: a batch's share is drawn from Beta(alpha, alpha): near 0 or 1 where alpha is small, near a half where
-            it is large; half_cutmix needs none.
-        probability: share of the batches that are mixed.
+    Args:
+        batch: float images (B, 3, H, W); targets stay as they are.
+        mix: the method and its options.
+        rng: source of every random number. A photo is rarely its own partner.
     """
-
-    name: Literal["none", "mixup", "cutmix", "half_cutmix"] = "none"
-    alpha: float | None = None
-    probability: float = 1.0
-
-
-def mix_batch(batch: Sample, spec: MixSpec, rng: np.random.Generator) -> Sample:
-    """A batch of float images, mixed as `spec` says and with `mix` set, or as it is.
-
-    All draws come from `rng`. The partner of a photo is another, rarely the photo itself.
-    """
-    if spec.name == "none" or rng.random() >= spec.probability:
+    if mix.name == "none" or rng.random() >= mix.probability:
         return batch
     images = batch["image"]
     count, _, height, width = images.shape
     partner = torch.from_numpy(rng.permutation(count)).to(images.device)
-    share = 0.5 if spec.alpha is None else float(rng.beta(spec.alpha, spec.alpha))
-    if spec.name == "mixup":
+    share = 0.5 if mix.alpha is None else float(rng.beta(mix.alpha, mix.alpha))
+    if mix.name == "mixup":
         mixed = mixup(images, partner, share)
-    elif spec.name == "cutmix":
+    elif mix.name == "cutmix":
         box = cut_box(height, width, share=share, centre=(int(rng.integers(height)), int(rng.integers(width))))
         mixed = cutmix(images, partner, box)
         share = 1 - box.area / (height * width)

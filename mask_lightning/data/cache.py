@@ -1,24 +1,33 @@
-"""Photos decoded, cropped and resized once, by whichever process comes first, for all runs on them."""
+"""Cache of prepared photos: decoded, cropped and resized once, then read by every run on the same folder.
+
+A cache file holds two arrays in NumPy's npy format: the index (path, size, time of change, whether the photo could be
+decoded) and the photos, uint8 (N, S, S, 3).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import mmap
 import os
 import shutil
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, sleep
+from typing import BinaryIO, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import PIL
 import torch
+from numpy.lib import format as npy
 from rich.console import Console
 from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
-from mask_lightning.data.cache_file import PhotoCache, Stamp, key_of, write_index
 from mask_lightning.data.images import open_photo
 from mask_lightning.data.loading import worker_errors_in_one_line
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline
@@ -28,11 +37,92 @@ from mask_lightning.utils.system import keep_memory, share_of_cores
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # raised when the same spec would give other pixels
-CHUNK = 32  # photos that a worker takes at once: few enough for a bar that moves
-PHOTOS_PER_WORKER = 4 * CHUNK  # fewer do not repay its start
-SPARE = 2**30  # bytes left to checkpoints
-SECONDS_BETWEEN_LOOKS = 0.2  # at a lock
+FORMAT = 1  # increase it when the same spec gives other pixels
+CHUNK = 32  # photos per item of the workers' queue, small enough for a progress bar that moves
+PHOTOS_PER_WORKER = 4 * CHUNK  # fewer are decoded sooner than a worker starts
+SPARE = 2**30  # bytes of the disk that stay free for checkpoints
+POLL_SECONDS = 0.2  # between attempts to take the lock
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class FileStamp(NamedTuple):
+    """Size and modification time by which a changed photo is recognised; both -1 for a missing file.
+
+    Attributes:
+        size: in bytes.
+        changed: in nanoseconds.
+    """
+
+    size: int
+    changed: int
+
+    @classmethod
+    def of(cls, path: str) -> FileStamp:
+        """Read the stamp of a file."""
+        try:
+            facts = Path(path).stat()
+        except OSError:
+            return cls(-1, -1)
+        return cls(facts.st_size, facts.st_mtime_ns)
+
+
+def cache_key(path: str) -> str:
+    """Return the absolute path; symlinks are not resolved, because that would read the disk."""
+    return os.path.abspath(path)  # noqa: PTH100 (pathlib has no equivalent)
+
+
+class PhotoCache:
+    """Prepared photos in a cache file, found by their path.
+
+    Each read maps one photo into memory and unmaps it. Processes share the system's page cache; a file that stays
+    mapped would count as memory of each process.
+
+    Args:
+        file: a file written by `cached_photos`. It may be replaced while it is open, without effect on this object.
+
+    Raises:
+        OSError: the file is missing or unreadable.
+        ValueError: the file is truncated or not a cache.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        with file.open("rb") as stream:
+            self.index = npy.read_array(stream, allow_pickle=False)
+            npy.read_magic(stream)
+            self.shape, _, _ = npy.read_array_header_1_0(stream)
+            self._begin, end = stream.tell(), os.fstat(stream.fileno()).st_size
+            if end != self._begin + np.prod(self.shape, dtype=np.int64):
+                raise ValueError(f"expected photos {self.shape} in {file}, found {end - self._begin} bytes of them")
+            self._descriptor = os.dup(stream.fileno())
+        weakref.finalize(self, os.close, self._descriptor)
+        self.rows = {os.fsdecode(path): row for row, path in enumerate(self.index["path"])}
+
+    def __reduce__(self) -> tuple[type[PhotoCache], tuple[Path]]:
+        return PhotoCache, (self.file,)  # a spawned worker opens the file again
+
+    def holds(self, path: str) -> bool:
+        """Return True if the cache has the decoded photo."""
+        row = self.rows.get(cache_key(path))
+        return row is not None and bool(self.index["decoded"][row])
+
+    def find(self, path: str) -> Pixels | None:
+        """Read a prepared photo (S, S, 3); None if it is not in the cache or could not be decoded."""
+        return self.read(self.rows[cache_key(path)]) if self.holds(path) else None
+
+    def read(self, row: int) -> Pixels:
+        """Read the photo in a row of the index: (S, S, 3), not writable."""
+        size = self.shape[1] * self.shape[2] * self.shape[3]
+        begin = self._begin + row * size
+        page = begin - begin % mmap.ALLOCATIONGRANULARITY
+        with mmap.mmap(self._descriptor, begin - page + size, access=mmap.ACCESS_READ, offset=page) as window:
+            return np.frombuffer(window[begin - page :], np.uint8).reshape(self.shape[1:])
+
+    def stamps(self) -> dict[str, FileStamp]:
+        """Return path -> stamp at the time of preparation, in the order of the rows."""
+        facts = zip(self.rows, self.index["size"].tolist(), self.index["changed"].tolist(), strict=True)
+        return {path: FileStamp(size, changed) for path, size, changed in facts}
 
 
 def cached_photos(
@@ -44,42 +134,42 @@ def cached_photos(
     workers: int | None = None,
     progress: bool = True,
 ) -> PhotoCache:
-    """The cache of these photos, after decoding those that it lacks or that have changed since.
+    """Open the cache of these photos, after preparing the ones that are missing or have changed.
 
-    Of processes that ask for the same at the same time one decodes and the others wait. A photo that cannot be decoded
-    is left out: whoever wants it meets the error then. Draws nothing from torch's global generator.
+    If several processes ask for the same photos, one decodes them and the others wait. A photo that cannot be decoded
+    stays out of the cache, and decoding it later raises the error. torch's global generator is not used.
 
     Args:
         paths: photos.
-        spec: what becomes of each; normalisation does not matter.
-        root: names the file, so that runs on other photos of this folder add theirs to it.
-        folder: where the file lies.
-        workers: processes that decode; 0: this one; None: one per core, fewer for few photos.
-        progress: whether to show a bar on stderr.
+        spec: crop and size; normalisation does not matter.
+        root: folder of the photos. It determines the cache file, which all runs on the folder extend.
+        folder: folder of the cache file.
+        workers: number of decoding processes; 0: this process; None: one per core, fewer for few photos.
+        progress: show a progress bar on stderr.
 
     Raises:
-        CacheError: there is no room for it, or it cannot be written.
+        CacheError: there is not enough disk space, or the file cannot be written.
     """
-    file = folder / file_name(root, spec)
-    wanted = {key_of(path): Stamp.of(path) for path in paths}
+    file = folder / cache_file_name(root, spec)
+    wanted = {cache_key(path): FileStamp.of(path) for path in paths}
     if (cache := _open_complete(file, wanted)) is not None:
         return cache
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(file.with_suffix(".lock"), file):
+        with _locked(file.with_suffix(".lock"), file):
             return _open_complete(file, wanted) or _build(file, wanted, spec, workers, progress)
     except OSError as error:
-        reason = error.strerror or str(error).strip().splitlines()[-1]  # of a worker: below its traceback
+        reason = error.strerror or str(error).strip().splitlines()[-1]  # a worker's message follows its traceback
         raise CacheError(
             f"cannot write the photo cache {file} ({reason}); set data.cache_dir to another folder, or data.cache=off"
         ) from error
 
 
-def file_name(root: Path, spec: TransformSpec) -> str:
-    """The folder's name and the photos' side, for people, and a digest of all that decides the pixels."""
+def cache_file_name(root: Path, spec: TransformSpec) -> str:
+    """Return folder name, image size, and a digest of everything that determines the pixels."""
     root = root.resolve()
-    decides = (FORMAT, PIL.__version__, str(root), spec.crop_height, spec.crop_width, spec.size)
-    return f"{root.name}-{spec.size}px-{hashlib.sha256(repr(decides).encode()).hexdigest()[:12]}.npy"
+    determining = (FORMAT, PIL.__version__, str(root), spec.crop_height, spec.crop_width, spec.size)
+    return f"{root.name}-{spec.size}px-{hashlib.sha256(repr(determining).encode()).hexdigest()[:12]}.npy"
 
 
 def _open(file: Path) -> PhotoCache | None:
@@ -89,45 +179,45 @@ def _open(file: Path) -> PhotoCache | None:
         return None
 
 
-def _open_complete(file: Path, wanted: Mapping[str, Stamp]) -> PhotoCache | None:
-    """The cache, where it has all photos that are wanted as they are now."""
+def _open_complete(file: Path, wanted: Mapping[str, FileStamp]) -> PhotoCache | None:
+    """Open the cache if it has all wanted photos with their current stamps."""
     cache = _open(file)
     return cache if cache is not None and wanted.items() <= cache.stamps().items() else None
 
 
 @contextmanager
-def _alone(lock: Path, file: Path) -> Iterator[None]:
-    """Hold the lock for the block; where another process has it, wait, and say so."""
+def _locked(lock: Path, file: Path) -> Iterator[None]:
+    """Hold the lock for the block; log once if another process has it, and wait."""
     lock.touch()
-    told = False
+    logged = False
     while True:
         with hold(lock) as got:
             if got:
                 yield
                 return
-        if not told:
+        if not logged:
             log.info("photo cache: another process prepares %s; waiting for it", file)
-        told = True
-        sleep(SECONDS_BETWEEN_LOOKS)
+        logged = True
+        sleep(POLL_SECONDS)
 
 
 def _build(
-    file: Path, wanted: Mapping[str, Stamp], spec: TransformSpec, workers: int | None, progress: bool
+    file: Path, wanted: Mapping[str, FileStamp], spec: TransformSpec, workers: int | None, progress: bool
 ) -> PhotoCache:
-    """Write the file anew, beside the old one: what of that is still true, and the rest decoded."""
+    """Write a new file with the old one's unchanged photos and the missing ones, then replace the old file."""
     started, old = perf_counter(), _open(file)
     known = {} if old is None else old.stamps()
-    kept = {path: stamp for path, stamp in known.items() if stamp == (wanted.get(path) or Stamp.of(path))}
+    kept = {path: stamp for path, stamp in known.items() if stamp == (wanted.get(path) or FileStamp.of(path))}
     stamps = {**kept, **wanted}
     missing = list(stamps)[len(kept) :]
-    for left in file.parent.iterdir():
-        if left.name.startswith(f".{file.name}."):  # by a process that was killed
-            left.unlink()
-    _check_room(file.parent, len(stamps) * spec.size**2 * 3)
+    for leftover in file.parent.iterdir():
+        if leftover.name.startswith(f".{file.name}."):  # from a killed process
+            leftover.unlink()
+    _check_disk_space(file.parent, len(stamps) * spec.size**2 * 3)
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         begin, decoded = _begin_draft(draft, stamps, old, list(kept), spec.size)
-        decoded += _fill(Filling(draft, begin, len(kept), tuple(missing), spec), workers, progress)
+        decoded += _fill(DraftChunks(draft, begin, len(kept), tuple(missing), spec), workers, progress)
         with draft.open("r+b") as stream:
             write_index(stream, stamps, decoded, spec.size)
             stream.flush()
@@ -140,10 +230,38 @@ def _build(
     return PhotoCache(file)
 
 
+def _check_disk_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed + SPARE > free:
+        raise CacheError(
+            f"the photo cache needs {needed / 1e9:.1f} GB in {folder} and {SPARE / 1e9:.1f} GB to spare, found "
+            f"{free / 1e9:.1f} GB free; free some, set data.cache_dir to another disk, or data.cache=off"
+        )
+
+
+def write_index(stream: BinaryIO, stamps: Mapping[str, FileStamp], decoded: Sequence[bool], side: int) -> int:
+    """Write everything before the photos; its length depends on the paths alone, not on `decoded`.
+
+    Returns:
+        The offset of the photos in bytes; row i of `side` x `side` x 3 bytes belongs to the i-th path.
+    """
+    facts = [(os.fsencode(path), *stamp, known) for (path, stamp), known in zip(stamps.items(), decoded, strict=True)]
+    longest = max(len(path) for path, *_ in facts)
+    types = [("path", f"S{longest}"), ("size", "<i8"), ("changed", "<i8"), ("decoded", "?")]
+    npy.write_array(stream, np.array(facts, dtype=types), allow_pickle=False)
+    shape = (len(facts), side, side, 3)
+    npy.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return stream.tell()
+
+
 def _begin_draft(
-    draft: Path, stamps: Mapping[str, Stamp], old: PhotoCache | None, kept: Sequence[str], side: int
+    draft: Path, stamps: Mapping[str, FileStamp], old: PhotoCache | None, kept: Sequence[str], side: int
 ) -> tuple[int, list[bool]]:
-    """A file of its full size with the photos that are kept; where photos begin, and which of the kept are there."""
+    """Create a file of the final size with the kept photos.
+
+    Returns:
+        The offset of the photos in bytes, and for each kept photo True if it could be decoded.
+    """
     decoded: list[bool] = []
     with draft.open("wb") as stream:
         begin = write_index(stream, stamps, [False] * len(stamps), side)
@@ -157,14 +275,14 @@ def _begin_draft(
 
 
 @dataclass(frozen=True)
-class Filling(Dataset[list[bool]]):
-    """Chunk i of the photos, decoded and written to their rows of the draft -> which of them could be decoded.
+class DraftChunks(Dataset[list[bool]]):
+    """Dataset whose item i decodes chunk i of the photos, writes them to the draft, and returns which succeeded.
 
     Attributes:
         draft: the file; its photos start at byte `begin`.
         first: the row of the first path.
         paths: photos, in the order of their rows.
-        spec: what becomes of each.
+        spec: crop and size.
     """
 
     draft: Path
@@ -192,12 +310,12 @@ class Filling(Dataset[list[bool]]):
         return decoded
 
 
-def _fill(filling: Filling, workers: int | None, progress: bool) -> list[bool]:
-    """Decode all photos, behind a progress bar; which of them could be decoded."""
+def _fill(chunks: DraftChunks, workers: int | None, progress: bool) -> list[bool]:
+    """Decode all photos behind a progress bar; return True for each that could be decoded."""
     if workers is None:
-        workers = min(share_of_cores(), len(filling.paths) // PHOTOS_PER_WORKER)
+        workers = min(share_of_cores(), len(chunks.paths) // PHOTOS_PER_WORKER)
     loader = DataLoader(
-        filling,
+        chunks,
         batch_size=None,
         num_workers=workers if workers > 1 else 0,
         worker_init_fn=_start_worker,
@@ -205,19 +323,10 @@ def _fill(filling: Filling, workers: int | None, progress: bool) -> list[bool]:
     )
     console = Console(stderr=True)
     shown = progress and console.is_terminal
-    chunks = track(loader, "preparing photos", len(filling), console=console, transient=True, disable=not shown)
+    bar = track(loader, "preparing photos", len(chunks), console=console, transient=True, disable=not shown)
     with worker_errors_in_one_line():
-        return [known for chunk in chunks for known in chunk]
+        return [known for chunk in bar for known in chunk]
 
 
 def _start_worker(_: int) -> None:
     keep_memory()
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed + SPARE > free:
-        raise CacheError(
-            f"the photo cache needs {needed / 1e9:.1f} GB in {folder} and {SPARE / 1e9:.1f} GB to spare, found "
-            f"{free / 1e9:.1f} GB free; free some, set data.cache_dir to another disk, or data.cache=off"
-        )

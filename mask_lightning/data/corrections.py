@@ -1,8 +1,9 @@
-"""Label corrections: a CSV of person_id,field,value[,agreed_by] -> an amended sample table.
+"""Apply label corrections from a CSV with the columns person_id, field, value and, optionally, agreed_by.
 
 `field` is a task; `value` is the person's class (gender,male), or a photo and its class (mask,mask3.jpg:normal).
-Three fields are the competition's: `age` (years), `age_band` (<30, 30-59, >=60) and `swap` (`normal:incorrect_mask`:
-the two files carry each other's photo). `agreed_by` says how many reviewers agreed; 0 is a proposal that none has seen.
+Three fields belong to the competition: `age` (years), `age_band` (<30, 30-59, >=60) and `swap`
+(`normal:incorrect_mask`: each file contains the other's photo). `agreed_by` is the number of reviewers who agree; 0 is
+a proposal that nobody has reviewed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mask_lightning.errors import ConfigError, SampleTableError
 from mask_lightning.labels import AGE, FACE, LabelSpace, Task, age_band
 
 COLUMNS = ("person_id", "field", "value")
-CORRECTED = {  # where a task is not FACE's own, what these fields need of the competition's
+REQUIRED = {  # field -> columns of the sample table that it needs, with FACE's classes
     "mask": ("mask",),
     "gender": ("gender",),
     "age": ("years", "age"),
@@ -27,12 +28,12 @@ CORRECTED = {  # where a task is not FACE's own, what these fields need of the c
     "swap": ("shot", "mask"),
 }
 
-Corrector = Callable[[pd.DataFrame, pd.Series, str], None]  # table, its rows of that person, value
+Corrector = Callable[[pd.DataFrame, pd.Series, str], None]  # table, mask of the person's rows, value
 
 
 @dataclass(frozen=True)
 class CorrectionReport:
-    """What became of the lines of a corrections file."""
+    """Counts of applied and ignored lines of a corrections file."""
 
     applied: int
     too_few_agreed: int
@@ -41,23 +42,29 @@ class CorrectionReport:
     def __str__(self) -> str:
         text = f"{self.applied} corrections applied, {self.too_few_agreed} below agreed_by left out"
         if self.unknown_people:
-            text += f", {len(self.unknown_people)} for people who are not here"
+            text += f", {len(self.unknown_people)} for people who are not in the table"
         return text
 
 
 def correct(
     table: pd.DataFrame, path: str | Path, *, agreed_by: int = 1, space: LabelSpace = FACE
 ) -> tuple[pd.DataFrame, CorrectionReport]:
-    """Apply the corrections in `path` that at least `agreed_by` reviewers share; the table given stays as it is.
+    """Return a corrected copy of a sample table, and a report.
+
+    Args:
+        table: the sample table.
+        path: the corrections.
+        agreed_by: only lines with at least so many agreeing reviewers are applied.
+        space: the label space of the table.
 
     Raises:
-        SampleTableError: the file is missing, lacks a column, or a line has an unknown field or value.
-        ConfigError: they correct what the competition has and this table has not.
+        SampleTableError: the file is missing or lacks a column, or a line has an unknown field or value.
+        ConfigError: a correction needs a column of the competition that the table lacks.
     """
     lines = _read(Path(path))
-    of_tasks: dict[str, Corrector] = {task.name: partial(_correct_task, task) for task in space.tasks if task != AGE}
-    correctors = {**_OF_THE_COMPETITION, **of_tasks}
-    _check_columns(table, space, set(lines["field"].dropna()) - set(of_tasks), path)
+    task_fields: dict[str, Corrector] = {task.name: partial(_correct_task, task) for task in space.tasks if task != AGE}
+    correctors = {**_COMPETITION_FIELDS, **task_fields}
+    _check_columns(table, space, set(lines["field"].dropna()) - set(task_fields), path)
     trusted = lines[lines["agreed_by"] >= agreed_by]
     table = table.copy()
     unknown = sorted(set(trusted["person_id"]) - set(table["person_id"]))
@@ -78,7 +85,7 @@ def _read(path: Path) -> pd.DataFrame:
             f"expected columns {', '.join(COLUMNS)} in {path}, found {', '.join(lines.columns)}; "
             f"add {', '.join(missing)}"
         )
-    # Without the column every line counts as agreed by one, the lowest threshold.
+    # Without the column every line counts as agreed by one reviewer, the lowest threshold.
     agreed = pd.to_numeric(lines.get("agreed_by", pd.Series("1", lines.index)).fillna("1"), errors="coerce")
     if agreed.isna().any():
         line = int(agreed.isna().to_numpy().argmax())
@@ -90,12 +97,12 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _check_columns(table: pd.DataFrame, space: LabelSpace, fields: set[str], path: str | Path) -> None:
-    for field in sorted(fields & set(CORRECTED)):
-        for column in CORRECTED[field]:
+    for field in sorted(fields & set(REQUIRED)):
+        for column in REQUIRED[field]:
             same_classes = column not in FACE.names or (column in space.names and space[column] == FACE[column])
             if column not in table or not same_classes:
                 raise ConfigError(
-                    f"{path} corrects {field}, which needs {column} as the competition has it; "
+                    f"{path} corrects {field}, which needs {column} with the competition's classes; "
                     "set data.corrections=null for these photos"
                 )
 
@@ -130,7 +137,12 @@ def _correct_task(task: Task, table: pd.DataFrame, person: pd.Series[bool], valu
 
 
 def is_called(path: str, name: str) -> bool:
-    """Whether a photo is meant by its file name (with or without the suffix), or by the end of its path."""
+    """Return True if `name` is the photo's file name, with or without suffix, or the end of its path.
+
+    Example:
+        >>> is_called("/faces/a/mask3.jpg", "mask3"), is_called("/faces/a/mask3.jpg", "a/mask3.jpg")
+        (True, True)
+    """
     return Path(path).stem == name or path.endswith(f"/{name}")
 
 
@@ -158,7 +170,7 @@ def _correct_swap(table: pd.DataFrame, person: pd.Series[bool], value: str) -> N
     table.loc[rows[second], "mask"] = targets[first]
 
 
-_OF_THE_COMPETITION: dict[str, Corrector] = {
+_COMPETITION_FIELDS: dict[str, Corrector] = {
     "age": _correct_age,
     "age_band": _correct_age_band,
     "swap": _correct_swap,

@@ -1,6 +1,6 @@
-"""The competition's folder layout -> the sample table: a pandas DataFrame with a row per photo.
+"""Read the competition's folder layout into a sample table: a pandas DataFrame with a row per photo.
 
-Columns: `person_id` (str, as in the folder name), `family` (str, people who must share a side of every split),
+Columns: `person_id` (str, as in the folder name), `family` (str, people who must be on the same side of every split),
 `race` (str), `years` (int), `shot` (str, the file's stem), `path` (str, absolute), and one integer target per
 task of FACE (`mask`, `gender`, `age`).
 """
@@ -21,14 +21,19 @@ from mask_lightning.labels import GENDER, MASK, age_band
 log = logging.getLogger(__name__)
 
 SHOTS = ("mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal")
-OLDEST = 120
+OLDEST = 120  # years
 
 _FOLDER = re.compile(r"(?P<id>[^_]+)_(?P<gender>[a-z]+)_(?P<race>[^_]+)_(?P<years>\d+)")
 
 
 @dataclass(frozen=True)
 class Person:
-    """What a folder name tells."""
+    """The labels in a folder name.
+
+    Example:
+        >>> Person.parse(Path("train/images/000012-1_female_Asian_27"))
+        Person(person_id='000012-1', gender='female', race='Asian', years=27)
+    """
 
     person_id: str
     gender: str
@@ -37,7 +42,11 @@ class Person:
 
     @classmethod
     def parse(cls, folder: Path) -> Person:
-        """Read `<id>_<gender>_<race>_<age>`. Raises SampleTableError if it does not parse."""
+        """Parse a folder named `<id>_<gender>_<race>_<age>`.
+
+        Raises:
+            SampleTableError: the name does not parse, or the age is above OLDEST.
+        """
         match = _FOLDER.fullmatch(folder.name)
         if not match or match["gender"] not in GENDER.classes:
             raise SampleTableError(
@@ -50,32 +59,37 @@ class Person:
 
     @property
     def family(self) -> str:
-        """The id without `-1`, `-2`: those are other people, in front of the same background."""
+        """The id without `-1` or `-2`, which mark other people in front of the same background."""
         return family_of(self.person_id)
 
 
 def family_of(person_id: str) -> str:
-    """The id without the `-1` of a namesake."""
+    """Return the id without the `-<number>` that marks another person photographed with the first.
+
+    Example:
+        >>> family_of("000012-1")
+        '000012'
+    """
     return re.sub(r"-\d+$", "", person_id)
 
 
 def find_images(root: Path) -> Path:
-    """The folder of people below `root`, which may be the folder that holds `train/`, `train/` or `images/`.
+    """Find the folder with one folder per person; `root` may be that folder, `train/`, or the folder above `train/`.
 
     Raises:
-        DatasetNotFoundError: none of them holds folders.
+        DatasetNotFoundError: none of these has a person's folder in it.
     """
     if not root.is_dir():
-        raise DatasetNotFoundError(root, what_lies_in(root))
+        raise DatasetNotFoundError(root, describe_folder(root))
     candidates = (root / "train" / "images", root / "images", root)
     for images in candidates:
         if images.is_dir() and any(_FOLDER.fullmatch(entry.name) for entry in images.iterdir()):
             return images
-    raise DatasetNotFoundError(root, what_lies_in(root))
+    raise DatasetNotFoundError(root, describe_folder(root))
 
 
-def what_lies_in(root: Path) -> str:
-    """The first few names in a folder, for an error message."""
+def describe_folder(root: Path) -> str:
+    """List the first few names in a folder, for an error message."""
     if not root.is_dir():
         return "a file" if root.exists() else "no such folder"
     inside = [entry.name for entry in sorted(root.iterdir()) if not entry.name.startswith(".")]
@@ -83,23 +97,23 @@ def what_lies_in(root: Path) -> str:
 
 
 def people_folders(images: Path) -> list[Path]:
-    """The folders in `images`, one per person, in the order of their names; hidden ones are passed over."""
+    """List the people's folders in `images`, sorted by name, without hidden ones."""
     return [entry for entry in sorted(images.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
 
 
 def photos_of(folder: Path) -> list[Path]:
-    """The photos in one person's folder, in the order of their names."""
+    """List the photos in one person's folder, sorted by name."""
     return [path for path in sorted(folder.iterdir()) if path.is_file() and is_photo(path)]
 
 
 def read_index(root: str | Path) -> pd.DataFrame:
-    """Index the photos below `root` (decoding none), in the order of folder and file names.
+    """Index the photos below `root` without decoding them, sorted by folder and file name.
 
-    `train.csv`, where it lies beside the folders, must name the same folders; the folder names are what counts.
+    Labels come from the folder names. A `train.csv` beside the folders is only checked: it must not name others.
 
     Raises:
-        DatasetNotFoundError: `root` holds no people.
-        SampleTableError: a folder or file name does not parse, or train.csv names a folder that is not there.
+        DatasetNotFoundError: there are no people's folders below `root`, or no photos in them.
+        SampleTableError: a folder or file name does not parse, or train.csv names a missing folder.
     """
     images = find_images(Path(root).expanduser().resolve())
     folders = people_folders(images)
@@ -109,30 +123,33 @@ def read_index(root: str | Path) -> pd.DataFrame:
     if table.empty:
         raise DatasetNotFoundError(images, "folders of people without photos")
     table["age"] = age_band(table["years"])
-    _warn_of_counts(table, [folder for folder, photos in rows.items() if not photos])
+    _warn_about_counts(table, [folder for folder, photos in rows.items() if not photos])
     return table
 
 
 def read_csv(path: Path, *, empty_only: bool = False) -> pd.DataFrame:
-    """A CSV whose values all are text. Raises SampleTableError if it is none.
+    """Read a CSV in UTF-8 with all values as text.
 
     Args:
         path: the file.
-        empty_only: take only empty cells for missing values, not also `NA`, `None` and the like.
+        empty_only: only empty cells are missing values; else also `NA`, `None` and the like.
+
+    Raises:
+        SampleTableError: it is not such a CSV, or has lines with more cells than headings.
     """
     try:
         if path.suffix.lower() == ".csv" and b"\0" in path.read_bytes():
-            raise ValueError("it is no text: it has bytes that are zero")  # up to pandas 3.0 they would end a cell
+            raise ValueError("it is not text: it has zero bytes")  # up to pandas 3.0 they would end a cell
         cells = pd.read_csv(path, dtype=str, keep_default_na=not empty_only)
-    except (OSError, ValueError) as error:  # pandas' own errors, and that of another encoding, are ValueErrors
+    except (OSError, ValueError) as error:  # pandas' errors and UnicodeDecodeError are ValueErrors
         raise SampleTableError(f"cannot read {path} ({error}); save it as a CSV in UTF-8") from error
-    if not isinstance(cells.index, pd.RangeIndex):  # pandas takes what is too much for an index
-        raise SampleTableError(f"{path} has lines with more cells than headings; quote cells that hold a comma")
+    if not isinstance(cells.index, pd.RangeIndex):  # pandas makes surplus cells the index
+        raise SampleTableError(f"{path} has lines with more cells than headings; quote cells that contain a comma")
     return cells
 
 
 def read_train_csv(path: Path) -> pd.DataFrame:
-    """train.csv as text, with the column `path`. Raises SampleTableError if it is none."""
+    """Read train.csv as text. Raises SampleTableError if it is not a CSV with a column `path`."""
     listed = read_csv(path)
     if "path" not in listed:
         raise SampleTableError(f"expected a column `path` in {path}, found {', '.join(listed.columns)}; add it")
@@ -156,7 +173,7 @@ def _rows(folder: Path) -> list[dict[str, object]]:
 
 
 def photo_row(person: Person, photo: Path) -> dict[str, object]:
-    """One row of the sample table, still without `age`. Raises SampleTableError for an unknown shot."""
+    """Build one row of the sample table, without `age`. Raises SampleTableError for an unknown shot."""
     return {
         "person_id": person.person_id,
         "family": person.family,
@@ -170,17 +187,25 @@ def photo_row(person: Person, photo: Path) -> dict[str, object]:
 
 
 def mask_state(photo: Path) -> int:
-    """The target of `mask` that a file name states. Raises SampleTableError for an unknown shot."""
+    """Return the target of `mask` that a file name states.
+
+    Raises:
+        SampleTableError: the name is not one of SHOTS.
+
+    Example:
+        >>> [mask_state(Path(name)) for name in ("mask1.jpg", "incorrect_mask.png", "normal.jpeg")]
+        [0, 1, 2]
+    """
     if photo.stem not in SHOTS:
         raise SampleTableError(f"expected a photo named {', '.join(SHOTS)}, found {photo}; rename or remove it")
     return MASK.target({"normal": "normal", "incorrect_mask": "incorrect"}.get(photo.stem, "wear"))
 
 
-def _warn_of_counts(table: pd.DataFrame, without: list[Path]) -> None:
+def _warn_about_counts(table: pd.DataFrame, without_photos: list[Path]) -> None:
     shots = table.groupby(["person_id", "years"])["shot"]
     counts = shots.nunique().reset_index().itertuples()
     odd = [(row.person_id, row.shot) for row in counts if row.shot != len(SHOTS)]
-    odd += [(Person.parse(folder).person_id, 0) for folder in without]
+    odd += [(Person.parse(folder).person_id, 0) for folder in without_photos]
     if odd:
         people = ", ".join(f"{person} ({count})" for person, count in odd[:5])
         log.warning("%d people do not have %d photos: %s; training goes on", len(odd), len(SHOTS), people)

@@ -1,4 +1,4 @@
-"""Dataloaders whose worker processes cost little memory, and say in one line what ended them."""
+"""Dataloaders whose worker processes use little memory, follow the trainer's signals, and fail with one line."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ T = TypeVar("T", covariant=True)
 
 
 class LeanLoader(DataLoader[T]):
-    """A DataLoader that hands free memory back before its workers are forked.
+    """DataLoader that returns free memory to the system before it forks its workers.
 
-    A fork shares the pages of the process until either writes to them. What a training step has freed is soon
-    written again, so that each worker would come to hold a copy of it: gigabytes, of which it uses nothing.
+    A forked worker shares the trainer's pages until either process writes to them. A training step soon writes again to
+    the memory that it has freed, and each worker would then keep a copy: gigabytes that it never uses.
     """
 
     _has_forked = False
 
     def __iter__(self) -> Any:
-        """Workers that persist are forked once."""
+        """Iterate, trimming memory before workers start; persistent workers start once."""
         if self.num_workers and not (self.persistent_workers and self._has_forked):
             trim_memory()
             self._has_forked = True
@@ -39,19 +39,20 @@ class LeanLoader(DataLoader[T]):
 
 
 def leave_signals_to_the_trainer(_: int) -> None:
-    """A `worker_init_fn`: a terminal and a cluster signal all processes of a job; the trainer decides then.
+    """Make a worker ignore signals that are meant for the trainer; to be used as `worker_init_fn`.
 
-    A worker that has not ended by itself is ended by SIGTERM, too; that one comes from the trainer, or from someone who
-    finds it after the trainer's end. On Linux, where workers are forked; elsewhere every SIGTERM ends one.
+    A terminal or cluster sends its signals to all processes of a job, and only the trainer decides what happens then.
+    On Linux a worker ends on a SIGTERM from the trainer, or from anyone once the trainer has ended. On other systems
+    every SIGTERM ends it.
     """
     ignore_signals("SIGINT", "SIGUSR1", "SIGUSR2")
     trainer = multiprocessing.parent_process()
-    if trainer is not None and hasattr(signal, "sigwaitinfo"):  # a handler of Python's is not told who the sender is
+    if trainer is not None and hasattr(signal, "sigwaitinfo"):  # a Python signal handler does not learn the sender
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=_end_when_told_by, args=[trainer], daemon=True).start()
+        threading.Thread(target=_exit_on_sigterm_from, args=[trainer], daemon=True).start()
 
 
-def _end_when_told_by(trainer: BaseProcess) -> None:
+def _exit_on_sigterm_from(trainer: BaseProcess) -> None:
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != trainer.pid and trainer.is_alive():
         pass
     os._exit(0)
@@ -59,11 +60,11 @@ def _end_when_told_by(trainer: BaseProcess) -> None:
 
 @contextmanager
 def worker_errors_in_one_line() -> Iterator[None]:
-    """Around whatever reads from a loader.
+    """Shorten the errors of loader workers in the block, which carry a traceback in their message.
 
     Raises:
-        PhotoError: a photo cannot be decoded; a worker process puts its traceback before the message.
-        WorkerError: a worker was killed, mostly by the system for want of memory.
+        PhotoError: a photo cannot be decoded.
+        WorkerError: a worker was killed, usually by the system for lack of memory.
     """
     try:
         yield
@@ -74,16 +75,16 @@ def worker_errors_in_one_line() -> Iterator[None]:
         if end is None:
             raise
         raise WorkerError(
-            f"a process that decodes photos {end}, most likely for want of memory; "
+            f"a process that decodes photos {end}, most likely for lack of memory; "
             "set num_workers to fewer (0: decode in this process)"
         ) from error
 
 
 def _end_of_worker(error: Exception) -> str | None:
-    """How a worker ended, if that is what the error tells: as torch saw it, or as a batch that could not be fetched."""
-    told = re.search(r"DataLoader worker \(pid.*?\) (is killed by signal: [\w ]+|exited unexpectedly)", str(error))
-    if told is not None:
-        return told[1]
-    places = (frame.filename for frame in traceback.extract_tb(error.__traceback__))
-    is_fetching = any(place.endswith("resource_sharer.py") for place in places)
+    """Describe how a worker ended, from torch's message or from a batch that cannot be fetched; None if none ended."""
+    match = re.search(r"DataLoader worker \(pid.*?\) (is killed by signal: [\w ]+|exited unexpectedly)", str(error))
+    if match is not None:
+        return match[1]
+    files = (frame.filename for frame in traceback.extract_tb(error.__traceback__))
+    is_fetching = any(file.endswith("resource_sharer.py") for file in files)
     return "exited unexpectedly" if is_fetching else None

@@ -1,7 +1,7 @@
-"""Public sets of labelled faces, as people download them -> the sample table. Each photo is its own person.
+"""Read UTKFace and FairFace, as they are downloaded, into a sample table; every photo counts as a person of its own.
 
-Neither set says how masks are worn. Person ids are letters and digits without a dash, as `-1` at an id's end means a
-namesake in the competition's layout, which masks are drawn into.
+Neither has labels of `mask`. Person ids consist of letters and digits, because `mask_faces` writes the competition's
+layout, in which `-1` at the end of an id marks another person of the same family.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mask_lightning.data.images import is_photo
-from mask_lightning.data.index import OLDEST, read_csv, what_lies_in
-from mask_lightning.data.paths import missing_files, path_inside
+from mask_lightning.data.images import is_photo, missing_files, path_inside
+from mask_lightning.data.index import OLDEST, describe_folder, read_csv
 from mask_lightning.errors import DatasetNotFoundError, LabelError, SampleTableError
 from mask_lightning.labels import GENDER, age_band
 
@@ -25,20 +24,20 @@ UTKFACE_RACES = ("White", "Black", "Asian", "Indian", "Others")
 _UTKFACE_NAME = re.compile(r"(?P<years>\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_(?P<date>\d+) *\..*")
 
 FAIRFACE_COLUMNS = ("file", "age", "gender", "race")
-FAIRFACE_OLDEST = 75  # stands for "more than 70"
-_MONTHS = {"mar": 3, "sep": 9, "oct": 10}  # what spreadsheets make of 3-9 and 10-19
+FAIRFACE_OLDEST = 75  # years for the band "more than 70"
+_MONTHS = {"mar": 3, "sep": 9, "oct": 10}  # spreadsheets turn the bands 3-9 and 10-19 into dates
 
 
 def read_utkface(root: Path) -> pd.DataFrame:
-    """Photos named `<age>_<gender>_<race>_<date>.jpg.chip.jpg`; other names are left out with a warning.
+    """Index UTKFace: photos named `<age>_<gender>_<race>_<date>.jpg.chip.jpg`; others are left out with a warning.
 
     Raises:
-        DatasetNotFoundError: no such photo in `root` or in one folder of it.
+        DatasetNotFoundError: there is no such photo in `root` or in exactly one folder of it.
     """
     photos = _utkface_photos(root)
     named = {photo: _UTKFACE_NAME.fullmatch(photo.name) for photo in photos}
     rows = [_utkface_row(photo, match) for photo, match in named.items() if match and int(match["years"]) <= OLDEST]
-    _warn_of_names([photo for photo, match in named.items() if not match or int(match["years"]) > OLDEST])
+    _warn_about_names([photo for photo, match in named.items() if not match or int(match["years"]) > OLDEST])
     return _finished(rows)
 
 
@@ -50,7 +49,7 @@ def _utkface_photos(root: Path) -> list[Path]:
             root,
             f"them in several folders ({', '.join(folder.name for folder in filled)})"
             if filled
-            else what_lies_in(root),
+            else describe_folder(root),
             expected="photos named <age>_<gender>_<race>_<date>.jpg.chip.jpg in",
             remedy="set data.root to the folder that holds them",
         )
@@ -69,26 +68,26 @@ def _utkface_row(photo: Path, match: re.Match[str]) -> dict[str, object]:
     }
 
 
-def _warn_of_names(odd: Sequence[Path]) -> None:
+def _warn_about_names(odd: Sequence[Path]) -> None:
     if odd:
         names = ", ".join(photo.name for photo in odd[:10]) + (", ..." if len(odd) > 10 else "")
-        log.warning("%d photos left out, whose names tell no age, gender and race: %s", len(odd), names)
+        log.warning("%d photos left out, whose names do not state age, gender and race: %s", len(odd), names)
 
 
 def read_fairface(root: Path) -> pd.DataFrame:
-    """The photos that `fairface_label_train.csv` and `fairface_label_val.csv` list, or the one of them that is there.
+    """Index FairFace: the photos in `fairface_label_train.csv` and `fairface_label_val.csv`, or in one of them.
 
-    `years` is the middle of the age band. Photos that are not there are left out with a warning.
+    `years` is the middle of the age band. Missing photos are left out with a warning.
 
     Raises:
-        DatasetNotFoundError: no label CSV, or none of its photos.
-        SampleTableError: a column is missing, or a cell or path is not what it should be.
+        DatasetNotFoundError: there is no label CSV, or none of its photos.
+        SampleTableError: a column is missing, or a cell or path is invalid.
     """
     csvs = sorted(root.glob("fairface_label_*.csv"))
     if not csvs:
         raise DatasetNotFoundError(
             root,
-            what_lies_in(root),
+            describe_folder(root),
             expected="fairface_label_train.csv or fairface_label_val.csv in",
             remedy="set data.root to the folder that holds it, and train/ and val/",
         )
@@ -97,7 +96,7 @@ def read_fairface(root: Path) -> pd.DataFrame:
     if len(missing) == len(rows):
         raise DatasetNotFoundError(
             root,
-            what_lies_in(root),
+            describe_folder(root),
             expected="the photos that " + " and ".join(csv.name for csv in csvs) + " list, as train/1.jpg, in",
             remedy="unpack them there",
         )
@@ -107,7 +106,7 @@ def read_fairface(root: Path) -> pd.DataFrame:
 
 
 def _fairface_photos(root: Path) -> Path:
-    """The folder that holds train/ and val/: `root`, or what the set's archive unpacks to."""
+    """Find the folder with train/ and val/: `root`, or the folder that the archive unpacks to."""
     folders = [
         folder
         for folder in (root, *sorted(root.glob("fairface-img-*")))
@@ -140,10 +139,14 @@ def _fairface_rows(csv: Path, photos: Path) -> list[dict[str, object]]:
 
 
 def fairface_years(band: str) -> int:
-    """The middle of an age band such as `20-29` or `more than 70`, also as a spreadsheet rewrote it (`03-Sep`).
+    """Return the middle of an age band, which a spreadsheet may have turned into a date.
 
     Raises:
-        SampleTableError: it is none.
+        SampleTableError: it is not an age band.
+
+    Example:
+        >>> [fairface_years(band) for band in ("20-29", "more than 70", "03-Sep")]
+        [25, 75, 6]
     """
     if band.strip().lower() in ("more than 70", "70+", ">70"):
         return FAIRFACE_OLDEST

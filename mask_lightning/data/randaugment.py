@@ -1,7 +1,7 @@
-"""RandAugment (Cubuk et al. 2020) with torchvision's draws: on one PIL image, or on a whole batch where that is.
+"""RandAugment (Cubuk et al. 2020, https://arxiv.org/abs/1909.13719), on one PIL image or on a batch on its device.
 
-Either way a photo gets the operations that torchvision draws from the same seed, and the same pixels but for rounding:
-Color, Contrast and AutoContrast differ by 1 of 255 here and there, which a later operation may enlarge.
+Both give a photo the operations that torchvision draws from the same seed, and the same pixels except for rounding:
+Color, Contrast and AutoContrast differ by 1 of 255 in some pixels, which a later operation may enlarge.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from torch.nn.functional import affine_grid, avg_pool2d, grid_sample
 from torchvision.transforms import RandAugment
 from torchvision.transforms.v2 import functional as TF
 
-NUM_BINS = 31  # torchvision's scale of magnitudes: 6 means 6 of 30
+NUM_BINS = 31  # torchvision's scale of magnitudes is 0 to 30
 
 _SPACE: dict[str, tuple[Tensor, bool]] = RandAugment()._augmentation_space(NUM_BINS, (1, 1))
 OPERATIONS = tuple(_SPACE)
 GEOMETRIC = tuple(OPERATIONS.index(name) for name in ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"))
 
-Changes = npt.NDArray[np.int8]  # see `draw_changes`
+Operations = npt.NDArray[np.int8]  # the result of `draw_operations`
 
 
-class TabledRandAugment(RandAugment):  # type: ignore[misc]
-    """torchvision's, except that it keeps its table of magnitudes: making it anew is a fifth of the work on a photo."""
+class CachedRandAugment(RandAugment):  # type: ignore[misc]
+    """torchvision's RandAugment with a cached table of magnitudes, which else costs a fifth of the time per photo."""
 
     def __init__(self, num_ops: int, magnitude: int, num_magnitude_bins: int) -> None:
         super().__init__(num_ops, magnitude, num_magnitude_bins)
@@ -41,72 +41,86 @@ class TabledRandAugment(RandAugment):  # type: ignore[misc]
         return self._tables[key]
 
 
-def draw_changes(num_ops: int, flip: float) -> Changes:
-    """What torchvision's RandAugment and then RandomHorizontalFlip draw from torch's global generator.
+def draw_operations(num_ops: int, flip: float) -> Operations:
+    """Draw one photo's operations from torch's global generator, as RandAugment and RandomHorizontalFlip draw them.
+
+    Args:
+        num_ops: operations per photo.
+        flip: probability of a mirror image.
 
     Returns:
-        (num_ops + 1,): places in OPERATIONS, negative where the magnitude is negated; last 1 for a mirror image or 0.
+        (num_ops + 1,): indices in OPERATIONS, negative for a negated magnitude; the last value is 1 for a mirror image,
+        else 0.
     """
     drawn = []
     for _ in range(num_ops):
-        place = int(torch.randint(len(OPERATIONS), (1,)))
-        is_signed = _SPACE[OPERATIONS[place]][1]
-        drawn.append(-place if is_signed and torch.randint(2, (1,)) else place)
+        op = int(torch.randint(len(OPERATIONS), (1,)))
+        is_signed = _SPACE[OPERATIONS[op]][1]
+        drawn.append(-op if is_signed and torch.randint(2, (1,)) else op)
     return np.array([*drawn, bool(torch.rand(1) < flip)], dtype=np.int8)
 
 
-def change_batch(images: Tensor, changes: Changes, *, magnitude: int) -> Tensor:
-    """Change photos as was drawn for each, all photos that get the same operation at once.
+def augment_batch(images: Tensor, operations: Operations, *, magnitude: int) -> Tensor:
+    """Apply every photo's drawn operations, for all photos with the same operation at once.
 
     The host never waits for the device, and launches hardly more kernels for 128 photos than for 32.
 
     Args:
         images: uint8 squares (B, 3, S, S).
-        changes: what `draw_changes` drew for each photo (B, num_ops + 1).
-        magnitude: strength of the operations, 0..30.
+        operations: one row of `draw_operations` per photo (B, num_ops + 1).
+        magnitude: strength of the operations, 0 to 30.
+
+    Returns:
+        uint8 squares (B, 3, S, S) in the same order.
+
+    Example:
+        >>> images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
+        >>> operations = np.stack([draw_operations(num_ops=3, flip=0.5) for _ in images])
+        >>> augment_batch(images, operations, magnitude=6).shape
+        torch.Size([4, 3, 32, 32])
     """
-    *steps, mirrored = changes.T
+    *steps, mirrored = operations.T
     strengths = _strengths(magnitude, images.shape[-1])
-    order = np.arange(len(images))  # which photo lies where: each group of photos is a slice
+    order = np.arange(len(images))  # position -> original row: sorting makes every group of photos a slice
     for step in steps:
-        by_kind = np.argsort(_kinds(step[order]), kind="stable")
-        order = order[by_kind]
-        images = _change(images[_send(by_kind, images.device)], step[order], strengths)
+        by_group = np.argsort(_groups(step[order]), kind="stable")
+        order = order[by_group]
+        images = _apply(images[_send(by_group, images.device)], step[order], strengths)
     images = images[_send(np.argsort(order), images.device)]
     if not mirrored.any():
         return images
     return torch.where(_send(mirrored.astype(bool), images.device)[:, None, None, None], images.flip(-1), images)
 
 
-def _kinds(ops: Changes) -> Changes:
-    """One number for all that move pixels, which can be done at once; else each operation and sign is a kind."""
+def _groups(ops: Operations) -> Operations:
+    """Number the groups that are computed at once: all geometric operations together, else one per signed operation."""
     return np.where(np.isin(np.abs(ops), GEOMETRIC), np.int8(GEOMETRIC[0]), ops)
 
 
-def _change(images: Tensor, ops: Changes, strengths: dict[int, float]) -> Tensor:
-    """One operation on each photo (B, 3, S, S) -> the same shape; photos of one kind lie together."""
-    starts = np.unique(_kinds(ops), return_index=True)[1][1:].tolist()
-    changed = []
-    for some, which in zip(images.tensor_split(starts), np.split(ops, starts), strict=True):
-        op = int(which[0])
+def _apply(images: Tensor, ops: Operations, strengths: dict[int, float]) -> Tensor:
+    """Apply one operation (B,) to each photo (B, 3, S, S), which are sorted by group."""
+    starts = np.unique(_groups(ops), return_index=True)[1][1:].tolist()
+    parts = []
+    for part, part_ops in zip(images.tensor_split(starts), np.split(ops, starts), strict=True):
+        op = int(part_ops[0])
         if abs(op) in GEOMETRIC:
-            changed.append(_move(some, [_source(each, strengths[each], some.shape[-1]) for each in which.tolist()]))
+            parts.append(_warp(part, [_affine(each, strengths[each], part.shape[-1]) for each in part_ops.tolist()]))
         else:
-            changed.append(_COLOURS[OPERATIONS[abs(op)]](some, strengths[op]))
-    return torch.cat(changed)
+            parts.append(_COLOURS[OPERATIONS[abs(op)]](part, strengths[op]))
+    return torch.cat(parts)
 
 
 @cache
 def _strengths(magnitude: int, size: int) -> dict[int, float]:
-    """Place of an operation, negative where it is negated -> its strength at `magnitude`, for squares of `size`."""
+    """Map each signed index in OPERATIONS to its strength at `magnitude`, for squares of `size` pixels."""
     space = RandAugment()._augmentation_space(NUM_BINS, (size, size))
     tables = [table for table, _ in space.values()]
     strengths = [float(table[magnitude]) if table.ndim else 0.0 for table in tables]
-    return {sign * place: sign * strength for place, strength in enumerate(strengths) for sign in (-1, 1)}
+    return {sign * op: sign * strength for op, strength in enumerate(strengths) for sign in (-1, 1)}
 
 
-def _source(op: int, strength: float, size: int) -> list[list[float]]:
-    """Where each pixel comes from, as (2, 3): x and y from (x, y, 1), all of which go from -1 to 1 across the photo."""
+def _affine(op: int, strength: float, size: int) -> list[list[float]]:
+    """Build the matrix (2, 3) from output to input coordinates (x, y, 1), which run from -1 to 1 across the photo."""
     match OPERATIONS[abs(op)]:
         case "ShearX":
             return [[1, strength, strength], [0, 1, 0]]  # the upper edge stays
@@ -121,21 +135,18 @@ def _source(op: int, strength: float, size: int) -> list[list[float]]:
             return [[cos, -sin, 0], [sin, cos, 0]]
 
 
-def _move(images: Tensor, sources: list[list[list[float]]]) -> Tensor:
-    """Photos (B, 3, S, S) whose pixels come from their own sources (B, 2, 3); black where that is outside.
-
-    torchvision's functions take one source for all.
-    """
-    theta = _send(np.array(sources, dtype=np.float32), images.device)
+def _warp(images: Tensor, matrices: list[list[list[float]]]) -> Tensor:
+    """Warp each photo (B, 3, S, S) by its own matrix (B, 2, 3), black outside; torchvision takes one for all."""
+    theta = _send(np.array(matrices, dtype=np.float32), images.device)
     grid = affine_grid(theta, list(images.shape), align_corners=False)
     return grid_sample(images.float(), grid, mode="nearest", align_corners=False).to(images.dtype)
 
 
 def _sharpen(images: Tensor, factor: float) -> Tensor:
-    """torchvision's `adjust_sharpness`, which makes the host wait for the device: it sends a filter each time."""
+    """Compute torchvision's `adjust_sharpness` without copying a filter to the device, which would block the host."""
     values = images.float()
     inner = values[..., 1:-1, 1:-1]
-    smooth = ((9 * avg_pool2d(values, 3, stride=1) + 4 * inner) / 13).round_()  # the middle counts 5, its neighbours 1
+    smooth = ((9 * avg_pool2d(values, 3, stride=1) + 4 * inner) / 13).round_()  # weight 5 in the middle, 1 around it
     inner.add_(smooth.sub_(inner), alpha=1 - factor)
     return values.clamp_(0, 255).to(images.dtype)
 
@@ -154,6 +165,6 @@ _COLOURS: dict[str, Callable[[Tensor, float], Tensor]] = {
 
 
 def _send(values: npt.NDArray[Any], device: torch.device) -> Tensor:
-    """To the device, without waiting for what it still has to do."""
+    """Copy an array to the device without waiting for the work queued there."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

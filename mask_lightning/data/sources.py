@@ -1,9 +1,9 @@
-"""Where labelled photos come from: a reader for each kind of data, all with one result."""
+"""Read labelled photos of every kind of data into one result, as the options of `data` say."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,10 +14,13 @@ from mask_lightning.data.index import read_index
 from mask_lightning.data.public_sets import read_fairface, read_utkface
 from mask_lightning.data.tables import person_tasks, read_table
 from mask_lightning.labels import FACE_SETS, PERSON_TASKS, LabelSpace
+from mask_lightning.settings.data import DataSettings
 
 log = logging.getLogger(__name__)
 
-READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+Reader = Callable[[Path], pd.DataFrame]  # folder -> sample table
+
+READERS: dict[str, Reader] = {
     "auto": read_index,
     "competition": read_index,
     "utkface": read_utkface,
@@ -27,13 +30,13 @@ READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
 
 @dataclass(frozen=True)
 class LabelledPhotos:
-    """A sample table and what its labels are.
+    """A sample table and its labels.
 
     Attributes:
-        table: a row per photo.
-        space: the tasks that it has targets of.
-        strata: those of them that tell of a person: what a split must have alike on both sides.
-        root: the folder that the photos lie below.
+        table: one row per photo.
+        space: the tasks that the table has targets of.
+        strata: the tasks that describe a person, not a photo, by which a split is stratified.
+        root: the folder of the photos.
     """
 
     table: pd.DataFrame
@@ -42,28 +45,60 @@ class LabelledPhotos:
     root: Path
 
 
-def read_photos(name: str, root: Path) -> LabelledPhotos:
-    """Index a set of faces, `name` one of READERS.
+def read_labelled_photos(
+    data: DataSettings,
+    *,
+    space: LabelSpace | None = None,
+    needed: Sequence[str] = (),
+    portraits: Path | None = None,
+    readers: Mapping[str, Reader] = READERS,
+) -> LabelledPhotos:
+    """Index the photos that the options name, without decoding them, and apply the label corrections.
+
+    Args:
+        data: kind of data, root, table and corrections.
+        space: label space of data=table; None infers it from the columns. Other kinds of data have their own.
+        needed: tasks that the table must have a column for.
+        portraits: folder of drawn portraits; needed only if `data.is_drawn`.
+        readers: replaces readers of other kinds of data than tables, by their names.
 
     Raises:
-        MaskLightningError: whatever is wrong with it.
+        DatasetNotFoundError: there are no photos of this kind in `data.root`.
+        SampleTableError: a name, table or corrections file does not parse.
+        LabelError: no column of the table is, or can be, a task.
+        ConfigError: a correction needs a column that these photos lack.
     """
-    table = READERS[name](root.expanduser().resolve())
+    if data.table is not None:
+        photos = read_photo_table(data.table, data.root, space=space, needed=needed)
+    else:
+        root = data.root or portraits
+        assert root is not None, "draw the portraits first, as data.is_drawn"
+        photos = read_photos(data.name, root, readers=readers)
+    return apply_corrections(photos, data.corrections, agreed_by=data.agreed_by)
+
+
+def read_photos(name: str, root: Path, *, readers: Mapping[str, Reader] = READERS) -> LabelledPhotos:
+    """Index a face set whose kind is a key of READERS.
+
+    Raises:
+        DatasetNotFoundError, SampleTableError: see the readers.
+    """
+    table = readers[name](root.expanduser().resolve())
     return LabelledPhotos(table, FACE_SETS[name], PERSON_TASKS, root)
 
 
 def read_photo_table(
     csv: Path, root: Path | None, *, space: LabelSpace | None, needed: Sequence[str] = ()
 ) -> LabelledPhotos:
-    """Read a CSV of photos; arguments and errors as of `data.tables.read_table`. An inferred label space is logged."""
+    """Read a CSV of photos, and log its label space if it is inferred; see `data.tables.read_table`."""
     table, found = read_table(csv, root, space=space, needed=needed)
     if space is None:
         log.info("label space of %s: %s", csv, "; ".join(f"{t.name} ({', '.join(t.classes)})" for t in found.tasks))
     return LabelledPhotos(table, found, person_tasks(table, found), root or csv.expanduser().resolve().parent)
 
 
-def corrected(photos: LabelledPhotos, corrections: Path | None, *, agreed_by: int) -> LabelledPhotos:
-    """The photos with a corrections file applied, and reported in the log; errors as of `data.corrections.correct`."""
+def apply_corrections(photos: LabelledPhotos, corrections: Path | None, *, agreed_by: int) -> LabelledPhotos:
+    """Apply a corrections file, if there is one, and log the report; see `data.corrections.correct`."""
     if corrections is None:
         return photos
     table, report = correct(photos.table, corrections, agreed_by=agreed_by, space=photos.space)

@@ -1,4 +1,4 @@
-"""Hold-out and folds by person: all photos of a family lie on one side, and the sides have like strata."""
+"""Splits by person: hold-out and cross-validation that keep a family on one side and stratify by class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ STRATA = PERSON_TASKS
 
 @dataclass(frozen=True)
 class Split:
-    """The sample table's training and validation rows; `val` is empty where everyone trains."""
+    """Training and validation rows of a sample table; `val` is empty if nobody is held out.
+
+    Raises:
+        SplitError: a family is on both sides.
+    """
 
     train: pd.DataFrame
     val: pd.DataFrame
@@ -38,12 +42,25 @@ class Split:
 
 
 def split_people(table: pd.DataFrame, *, val_fraction: float, seed: int, strata: Sequence[str] = STRATA) -> Split:
-    """Hold out about `val_fraction` of the families (0: none), stratified by `strata`.
+    """Hold out about `val_fraction` of the families, stratified by `strata`.
 
-    The fraction becomes the simplest p/q within half a percent; p of q folds are held out.
+    The fraction is rounded to the simplest p/q within half a percent; p of q folds are held out.
+
+    Args:
+        table: a sample table.
+        val_fraction: in [0, 1); 0 holds out nobody.
+        seed: of the assignment to folds.
+        strata: columns whose classes both sides have in similar shares.
 
     Raises:
-        SplitError: `val_fraction` outside [0, 1), or fewer families than folds.
+        SplitError: `val_fraction` is outside [0, 1), or there are fewer families than folds.
+
+    Example:
+        >>> ids = [str(i) for i in range(10)]
+        >>> table = pd.DataFrame({"family": ids, "person_id": ids, "age": [0, 1] * 5})
+        >>> split = split_people(table, val_fraction=0.2, seed=0, strata=["age"])
+        >>> len(split.train), len(split.val)
+        (8, 2)
     """
     if val_fraction == 0:
         return Split(table, table.iloc[:0])
@@ -63,12 +80,19 @@ def hold_out(
     seed: int,
     strata: Sequence[str] = STRATA,
 ) -> Split:
-    """Hold out fold `fold` of `folds`, where those are given, else about `val_fraction` of the families.
+    """Hold out fold `fold` of `folds` if both are given, else about `val_fraction` of the families.
 
-    At most `limit` families stay on the training side.
+    Args:
+        table: a sample table.
+        val_fraction: see `split_people`.
+        folds: number of folds; None: no folds.
+        fold: index of the fold that is held out.
+        limit: largest number of families on the training side; None: all.
+        seed: of the assignment to folds.
+        strata: see `split_people`.
 
     Raises:
-        SplitError: as `split_people`.
+        SplitError: see `split_people`.
     """
     if folds is None or fold is None:
         split = split_people(table, val_fraction=val_fraction, seed=seed, strata=strata)
@@ -78,13 +102,17 @@ def hold_out(
 
 
 def k_folds(table: pd.DataFrame, k: int, *, seed: int, strata: Sequence[str] = STRATA) -> list[Split]:
-    """The k splits of a cross-validation: every family is held out exactly once."""
+    """Return the k splits of a cross-validation, in which every family is held out exactly once."""
     fold = assign_folds(table, k, seed=seed, strata=strata)
     return [Split(table[fold != i].reset_index(drop=True), table[fold == i].reset_index(drop=True)) for i in range(k)]
 
 
 def assign_folds(table: pd.DataFrame, k: int, *, seed: int, strata: Sequence[str]) -> npt.NDArray[np.integer[Any]]:
-    """Fold 0..k-1 of every row; scikit-learn's StratifiedGroupKFold over people, grouped by family."""
+    """Assign a fold 0..k-1 to every row, by scikit-learn's StratifiedGroupKFold over people, grouped by family.
+
+    Raises:
+        SplitError: there are fewer families than folds.
+    """
     people = table.drop_duplicates(["family", "person_id", *strata])
     families = people["family"].nunique()
     if families < max(k, 2):
@@ -96,14 +124,14 @@ def assign_folds(table: pd.DataFrame, k: int, *, seed: int, strata: Sequence[str
     fold_of = pd.Series(0, index=people["family"].unique())
     folds = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class")  # check_classes says what it means for us
+        warnings.filterwarnings("ignore", "The least populated class")  # check_classes reports what matters here
         for i, (_, held_out) in enumerate(folds.split(people, stratum, people["family"])):
             fold_of[people["family"].iloc[held_out]] = i
     return table["family"].map(_most_complete_first(table, fold_of, strata)).to_numpy(np.int64)
 
 
 def _strata_for_folds(people: pd.DataFrame, strata: Sequence[str], k: int) -> pd.Series[int]:
-    """Stratum of every person; by fewer columns where no stratum has k people, which scikit-learn refuses."""
+    """Number every person's stratum, from fewer columns if no stratum has k people, which scikit-learn refuses."""
     for count in range(len(strata), 0, -1):
         stratum = people.groupby(list(strata[:count])).ngroup()
         if stratum.value_counts().max() >= k:
@@ -112,7 +140,7 @@ def _strata_for_folds(people: pd.DataFrame, strata: Sequence[str], k: int) -> pd
 
 
 def _most_complete_first(table: pd.DataFrame, fold_of: pd.Series[int], strata: Sequence[str]) -> pd.Series[int]:
-    """Number the folds anew, those with most classes first: a small rare class reaches the held-out side."""
+    """Renumber the folds by their number of classes, so that a rare class is among the first, held-out folds."""
     fold = table["family"].map(fold_of)
     labelled = (table[column].where(table[column] != UNLABELLED) for column in strata)
     present = reduce(add, (column.groupby(fold).nunique() for column in labelled), fold.groupby(fold).size() * 0)
@@ -123,7 +151,13 @@ def _most_complete_first(table: pd.DataFrame, fold_of: pd.Series[int], strata: S
 def class_counts(
     rows: pd.DataFrame, space: LabelSpace, weights: npt.NDArray[np.float64] | None = None
 ) -> dict[str, list[float]]:
-    """Task -> labelled photos per class, each counted once, or by its weight (N,)."""
+    """Count the labelled photos per task and class, each once or by its weight (N,).
+
+    Example:
+        >>> from mask_lightning.labels import FACE
+        >>> class_counts(pd.DataFrame({"gender": [0, 1, 1, -1]}), FACE.only(["gender"]))
+        {'gender': [1, 2]}
+    """
     counts: dict[str, list[float]] = {}
     for task in space.tasks:
         targets = rows[task.name].to_numpy()
@@ -134,10 +168,10 @@ def class_counts(
 
 
 def check_classes(split: Split, space: LabelSpace) -> None:
-    """Every class of every task must be on both sides (on the training side, where no one is held out).
+    """Check that both sides have every class of every task; without held-out people, only the training side.
 
     Raises:
-        SplitError: naming the side and the class.
+        SplitError: names the side and its missing classes.
     """
     for side, rows in (("training", split.train), ("validation", split.val)):
         if side == "validation" and rows.empty:
@@ -153,15 +187,15 @@ def check_classes(split: Split, space: LabelSpace) -> None:
 
 
 def limit_people(rows: pd.DataFrame, people: int, *, seed: int, strata: Sequence[str] = STRATA) -> pd.DataFrame:
-    """All photos of `people` families, drawn with the strata's shares; every row if there are no more people."""
+    """Keep all photos of `people` families, drawn so that the strata keep their shares; all rows if there are fewer."""
     families = draw_stratified(rows.drop_duplicates("family"), people, strata=strata, seed=seed)
     return rows[rows["family"].isin(families["family"])].reset_index(drop=True)
 
 
 def draw_stratified(rows: pd.DataFrame, count: int, *, strata: Sequence[str], seed: int) -> pd.DataFrame:
-    """`count` of the rows, in their order: each stratum with its share, and at least one while they last.
+    """Draw `count` rows, in their order, so that each stratum keeps its share and has at least one row if possible.
 
-    Photos without a label are a stratum of their own; without strata all rows are one.
+    Unlabelled photos are a stratum of their own. Without strata all rows are one stratum.
     """
     groups = rows.sample(frac=1, random_state=seed).groupby(list(strata) or (lambda _: 0))
     position = groups.cumcount() / groups[rows.columns[0]].transform("size")
@@ -179,5 +213,5 @@ def _simple_fraction(value: float) -> Fraction:
 
 
 def _nearest(value: float, denominator: int) -> Fraction:
-    """The nearest fraction that leaves people on both sides."""
+    """Round to the nearest fraction strictly between 0 and 1."""
     return Fraction(min(max(round(value * denominator), 1), denominator - 1), denominator)

@@ -1,12 +1,12 @@
-"""What happens to one photo, from one TransformSpec: the eval and the train pipeline cannot drift apart.
+"""Preparation and augmentation of one photo; training and evaluation share one TransformSpec, so they cannot differ.
 
-Both end in uint8; normalisation happens on the device, for a whole batch (`data/batching.py`).
+Both pipelines end in uint8. Normalisation happens on the device for a whole batch (`data/batching.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -16,23 +16,27 @@ from torch import Tensor
 from torchvision.transforms import Compose, RandomHorizontalFlip, RandomResizedCrop
 from torchvision.transforms import functional as TF
 
-from mask_lightning.data.randaugment import NUM_BINS, Changes, TabledRandAugment, draw_changes
+from mask_lightning.data.randaugment import NUM_BINS, CachedRandAugment, Operations, draw_operations
 from mask_lightning.errors import ConfigError
+from mask_lightning.settings.augment import AugmentSettings
 
 Transform = Callable[[Image.Image], Image.Image]
 
-ZOOM_RATIO = (0.85, 1 / 0.85)  # width to height of an enlarged part: faces stay faces
+ZOOM_RATIO = (0.85, 1 / 0.85)  # limits of width / height of the zoomed part, narrow enough to keep a face's proportions
 
 
 @dataclass(frozen=True)
 class TransformSpec:
-    """How a photo becomes the network's input; travels in the checkpoint.
+    """How a photo becomes the network's input; stored in the checkpoint.
 
-    Attributes:
-        crop_height, crop_width: the centre crop, in pixels of the photo; a smaller photo is padded by reflection. Both
-            None: the largest centre square of each photo, which is the whole of an aligned face crop.
-        size: the square that the crop is resized to (its aspect is not kept).
-        mean, std: per channel, of values in 0..1.
+    Args:
+        crop_height, crop_width: size of the centre crop in the photo's pixels; a smaller photo is padded by reflection.
+            None for both: the largest centre square, which is the whole photo for an aligned face crop.
+        size: side in pixels of the square that the crop is resized to, without keeping its aspect ratio.
+        mean, std: per RGB channel, for values in 0..1.
+
+    Raises:
+        ConfigError: only one of crop_height and crop_width is None, or a size is below 8 pixels.
     """
 
     crop_height: int | None = 380
@@ -53,73 +57,79 @@ class TransformSpec:
             )
 
     def to_plain(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
+        """Return plain values for a checkpoint."""
         plain = asdict(self)
         return {**plain, "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> TransformSpec:
-        """The inverse of `to_plain`."""
+        """Restore the spec from the values of `to_plain`."""
         return cls(**{**plain, "mean": tuple(plain["mean"]), "std": tuple(plain["std"])})
 
 
 @dataclass(frozen=True)
-class AugmentSpec:
-    """Random changes to a training photo: a part of it enlarged, RandAugment (Cubuk et al. 2020), a mirror image.
-
-    Attributes:
-        min_area: the least share of the photo's area that is kept and enlarged (torchvision's RandomResizedCrop,
-            after Szegedy et al. 2015, "Going deeper with convolutions"); 1 leaves it out.
-        num_ops: how many operations of RandAugment each photo gets; 0 leaves it out.
-        magnitude: their strength on torchvision's scale of 0..30.
-        flip: probability of a mirror image.
-    """
-
-    num_ops: int = 3
-    magnitude: int = 6
-    flip: float = 0.0
-    min_area: float = 1.0
-
-
-@dataclass(frozen=True)
 class Pipeline:
-    """RGB photo -> square of the spec's size.
+    """A function from an RGB photo to a square of the spec's size, in a fixed and a random part.
 
     Attributes:
-        prepare: the part that gives the same photo the same pixels each time, so that they can be kept (`data.cache`).
-        change: the random part, drawn from torch's global generator; None where there is none.
-        draw: draws the rest of it from there, too, which waits until the photo lies in a batch (`data.randaugment`);
-            None where nothing waits.
+        prepare: the deterministic part, whose result `data.cache` stores.
+        augment: the random part, drawn from torch's global generator; None without one.
+        draw: draws RandAugment's operations from that generator without applying them, which
+            `randaugment.augment_batch` does on the device; None if nothing is left to the device.
     """
 
     prepare: Transform
-    change: Transform | None = None
-    draw: Callable[[], Changes] | None = None
+    augment: Transform | None = None
+    draw: Callable[[], Operations] | None = None
 
     def __call__(self, photo: Image.Image) -> Image.Image:
-        """All of it, but for what waits."""
+        """Prepare and augment a photo, without the operations that are left to the device."""
         return self.finish(self.prepare(photo))
 
     def finish(self, prepared: Image.Image) -> Image.Image:
-        """What becomes of a prepared photo."""
-        return prepared if self.change is None else self.change(prepared)
+        """Augment a prepared photo."""
+        return prepared if self.augment is None else self.augment(prepared)
 
 
 def eval_pipeline(spec: TransformSpec) -> Pipeline:
-    """RGB photo -> centre crop -> square of `spec.size`."""
+    """Build the pipeline for evaluation: centre crop, then resize to a square of `spec.size`.
+
+    Example:
+        >>> pipeline = eval_pipeline(TransformSpec(crop_height=100, crop_width=80, size=64))
+        >>> pipeline(Image.new("RGB", (384, 512))).size
+        (64, 64)
+    """
     return Pipeline(partial(_prepare, spec=spec))
 
 
-def train_pipeline(spec: TransformSpec, augment: AugmentSpec, *, batched: bool = False) -> Pipeline:
-    """The eval pipeline, then random augmentation on the PIL image.
+def train_pipeline(spec: TransformSpec, augment: AugmentSettings, *, batched: bool = False) -> Pipeline:
+    """Build the pipeline for training: the evaluation pipeline, then random augmentation of the PIL image.
 
-    Where it is `batched`, the operations and the mirror image are drawn alike, but wait for `randaugment.change_batch`.
+    Args:
+        spec: crop, size and normalisation.
+        augment: the augmentation's options.
+        batched: only draw RandAugment's operations and the mirror image; `randaugment.augment_batch` applies them.
     """
     prepare = partial(_prepare, spec=spec)
     if not batched or not (augment.num_ops or augment.flip):
         return Pipeline(prepare, augmentation(augment, spec.size))
-    enlarge = augmentation(replace(augment, num_ops=0, flip=0.0), spec.size)
-    return Pipeline(prepare, enlarge, partial(draw_changes, augment.num_ops, augment.flip))
+    zoom = augmentation(augment.model_copy(update={"num_ops": 0, "flip": 0.0}), spec.size)
+    return Pipeline(prepare, zoom, partial(draw_operations, augment.num_ops, augment.flip))
+
+
+def augmentation(augment: AugmentSettings, size: int) -> Transform:
+    """Build the random part for prepared squares of `size` pixels: zoom, RandAugment and mirror image, in that order.
+
+    It draws from torch's global generator and keeps the size.
+    """
+    steps: list[Transform] = []
+    if augment.min_area < 1:
+        steps.append(RandomResizedCrop(size, (augment.min_area, 1.0), ZOOM_RATIO))
+    if augment.num_ops:
+        steps.append(CachedRandAugment(augment.num_ops, augment.magnitude, NUM_BINS))
+    if augment.flip:
+        steps.append(RandomHorizontalFlip(augment.flip))
+    return Compose(steps)  # type: ignore[no-any-return]
 
 
 def _prepare(photo: Image.Image, spec: TransformSpec) -> Image.Image:
@@ -127,25 +137,20 @@ def _prepare(photo: Image.Image, spec: TransformSpec) -> Image.Image:
 
 
 def crop(photo: Image.Image, spec: TransformSpec) -> Image.Image:
-    """The part of an RGB photo that the network sees, in its own size and proportions."""
+    """Cut out the part of an RGB photo that the network sees, without resizing it."""
     side = min(photo.size)
     return centre_crop(photo, spec.crop_height or side, spec.crop_width or side)
 
 
-def augmentation(augment: AugmentSpec, size: int) -> Transform:
-    """Prepared square of `size` -> another of that size, drawn from torch's global generator."""
-    steps: list[Transform] = []
-    if augment.min_area < 1:
-        steps.append(RandomResizedCrop(size, (augment.min_area, 1.0), ZOOM_RATIO))
-    if augment.num_ops:
-        steps.append(TabledRandAugment(augment.num_ops, augment.magnitude, NUM_BINS))
-    if augment.flip:
-        steps.append(RandomHorizontalFlip(augment.flip))
-    return Compose(steps)  # type: ignore[no-any-return]
-
-
 def centre_crop(photo: Image.Image, height: int, width: int) -> Image.Image:
-    """The middle `height` x `width` pixels; where the photo is smaller, its border is mirrored outwards."""
+    """Cut out the middle `height` x `width` pixels; a smaller photo is padded by reflection.
+
+    Example:
+        >>> centre_crop(Image.new("RGB", (384, 512)), height=380, width=256).size
+        (256, 380)
+        >>> centre_crop(Image.new("RGB", (100, 100)), height=380, width=256).size
+        (256, 380)
+    """
     short_x, short_y = max(width - photo.width, 0), max(height - photo.height, 0)
     if short_x or short_y:
         margins = ((short_y // 2, short_y - short_y // 2), (short_x // 2, short_x - short_x // 2), (0, 0))
@@ -155,6 +160,6 @@ def centre_crop(photo: Image.Image, height: int, width: int) -> Image.Image:
 
 
 def to_uint8(image: Image.Image) -> Tensor:
-    """RGB image -> uint8 tensor of shape (3, H, W)."""
+    """Convert an RGB image to a uint8 tensor (3, H, W)."""
     tensor: Tensor = TF.pil_to_tensor(image)
     return tensor

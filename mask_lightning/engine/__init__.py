@@ -1,1 +1,1 @@
-"""Everything that touches Lightning's Trainer: modules, trainer, processes, determinism and checkpoint files."""
+"""Lightning modules, the trainer of a run, processes, determinism and checkpoint files."""

@@ -1,7 +1,7 @@
-"""Several processes on this machine that train one network: a run starts the others beside itself, for DDP.
+"""Train one network with several processes on this machine (DDP): a run starts the others itself.
 
-Lightning would start the whole command once more for each process, which a multirun, a notebook or a launcher's job
-does not survive. Here the others are told what to fit (`mask_lightning.pipelines.ddp_process`), and end with the fit.
+Lightning would start the whole command again for each process, which fails in a multirun, a notebook or a launcher's
+job. Here each other process receives what to fit (`mask_lightning.pipelines.ddp_process`), and ends with the fit.
 """
 
 from __future__ import annotations
@@ -25,27 +25,38 @@ from torch.nn.parallel import DistributedDataParallel
 from mask_lightning.errors import ProcessError
 from mask_lightning.utils.system import share_of_cores
 
-READY = "ready"  # what a process says once it only waits for the others
-PATIENCE = 60  # seconds for the others to end after the fit has
+READY = "ready"  # line that a process prints once it only waits for the others
+PATIENCE = 60  # seconds for the other processes to end after the fit
 
 
 def count_processes(devices: int | Literal["auto"], accelerator: str) -> int:
-    """`auto` -> one per GPU, where the run will be on GPUs."""
+    """Count the processes of a run: `auto` is one per GPU if the run will be on GPUs, else one.
+
+    Args:
+        devices: `trainer.devices`.
+        accelerator: `trainer.accelerator`.
+
+    Example:
+        >>> count_processes(2, "cpu"), count_processes("auto", "cpu")
+        (2, 1)
+    """
     if devices != "auto":
         return devices
     return max(1, torch.cuda.device_count()) if accelerator in ("auto", "gpu") else 1
 
 
 def choose_strategy(processes: int, *, freezes: bool) -> Strategy | Literal["auto"]:
-    """DDP for several processes.
+    """Choose Lightning's strategy: DDP for several processes.
 
     Args:
-        processes: how many.
-        freezes: whether some parameters do not learn all the time. DDP fixes at the start whose gradients it waits for.
+        processes: number of processes.
+        freezes: some parameters are frozen in part of the run. DDP otherwise waits for the gradients of all parameters
+            that were trainable at the start.
     """
     if processes == 1:
         return "auto"
-    # Not at each forward: those of scoring are not equally many, and callbacks/common_step.py does it better.
+    # Do not synchronize buffers at each forward: the number of validation batches differs between processes, and
+    # callbacks/common_step.py averages the statistics after each step.
     known = inspect.signature(DistributedDataParallel).parameters
     sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # up to torch 2.13
     options: dict[str, Any] = {"find_unused_parameters": freezes, sync: False}
@@ -54,23 +65,23 @@ def choose_strategy(processes: int, *, freezes: bool) -> Strategy | Literal["aut
 
 @contextmanager
 def other_ranks(processes: int, task: Mapping[str, Any]) -> Iterator[None]:
-    """Around a fit: the other processes that do it, too. This one has rank 0, unless it is one of them.
+    """Run the other processes of a fit during the block. This process has rank 0, unless it is one of them.
 
     Args:
-        processes: how many, this one included.
+        processes: number of processes, this one included.
         task: plain values for `mask_lightning.pipelines.ddp_process`.
 
     Raises:
-        ProcessError: one of them ended early.
+        ProcessError: another process ended early.
     """
     if processes == 1:
         yield
     elif os.environ.get("LOCAL_RANK", "0") != "0":
         print(READY, flush=True)
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nobody reads on
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # rank 0 stops reading stdout here
         yield
     else:
-        with _place_of_rank_zero(processes), _started(processes, task):
+        with _rank_zero_environment(processes), _started(processes, task):
             yield
 
 
@@ -83,34 +94,34 @@ def _started(processes: int, task: Mapping[str, Any]) -> Iterator[None]:
         yield
         for rank in ranks:
             rank.wait_until_done()
-    except RuntimeError as error:  # of the connection to one that has ended, maybe
+    except RuntimeError as error:  # perhaps a lost connection to a process that has ended
         for rank in ranks:
             rank.check(error)
         raise
     finally:
         for rank in ranks:
             rank.end()
-        if torch.distributed.is_initialized():  # else whoever computes a metric next would wait for them
+        if torch.distributed.is_initialized():  # otherwise the next metric to be computed would wait for them
             torch.distributed.destroy_process_group()
 
 
 class _Rank:
-    """One of the other processes. It ends when its standard input does: also if this process is killed."""
+    """Another process of the fit. It ends when its standard input closes, also if this process is killed."""
 
     def __init__(self, rank: int, task: Mapping[str, Any]) -> None:
         self.rank, self.has_failed = rank, False
         package = str(Path(__file__).parents[2])
-        places = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        python_path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         with tempfile.NamedTemporaryFile(prefix=f"mask_lightning-rank{rank}-", suffix=".log", delete=False) as log:
             self.log = Path(log.name)
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "mask_lightning.pipelines.ddp_process"],
-                env={**os.environ, "LOCAL_RANK": str(rank), "PYTHONPATH": places},
+                env={**os.environ, "LOCAL_RANK": str(rank), "PYTHONPATH": python_path},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                start_new_session=True,  # Ctrl-C is this process's business
+                start_new_session=True,  # only this process handles Ctrl-C
             )
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):
@@ -119,7 +130,7 @@ class _Rank:
 
     def wait_until_ready(self) -> None:
         assert self.process.stdout is not None
-        if not any(line.strip() == READY for line in self.process.stdout):  # up to its end
+        if not any(line.strip() == READY for line in self.process.stdout):  # until it closes
             self.process.wait()
             raise self._failure()
 
@@ -134,10 +145,10 @@ class _Rank:
 
     def _failure(self) -> ProcessError:
         self.has_failed = True
-        said = self.log.read_text(errors="replace").strip().splitlines() or ["nothing"]
+        lines = self.log.read_text(errors="replace").strip().splitlines() or ["nothing"]
         return ProcessError(
-            f"process {self.rank} of the run ended with exit code {self.process.returncode}, its last words: "
-            f"{said[-1]}; all it said is in {self.log}"
+            f"process {self.rank} of the run ended with exit code {self.process.returncode}, its last output: "
+            f"{lines[-1]}; its whole output is in {self.log}"
         )
 
     def end(self) -> None:
@@ -149,10 +160,10 @@ class _Rank:
 
 
 @contextmanager
-def _place_of_rank_zero(processes: int) -> Iterator[None]:
-    """What Lightning reads from the environment, and this process's share of the cores."""
+def _rank_zero_environment(processes: int) -> Iterator[None]:
+    """Set the environment variables that Lightning reads, and this process's share of the cores."""
     threads = int(os.environ.get("OMP_NUM_THREADS") or share_of_cores(processes))
-    place = {
+    values = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(find_free_network_port()),
         "WORLD_SIZE": str(processes),
@@ -160,7 +171,7 @@ def _place_of_rank_zero(processes: int) -> Iterator[None]:
         "LOCAL_RANK": "0",
         "OMP_NUM_THREADS": str(threads),
     }
-    with _environment(place), _threads(threads):
+    with _environment(values), _threads(threads):
         yield
 
 

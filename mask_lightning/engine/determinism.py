@@ -1,4 +1,4 @@
-"""How a device computes while something is trained: as fast as it can, or the same bits each time."""
+"""Let a device compute as fast as possible, or bit-identically for the same seed."""
 
 from __future__ import annotations
 
@@ -11,23 +11,29 @@ import torch
 
 from mask_lightning.errors import ConfigError, one_line
 
-WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # with it cuBLAS, too, computes the same bits each time
-COMPILERS = ("torch._dynamo", "torch._inductor")  # whose errors are those of a compiled network
+WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # makes cuBLAS deterministic
+COMPILERS = ("torch._dynamo", "torch._inductor")  # modules of the errors of torch.compile
 
 
 @contextmanager
 def device_math(*, cuda: bool, deterministic: bool) -> Iterator[None]:
-    """For the block: TF32 and cuDNN's fastest algorithms on CUDA, or deterministic algorithms wherever it computes.
+    """Set how torch computes within the block, and restore it afterwards, except for cuBLAS's workspace.
 
-    TF32 rounds the factors of a matrix product to ten bits, in the same way each time, so that both kinds use it. See
-    PyTorch's notes on reproducibility. Afterwards torch is as it was before, but for cuBLAS's workspace.
+    On CUDA the block uses TF32, which rounds the factors of a matrix product to ten bits, always in the same way. It
+    also uses either cuDNN's fastest or only deterministic algorithms; see
+    https://pytorch.org/docs/stable/notes/randomness.html
 
     Args:
-        cuda: whether the block computes on CUDA.
-        deterministic: whether the same seed has to give the same bits; on a CPU it does anyway.
+        cuda: the block computes on CUDA.
+        deterministic: the same seed must give the same bits. On a CPU it does anyway.
 
     Raises:
-        ConfigError: `deterministic`, and torch cannot do some operation so; or a network cannot be compiled.
+        ConfigError: an operation has no deterministic implementation, or the network cannot be compiled.
+
+    Example:
+        >>> with device_math(cuda=False, deterministic=True):
+        ...     torch.are_deterministic_algorithms_enabled()
+        True
     """
     with ExitStack() as undo:
         if deterministic:
@@ -37,7 +43,7 @@ def device_math(*, cuda: bool, deterministic: bool) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
-            if reason := _why_not(error):
+            if reason := _explain(error):
                 raise ConfigError(reason) from error
             raise
 
@@ -54,7 +60,7 @@ def _deterministic_algorithms() -> Iterator[None]:
 
 @contextmanager
 def _fast_cuda(*, benchmark: bool) -> Iterator[None]:
-    # Always: torch looks at it once, at the first matrix product of the process, and a later block may need it.
+    # Set it always: torch reads it once, at the first matrix product, and a later block may be deterministic.
     os.environ.setdefault(*WORKSPACE)
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, torch.get_float32_matmul_precision()
@@ -67,14 +73,14 @@ def _fast_cuda(*, benchmark: bool) -> Iterator[None]:
         torch.set_float32_matmul_precision(before[1])
 
 
-def _why_not(error: RuntimeError) -> str | None:
-    """What a choice of the user's cannot do here, and what to do; None for other errors."""
+def _explain(error: RuntimeError) -> str | None:
+    """Explain an error that follows from the user's options, and what to do; None for other errors."""
     if operation := re.search(r"(\S+) does not have a deterministic implementation", str(error)):
-        return f"torch cannot do {operation[1]} deterministically; set trainer.deterministic=false"
+        return f"torch has no deterministic {operation[1]}; set trainer.deterministic=false"
     if WORKSPACE[0] in str(error):
         return (
-            f"this process has computed on the GPU without {'='.join(WORKSPACE)}, which trainer.deterministic=true "
-            "needs; set that in the environment before Python starts, or set trainer.deterministic=false"
+            f"trainer.deterministic=true needs {'='.join(WORKSPACE)}, but this process has already computed on the GPU "
+            "without it; set it in the environment before Python starts, or set trainer.deterministic=false"
         )
     if type(error).__module__.startswith(COMPILERS):
         return f"torch cannot compile this network here ({one_line(str(error), most=300)}); set model.compile=false"

@@ -1,4 +1,4 @@
-"""Scores per task and for the combined class, from confusion matrices that accumulate on the device."""
+"""Accumulate the scores of an epoch on the device: per task and for the combined class of all tasks."""
 
 from __future__ import annotations
 
@@ -11,95 +11,29 @@ from torchmetrics import CatMetric, MeanMetric, Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from mask_lightning.labels import UNLABELLED, LabelSpace, Task
+from mask_lightning.metrics.scores import JOINT, MAX_JOINT, METRICS
 
-TOTAL = "total"  # the weighted sum of the tasks' losses
-JOINT = "joint"  # the combined class of all tasks
-MAX_JOINT = 100  # combined classes; beyond, their confusion matrix would be huge and nearly empty
-
-
-def macro_f1(confusion: Tensor) -> Tensor:
-    """Confusion matrix (C, C), rows the truth -> mean F1 over all C classes, a scalar.
-
-    A class that occurs neither among the targets nor among the preds counts as 0: the competition's score averages
-    all classes (torchmetrics leaves such a class out).
-    """
-    return f1_per_class(confusion).mean()
-
-
-def f1_per_class(confusion: Tensor) -> Tensor:
-    """Confusion matrix (C, C), rows the truth -> F1 of each class (C,), 0 where a class never occurs."""
-    hits = confusion.diagonal().float()
-    of = confusion.sum(0) + confusion.sum(1)
-    return 2 * hits / of.clamp(min=1)
-
-
-def accuracy(confusion: Tensor) -> Tensor:
-    """Confusion matrix (C, C) -> share of right preds, a scalar."""
-    return confusion.diagonal().float().sum() / confusion.sum().clamp(min=1)
-
-
-def joint_target(space: LabelSpace, target: Mapping[str, Tensor]) -> Tensor:
-    """Targets (B,) per task -> codes (B,), UNLABELLED where a task of the photo is not labelled."""
-    labelled = torch.stack([target[task] != UNLABELLED for task in space.names]).all(dim=0)
-    return torch.where(labelled, space.encode(target), UNLABELLED)
-
-
-def number_errors(numbers: Tensor, task: Task, *, top: float) -> dict[str, Tensor]:
-    """How far predicted numbers are off: `mae`, and `bias/<class>` (the mean of predicted minus true) per true class.
-
-    Args:
-        numbers: target, true and predicted number of each photo (N, 3), as `Scores.numbers_of`.
-        task: names the classes; one without a photo has no bias.
-        top: what all larger true numbers count as, as they did in training.
-    """
-    target, truth, said = numbers.unbind(dim=1)
-    error = said - truth.clamp(max=top)
-    found = {"mae": error.abs().mean()} if len(error) else {}
-    for i, name in enumerate(task.classes):
-        if (target == i).any():
-            found[f"bias/{name}"] = error[target == i].mean()
-    return found
-
-
-class WeightedMean(Metric):
-    """The mean of scalars, each counted as often as told.
-
-    torchmetrics' MeanMetric looks whether a value is NaN, for which a GPU has to wait at every step; told not to look
-    (`nan_strategy="disable"`), it takes all weights for 1.
-    """
-
-    full_state_update = False
-    total: Tensor
-    count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("total", "count"):
-            self.add_state(name, default=torch.tensor(0.0), dist_reduce_fx="sum")
-
-    def update(self, value: Tensor | float, count: Tensor | int) -> None:
-        """Add a scalar."""
-        self.total += value * count
-        self.count += count
-
-    def compute(self) -> Tensor:
-        """The mean so far, a scalar; NaN before the first."""
-        return self.total / self.count
-
-    def sums(self) -> dict[str, Tensor]:
-        """Of what this process has added, by name."""
-        return {"total": self.total, "count": self.count}
+TOTAL = "total"  # key of the weighted sum of the task losses
 
 
 class Scores(nn.Module):
-    """Accumulates one side of the split (val, clean_train) over an epoch.
+    """Losses and confusion matrices of one side of the split (val, clean_train) over an epoch.
 
-    A photo counts for the tasks that it is labelled for, and for the combined class if it is labelled for all. A
-    label space of more than MAX_JOINT combined classes is scored by the mean of its tasks instead.
+    A photo counts for the tasks that it is labelled for, and for the combined class if it is labelled for all. A label
+    space of more than MAX_JOINT combined classes has no combined class; the mean over its tasks takes its place.
 
     Args:
-        space: the tasks.
-        tops: of tasks that predict a number, what all larger ones count as.
+        space: label space of the tasks.
+        tops: for tasks that predict a number, the value at which larger numbers are cut off.
+
+    Example:
+        >>> from mask_lightning.labels import FACE
+        >>> space = FACE.only(["mask"])
+        >>> scores = Scores(space)
+        >>> log_probs, target = {"mask": torch.eye(3).log()}, {"mask": torch.tensor([0, 1, 1])}
+        >>> scores.update(log_probs, target, {"mask": torch.tensor(0.5)}, torch.tensor(0.5))
+        >>> round(float(scores.compute()["mask/accuracy"]), 3)
+        0.667
     """
 
     def __init__(self, space: LabelSpace, *, tops: Mapping[str, float] | None = None) -> None:
@@ -117,7 +51,14 @@ class Scores(nn.Module):
     def update(
         self, log_probs: Mapping[str, Tensor], target: Mapping[str, Tensor], losses: Mapping[str, Tensor], total: Tensor
     ) -> None:
-        """Add a batch: log probabilities (B, C) and targets (B,) per task, mean losses per task and in all."""
+        """Add a batch.
+
+        Args:
+            log_probs: task -> log probabilities (B, C).
+            target: task -> class indices (B,), UNLABELLED where not known.
+            losses: task -> mean loss over the photos that are labelled for it, a scalar.
+            total: weighted sum of the losses, a scalar.
+        """
         preds = {task: values.argmax(dim=1) for task, values in log_probs.items()}
         for task in self.space.names:
             self._metric(self.confusion, task).update(preds[task], target[task])
@@ -126,12 +67,12 @@ class Scores(nn.Module):
             self._metric(self.confusion, JOINT).update(self.space.encode(preds), joint_target(self.space, target))
         self._metric(self.losses, TOTAL).update(total, len(preds[self.space.names[0]]))
 
-    def update_numbers(self, task: str, target: Tensor, truth: Tensor, said: Tensor) -> None:
-        """Add a batch's targets, true numbers (NaN where not known) and predicted ones, each (B,)."""
-        self._metric(self.numbers, task).update(torch.stack([target, truth, said], dim=1))
+    def update_numbers(self, task: str, target: Tensor, truth: Tensor, predicted: Tensor) -> None:
+        """Add a batch's class indices, true numbers (NaN where not known) and predicted numbers, each (B,)."""
+        self._metric(self.numbers, task).update(torch.stack([target, truth, predicted], dim=1))
 
     def numbers_of(self, task: str) -> Tensor:
-        """Target, true and predicted number of each photo whose number is known (N, 3)."""
+        """Return class index, true and predicted number of each photo whose number is known (N, 3)."""
         metric = self._metric(self.numbers, task)
         if not metric.update_called:
             return torch.zeros(0, 3)
@@ -139,35 +80,36 @@ class Scores(nn.Module):
         return rows[~rows[:, 1].isnan()]
 
     def compute(self) -> dict[str, Tensor]:
-        """`loss`, `f1`, `accuracy` of the combined class, and `<task>/loss|f1|accuracy`, scalars.
+        """Compute all scores as scalars.
 
-        Of tasks that predict a number also `<task>/mae` and `<task>/bias/<class>`, see `number_errors`.
+        Returns:
+            `loss` and the METRICS (`f1`, `accuracy`) of the combined class; `<task>/loss` and `<task>/<metric>`; and
+            for tasks that predict a number `<task>/mae` and `<task>/bias/<class>`, see `number_errors`.
         """
         matrices = self.confusion_matrices()
         scores = {"loss": self._metric(self.losses, TOTAL).compute()}
-        over = [JOINT] if JOINT in matrices else list(self.space.names)
-        for name, score in (("f1", macro_f1), ("accuracy", accuracy)):
-            scores[name] = torch.stack([score(matrices[matrix]) for matrix in over]).mean()
+        main = [JOINT] if JOINT in matrices else list(self.space.names)
+        for name, metric in METRICS.items():
+            scores[name] = torch.stack([metric.compute(matrices[matrix]) for matrix in main]).mean()
         for task in self.space.names:
             scores[f"{task}/loss"] = self._metric(self.losses, task).compute()
-            scores[f"{task}/f1"] = macro_f1(matrices[task])
-            scores[f"{task}/accuracy"] = accuracy(matrices[task])
+            scores |= {f"{task}/{name}": metric.compute(matrices[task]) for name, metric in METRICS.items()}
         for task, top in self.tops.items():
             errors = number_errors(self.numbers_of(task), self.space[task], top=top)
             scores |= {f"{task}/{name}": value for name, value in errors.items()}
         return scores
 
     def confusion_matrices(self) -> dict[str, Tensor]:
-        """Task -> counts (C, C), rows the truth; the combined class as `joint`."""
+        """Return task -> counts (C, C), rows are the truth; the combined class has the key `joint`."""
         return {name: self._metric(self.confusion, name).compute() for name in self.confusion}
 
     @property
     def is_empty(self) -> bool:
-        """Whether no batch was added since the last reset."""
+        """True if no batch was added since the last reset."""
         return not self._metric(self.losses, TOTAL).update_called
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Discard all batches."""
         for metrics in (self.confusion, self.losses, self.numbers):
             for name in metrics:
                 self._metric(metrics, name).reset()
@@ -175,3 +117,71 @@ class Scores(nn.Module):
     @staticmethod
     def _metric(metrics: nn.ModuleDict, name: str) -> Metric:
         return cast(Metric, metrics[name])
+
+
+def joint_target(space: LabelSpace, target: Mapping[str, Tensor]) -> Tensor:
+    """Combine targets (B,) per task to codes (B,); UNLABELLED if a task of the photo is not labelled."""
+    labelled = torch.stack([target[task] != UNLABELLED for task in space.names]).all(dim=0)
+    return torch.where(labelled, space.encode(target), UNLABELLED)
+
+
+def number_errors(numbers: Tensor, task: Task, *, top: float) -> dict[str, Tensor]:
+    """Compute the errors of predicted numbers.
+
+    Args:
+        numbers: class index, true and predicted number of each photo (N, 3), as `Scores.numbers_of`.
+        task: task with the classes' names.
+        top: value at which larger true numbers are cut off, as in training.
+
+    Returns:
+        `mae`, and `bias/<class>`, the mean of predicted minus true, for each true class that has photos.
+
+    Example:
+        >>> from mask_lightning.labels import FACE
+        >>> number_errors(torch.tensor([[0.0, 20.0, 23.0], [0.0, 25.0, 24.0]]), FACE["age"], top=60.0)
+        {'mae': tensor(2.), 'bias/<30': tensor(1.)}
+    """
+    target, truth, predicted = numbers.unbind(dim=1)
+    error = predicted - truth.clamp(max=top)
+    found = {"mae": error.abs().mean()} if len(error) else {}
+    for i, name in enumerate(task.classes):
+        if (target == i).any():
+            found[f"bias/{name}"] = error[target == i].mean()
+    return found
+
+
+class WeightedMean(Metric):
+    """Weighted mean of scalars that never synchronizes with the device.
+
+    torchmetrics' MeanMetric checks every value for NaN, for which the CPU waits for the GPU at every step; with
+    `nan_strategy="disable"` it ignores the weights.
+
+    Example:
+        >>> mean = WeightedMean()
+        >>> mean.update(1.0, 3)
+        >>> mean.update(5.0, 1)
+        >>> mean.compute()
+        tensor(2.)
+    """
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("total", "count"):
+            self.add_state(name, default=torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, value: Tensor | float, count: Tensor | int) -> None:
+        """Add a scalar with the weight `count`."""
+        self.total += value * count
+        self.count += count
+
+    def compute(self) -> Tensor:
+        """Return the mean so far, a scalar; NaN before the first update."""
+        return self.total / self.count
+
+    def sums(self) -> dict[str, Tensor]:
+        """Return the sums of this process by name; the tensors are updated in place."""
+        return {"total": self.total, "count": self.count}

@@ -1,10 +1,9 @@
-"""The Lightning modules: what happens to a batch, and how the network is optimised."""
+"""Lightning modules: forward pass, losses, scores, optimizer and schedule of a multi-task network."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -12,45 +11,71 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from mask_lightning.data.dataset import Sample
-from mask_lightning.engine.epoch_scores import JOINT, TOTAL, Scores, WeightedMean
+from mask_lightning.engine.epoch_scores import TOTAL, Scores, WeightedMean
 from mask_lightning.errors import LabelError
 from mask_lightning.labels import UNLABELLED, LabelSpace
-from mask_lightning.losses.classification import scored_loss, weighted_sum
-from mask_lightning.losses.tasks import make_loss, mixed_loss
-from mask_lightning.losses.weighting import make_weighting
+from mask_lightning.losses.task_losses import make_loss, mixed_loss, validation_loss
+from mask_lightning.losses.weighting import make_weighting, weighted_sum
+from mask_lightning.metrics.scores import JOINT
 from mask_lightning.models.backbones import HEADS, LayerGroups
 from mask_lightning.models.network import MultiTaskNetwork
 from mask_lightning.optim.optimizers import check_optimizer, make_optimizer
 from mask_lightning.optim.param_groups import build_param_groups, expand_lrs
-from mask_lightning.optim.phases import Phase
-from mask_lightning.optim.schedules import PhasedLR, PhaseSchedule
+from mask_lightning.optim.phases import PhasedLR, PhaseSchedule, group_lrs, phase_schedule, trainable_groups
+from mask_lightning.settings.base import check
+from mask_lightning.settings.loss import LossSettings, WeightingSettings
+from mask_lightning.settings.model import SharingSettings
+from mask_lightning.settings.optim import OptimSettings, PhaseSettings, ScheduleSettings
 
-SIDES = ("val", "clean_train")  # the order of the validation dataloaders
-SUMS = "sums_of_the_epoch"  # the key in a checkpoint
+SIDES = ("val", "clean_train")  # in the order of the validation dataloaders
+NUMBERS = "numbers"  # key of the figure data, beside the sides
+SUMS = "sums_of_the_epoch"  # key in a checkpoint
 
 
 class MultiTaskModule(pl.LightningModule):
-    """A network over the tasks of a label space, trained in phases.
+    """Train a network with one head per task of a label space, in phases.
 
-    All arguments are plain values: they are the checkpoint's hyper-parameters, so that `load_from_checkpoint`
-    rebuilds the module with `weights_only=True`.
+    All arguments are plain values and become the checkpoint's hyper-parameters, so that `load_from_checkpoint`
+    rebuilds the module with `weights_only=True`. Batches are `mask_lightning.data.dataset.Sample`s.
 
     Args:
         tasks: task -> class names (`LabelSpace.to_plain`).
-        backbone: name of a timm classifier; its weights are the caller's business.
-        class_counts: task -> training photos per class, as they are drawn.
-        transform: the photos' TransformSpec (`to_plain`); kept for prediction.
+        backbone: name of a timm classifier; the weights are random, load pretrained ones afterwards.
+        class_counts: task -> training photos per class, as they are sampled.
+        transform: TransformSpec of the photos (`to_plain`); kept for prediction.
         network: options of MultiTaskNetwork.
-        loss: options of ClassificationLoss, `task_weights` (task -> weight, 1 if left out), and `numbers` (task ->
-            options of its number's loss, see `losses.tasks.make_loss`).
-        optim: `name`, `lr`, `weight_decay` and the optimizer's own options.
-        schedule: `name` and options of `make_schedule`.
-        phases: fields of each Phase, in order.
-        weighting: `name` and options of `make_weighting`; None: fixed.
-        config: the run's whole config; kept for the record.
+        loss: fields of LossSettings, with `task_weights` (task -> weight, default 1), and `numbers` (task -> options
+            of the loss of its number, see `losses.task_losses.make_loss`).
+        optim: fields of OptimSettings, with a numeric `lr`.
+        schedule: fields of ScheduleSettings.
+        phases: fields of PhaseSettings for each phase, in order.
+        weighting: fields of WeightingSettings; None: fixed weights.
+        config: all options of the run, for the record.
 
     Attributes:
-        lineage: where the weights come from: their origin, then the runs that trained them; not in a checkpoint.
+        lineage: history of the weights: their origin, then the runs that trained them. Not part of a checkpoint.
+
+    Raises:
+        LabelError: a task has a name that cannot be a key of metrics and files.
+        ConfigError: a phase, schedule or optimizer does not fit the network.
+
+    Example:
+        >>> import torch
+        >>> module = MultiTaskModule(
+        ...     tasks={"mask": ["mask", "incorrect", "normal"], "gender": ["male", "female"]},
+        ...     backbone="test_resnet",
+        ...     class_counts={"mask": [5, 1, 1], "gender": [4, 3]},
+        ...     transform={},
+        ...     network={},
+        ...     loss={},
+        ...     optim={"name": "adamw", "lr": 1e-3, "weight_decay": 0.01},
+        ...     schedule={"name": "one_cycle"},
+        ...     phases=[{"epochs": 1, "unfreeze": "heads"}, {"epochs": 3}],
+        ... )
+        >>> {task: tuple(logits.shape) for task, logits in module(torch.zeros(2, 3, 64, 64)).items()}
+        {'mask': (2, 3), 'gender': (2, 2)}
+        >>> list(module.layer_groups())[-1]
+        'heads'
     """
 
     def __init__(
@@ -73,15 +98,16 @@ class MultiTaskModule(pl.LightningModule):
         self.space = LabelSpace.from_plain(tasks)
         num_classes = {task.name: task.num_classes for task in self.space.tasks}
         check_task_names(num_classes)
-        self.network = MultiTaskNetwork(backbone, num_classes, **network)
-        options = {**loss}
-        weights, numbers = options.pop("task_weights", {}), options.pop("numbers", {})
-        self.task_weights = {task: float(weights.get(task, 1.0)) for task in num_classes}
-        self.weighting = make_weighting(tuple(num_classes), self.task_weights, **(weighting or {}))
-        heads = network.get("heads", {})
+        sharing = check(SharingSettings, network.get("sharing") or {})
+        self.network = MultiTaskNetwork(backbone, num_classes, **{**network, "sharing": sharing})
+        options = check(LossSettings, {name: value for name, value in loss.items() if name != "numbers"})
+        self.task_weights = {task: float(options.task_weights.get(task, 1.0)) for task in num_classes}
+        chosen = check(WeightingSettings, weighting or {})
+        self.weighting = make_weighting(tuple(num_classes), self.task_weights, chosen)
+        heads, numbers = network.get("heads", {}), loss.get("numbers", {})
         self.losses = nn.ModuleDict(
             {
-                task: make_loss(heads.get(task, {}), class_counts[task], options=options, number=numbers.get(task))
+                task: make_loss(heads.get(task, {}), class_counts[task], options, number=numbers.get(task))
                 for task in num_classes
             }
         )
@@ -89,7 +115,7 @@ class MultiTaskModule(pl.LightningModule):
         self.scores = nn.ModuleDict({side: Scores(self.space, tops=tops) for side in SIDES})
         means = ("loss", *(f"{task}/{what}" for task in num_classes for what in ("loss", "weight")))
         self.train_means = nn.ModuleDict({name: WeightedMean() for name in means})
-        self.phases = [Phase(**phase) for phase in phases]
+        self.phases = [check(PhaseSettings, phase) for phase in phases]
         self.lineage: list[str] = []
         self._check_choices()
 
@@ -101,36 +127,46 @@ class MultiTaskModule(pl.LightningModule):
         phases: Sequence[Mapping[str, Any]],
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        """How the next fit trains these weights, as in the constructor.
+        """Replace optimizer, schedule and phases for the next fit; the weights stay.
+
+        Args:
+            optim, schedule, phases, config: as in the constructor.
 
         Raises:
-            ConfigError: a phase, schedule or optimizer that does not fit the network.
+            ConfigError: a phase, schedule or optimizer does not fit the network.
         """
         self.save_hyperparameters({"optim": optim, "schedule": schedule, "phases": phases, "config": config})
-        self.phases = [Phase(**phase) for phase in phases]
+        self.phases = [check(PhaseSettings, phase) for phase in phases]
         self._check_choices()
 
     def _check_choices(self) -> None:
-        """Refuse a phase, schedule or optimizer option here, not when the fit has begun."""
-        names = list(self.layer_groups())
+        """Raise ConfigError for options that do not fit the network, before a fit starts."""
+        names, schedule = list(self.layer_groups()), check(ScheduleSettings, self.hparams["schedule"])
         for phase in self.phases:
-            phase.open_groups(names)
-            phase.make_schedule(self.hparams["schedule"])
-        check_optimizer(**self.hparams["optim"])
+            trainable_groups(phase, names)
+            phase_schedule(phase, schedule)
+        check_optimizer(check(OptimSettings, self.hparams["optim"]))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Normalised images (B, 3, H, W) -> task -> outputs (B, K) of its head; `network.log_probs` reads them."""
+        """Compute the outputs of all heads.
+
+        Args:
+            images: float (B, 3, H, W), normalized.
+
+        Returns:
+            task -> output (B, K) of its head; `network.log_probs` turns them into log probabilities.
+        """
         outputs: dict[str, Tensor] = self.network(images)
         return outputs
 
     def layer_groups(self) -> LayerGroups:
-        """Group name -> parameters, from the image up, `heads` last; learned weights of the losses are among these."""
+        """Return layer group -> parameters, from the image up, `heads` last, with the learned task weights."""
         groups = self.network.layer_groups()
         learned = {f"weighting.{name}": parameter for name, parameter in self.weighting.named_parameters()}
         return {**groups, HEADS: groups[HEADS] | learned}
 
     def _losses(self, batch: Sample) -> dict[str, Tensor]:
-        """What each task is trained with, a scalar."""
+        """Compute the training loss of each task, a scalar."""
         outputs, target = self(batch["image"]), batch["target"]
         numbers, mix = batch.get("number", {}), batch.get("mix")
         return {
@@ -139,7 +175,7 @@ class MultiTaskModule(pl.LightningModule):
         }
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """Weighted sum of the task losses, a scalar; logged, also of mixed photos, as train/loss, train/<task>/loss."""
+        """Compute the weighted sum of the task losses, a scalar, and log it as train/loss and train/<task>/loss."""
         losses = self._losses(batch)
         total: Tensor = self.weighting(losses)
         size = len(batch["index"])
@@ -147,62 +183,86 @@ class MultiTaskModule(pl.LightningModule):
         self._log_mean("loss", total, size)
         for task, loss in losses.items():
             self._log_mean(f"{task}/loss", loss, (batch["target"][task] != UNLABELLED).sum())
-        if self.weighting.is_moving:
+        if self.weighting.is_adaptive:
             for task, weight in self.weighting.weights().items():
                 self._log_mean(f"{task}/weight", weight, size)
         return total
 
     def _log_mean(self, name: str, value: Tensor | float, count: Tensor | int) -> None:
-        """Log the epoch's mean of `value`, of `count` photos; nothing leaves the device."""
+        """Log the epoch's mean of `value` over `count` photos, without waiting for the device."""
         mean = cast(WeightedMean, self.train_means[name])
         mean.update(value if isinstance(value, float) else value.detach(), count)
         self.log(f"train/{name}", mean, on_step=False, on_epoch=True)
 
     def _sums(self) -> dict[str, Tensor]:
-        """What this process has added up since the epoch began."""
+        """Return the running sums of this process since the start of the epoch."""
         means = {name: cast(WeightedMean, mean).sums() for name, mean in self.train_means.items()}
-        of_all = {"weighting": self.weighting.sums(), **means}
-        return {f"{owner}/{name}": value for owner, sums in of_all.items() for name, value in sums.items()}
+        by_owner = {"weighting": self.weighting.running_sums(), **means}
+        return {f"{owner}/{name}": value for owner, sums in by_owner.items() for name, value in sums.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A run may go on in the middle of an epoch: what all processes have added up."""
-        if self._trainer is not None:  # else it is not trained
-            add_up = partial(self._trainer.strategy.reduce, reduce_op="sum")
-            copies = {name: value.clone() for name, value in self._sums().items()}  # as they are added up in place
-            checkpoint[SUMS] = {name: add_up(value) for name, value in copies.items()}
+        """Save the running sums of all processes, so that a run can resume in the middle of an epoch."""
+        trainer = self._attached_trainer()
+        if trainer is not None:
+            copies = {name: value.clone() for name, value in self._sums().items()}  # reduce works in place
+            checkpoint[SUMS] = {name: trainer.strategy.reduce(value, reduce_op="sum") for name, value in copies.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The inverse of `on_save_checkpoint`: to each process an equal share."""
-        if self._trainer is not None:
+        """Restore the running sums; each process takes an equal share."""
+        trainer = self._attached_trainer()
+        if trainer is not None:
             sums = self._sums()
             for name, value in checkpoint.get(SUMS, {}).items():
-                sums[name].copy_(value / self._trainer.world_size)
+                sums[name].copy_(value / trainer.world_size)
+
+    def _attached_trainer(self) -> pl.Trainer | None:
+        """Return the trainer; None outside of a trainer, where Lightning's property raises."""
+        try:
+            return self.trainer
+        except RuntimeError:
+            return None
 
     def on_train_epoch_start(self) -> None:
-        """The losses' weights may be others in each epoch; the means are of one."""
+        """Update the task weights, and restart the running means."""
         self.weighting.start_epoch(self.trainer.strategy.reduce)
         for mean in self.train_means.values():
             cast(WeightedMean, mean).reset()
 
     def validation_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Adds the batch to the scores of its side; the losses are plain cross-entropies, whatever is trained with."""
+        """Add the batch to the scores of its side. Its loss is the plain cross-entropy for every training loss."""
         outputs, target = self(batch["image"]), batch["target"]
         log_probs = self.network.log_probs(outputs)
-        losses = {task: scored_loss(log_probs[task], target[task]) for task in self.space.names}
-        sides = SIDES[-len(self.trainer.num_val_batches) :]  # nobody held out: clean_train alone
+        losses = {task: validation_loss(log_probs[task], target[task]) for task in self.space.names}
+        sides = SIDES[-len(self.trainer.num_val_batches) :]  # without held-out photos there is only clean_train
         scores = self.side_scores(sides[dataloader_idx])
         scores.update(log_probs, target, losses, weighted_sum(losses, self.task_weights))
         for task, truth in batch.get("number", {}).items():
-            said = self.network.head(task).number(outputs[task])
-            if said is not None:
-                scores.update_numbers(task, target[task], truth, said)
+            predicted = self.network.head(task).number(outputs[task])
+            if predicted is not None:
+                scores.update_numbers(task, target[task], truth, predicted)
 
     def side_scores(self, side: str) -> Scores:
-        """Scores of "val" or "clean_train", kept until the next validation."""
+        """Return the scores of a side, "val" or "clean_train"; they are kept until the next validation."""
         return cast(Scores, self.scores[side])
 
+    def figure_data(self) -> dict[str, Any]:
+        """Collect the data of the figures from the validation that just ended, as plain nested lists.
+
+        Returns:
+            side -> task -> confusion matrix; and under NUMBERS side -> task -> rows of class index, true and predicted
+            number, for tasks that predict a number.
+        """
+        sides: dict[str, Any] = {}
+        numbers: dict[str, Any] = {}
+        for side in SIDES:
+            scores = self.side_scores(side)
+            if not scores.is_empty:
+                sides[side] = {name: matrix.tolist() for name, matrix in scores.confusion_matrices().items()}
+                numbers[side] = {task: scores.numbers_of(task).tolist() for task in scores.tops}
+        return {**sides, NUMBERS: numbers}
+
     def on_validation_epoch_end(self) -> None:
-        """Logs `val/f1`, `val/<task>/f1`, `clean_train/...`: every side that saw photos."""
+        """Log `val/f1`, `val/<task>/f1`, `clean_train/...` for each side that has photos."""
         for side in SIDES:
             scores = self.side_scores(side)
             if not scores.is_empty:
@@ -210,24 +270,23 @@ class MultiTaskModule(pl.LightningModule):
                     self.log(f"{side}/{name}", value, prog_bar=name == "f1", add_dataloader_idx=False, sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
-        """The scores of an epoch are kept until the next, for figures."""
+        """Reset the scores, which figures use until here."""
         for side in SIDES:
             self.side_scores(side).reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """One optimizer whose groups all stand from the start, and one schedule over all phases, per step."""
-        options = dict(self.hparams["optim"])
-        lr, weight_decay = options.pop("lr"), options.pop("weight_decay")
+        """Create one optimizer with all param groups from the start, and one schedule over all phases, per step."""
+        optim = check(OptimSettings, self.hparams["optim"])
+        schedule = check(ScheduleSettings, self.hparams["schedule"])
         groups = self.layer_groups()
-        param_groups = build_param_groups(groups, weight_decay=weight_decay, no_decay=self.network.no_decay())
-        optimizer = make_optimizer(param_groups, lr=lr, **options)
+        param_groups = build_param_groups(groups, weight_decay=optim.weight_decay, no_decay=self.network.no_decay())
+        optimizer = make_optimizer(param_groups, optim)
         steps = int(self.trainer.estimated_stepping_batches) // sum(phase.epochs for phase in self.phases)
-        schedule = self.hparams["schedule"]
         plan = [
             PhaseSchedule(
                 steps=steps * phase.epochs,
-                lrs=expand_lrs(param_groups, phase.group_lrs(list(groups), lr)),
-                schedule=phase.make_schedule(schedule),
+                lrs=expand_lrs(param_groups, group_lrs(phase, list(groups), float(optim.lr))),
+                schedule=phase_schedule(phase, schedule),
             )
             for phase in self.phases
         ]
@@ -238,10 +297,13 @@ class MultiTaskModule(pl.LightningModule):
 
 
 class SingleTaskModule(MultiTaskModule):
-    """MultiTaskModule over a label space of one task: `val/f1` is then that task's macro F1.
+    """MultiTaskModule for a label space of one task: `val/f1` is the macro F1 of that task.
+
+    Args:
+        options: arguments of MultiTaskModule.
 
     Raises:
-        LabelError: more than one task.
+        LabelError: there is more than one task.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -251,7 +313,14 @@ class SingleTaskModule(MultiTaskModule):
 
 
 def check_task_names(names: Iterable[str]) -> None:
-    """Raises LabelError for a name that cannot stand in a metric, a file's name or a ModuleDict."""
+    """Check that names can be part of metric keys and file names, and keys of a ModuleDict.
+
+    Raises:
+        LabelError: a name cannot.
+
+    Example:
+        >>> check_task_names(["mask", "age band"])
+    """
     for name in names:
         if not re.fullmatch(r"\w[\w -]*", name) or hasattr(nn.ModuleDict, name) or name in (TOTAL, JOINT, "training"):
             raise LabelError(
@@ -261,5 +330,5 @@ def check_task_names(names: Iterable[str]) -> None:
 
 
 def module_class(space: LabelSpace) -> type[MultiTaskModule]:
-    """The module for a label space: SingleTaskModule where it has one task."""
+    """Return SingleTaskModule for one task, else MultiTaskModule."""
     return SingleTaskModule if len(space.tasks) == 1 else MultiTaskModule

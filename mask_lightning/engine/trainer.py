@@ -1,12 +1,13 @@
-"""Settings -> Lightning's Trainer, with the callbacks and the logger that they name."""
+"""Build the Trainer of a run with its callbacks and logger, and fit with it on all devices."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -15,27 +16,153 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from mask_lightning.callbacks.batch_mixing import BatchMixing
+from mask_lightning.callbacks.batch_transforms import BatchMixing, ProgressiveResizing
+from mask_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from mask_lightning.callbacks.common_step import CommonStep
 from mask_lightning.callbacks.early_stopping import LastPhaseStopping
+from mask_lightning.callbacks.finite_loss import FiniteLoss
+from mask_lightning.callbacks.interruption import Interruption
+from mask_lightning.callbacks.order import sort_callbacks
 from mask_lightning.callbacks.phased_finetuning import PhasedFinetuning
-from mask_lightning.callbacks.progress import ProgressBar
-from mask_lightning.callbacks.progressive_resizing import ProgressiveResizing
+from mask_lightning.callbacks.progress import EpochHistory, ProgressBar, Throughput
 from mask_lightning.callbacks.weight_averaging import ExponentialAverage
 from mask_lightning.data.datamodule import FaceDataModule
 from mask_lightning.engine.checkpoint_files import CheckpointFiles
-from mask_lightning.engine.ddp import choose_strategy, count_processes
+from mask_lightning.engine.ddp import choose_strategy, count_processes, other_ranks
 from mask_lightning.engine.determinism import device_math
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.errors import ConfigError
 from mask_lightning.metrics.names import lower_is_better
+from mask_lightning.runs.folder import RunFolder
 from mask_lightning.settings.train import TrainSettings
-from mask_lightning.settings.trainer import TrainerSettings
+from mask_lightning.settings.trainer import LoggerSettings, TrainerSettings
 from mask_lightning.utils.system import keep_memory
 
 
+@dataclass(frozen=True)
+class RunTrainer:
+    """Trainer of a run, and the callbacks that know how the run went.
+
+    Attributes:
+        trainer: Lightning's Trainer with all callbacks in order.
+        best: best scores so far, and their epoch.
+        throughput: photos per second.
+        interruption: signals received.
+    """
+
+    trainer: pl.Trainer
+    best: BestCheckpoint
+    throughput: Throughput
+    interruption: Interruption
+
+
+def build_trainer(
+    settings: TrainSettings,
+    folder: RunFolder,
+    data: FaceDataModule,
+    module: MultiTaskModule,
+    callbacks: Sequence[pl.Callback] = (),
+) -> RunTrainer:
+    """Build the trainer of a run: the same one in every process that trains it.
+
+    Args:
+        settings: options of the run.
+        folder: folder for checkpoints, metrics.csv and the logger's files.
+        data: data of the run.
+        module: module to train.
+        callbacks: further callbacks, such as figures of reports; they come after those that have an order.
+
+    Raises:
+        ConfigError: the devices do not exist here, or the logger's package is not installed.
+    """
+    best = BestCheckpoint(
+        folder.best,
+        monitor=settings.monitor,
+        mode=_monitor_mode(settings),
+        evidence=lambda _: module.figure_data(),
+    )
+    last = LastCheckpoint(folder.last, every_minutes=settings.checkpoint.every_minutes)
+    throughput, interruption = Throughput(), Interruption(last)
+    of_run = [
+        *learning_callbacks(data, module),
+        *selection_callbacks(settings, module),
+        FiniteLoss(folder.path / "not_finite.csv", data.split.train["path"].tolist()),
+        throughput,
+        best,
+        EpochHistory(folder.metrics),
+        last,
+        interruption,
+        *callbacks,
+    ]
+    return RunTrainer(make_trainer(settings, folder.path, of_run), best, throughput, interruption)
+
+
+def build_range_test_trainer(settings: TrainSettings, data: FaceDataModule, module: MultiTaskModule) -> pl.Trainer:
+    """Build a trainer for `range_test`: it trains as the run would, and neither saves nor records anything.
+
+    Raises:
+        ConfigError: the devices do not exist here.
+    """
+    return make_trainer(settings, Path(), learning_callbacks(data, module))
+
+
+def fit(
+    run: RunTrainer,
+    settings: TrainSettings,
+    folder: RunFolder,
+    module: MultiTaskModule,
+    data: FaceDataModule,
+    *,
+    resume: bool,
+    found_lr: float | None = None,
+) -> None:
+    """Train on all devices of the run.
+
+    Args:
+        run: trainer of `build_trainer`.
+        settings: options of the run; the other processes of DDP get them, too.
+        folder: folder of the run.
+        module: module to train.
+        data: data of the run.
+        resume: continue from the last checkpoint in `folder`.
+        found_lr: lr that a range test has found for `optim.lr=auto`.
+
+    Raises:
+        ProcessError: another process of the run ended early.
+        ConfigError: torch cannot compute as the settings ask, see `device_math`.
+    """
+    task = {
+        "settings": settings.model_dump(mode="json"),
+        "folder": str(folder.path),
+        "resume": resume,
+        "lr": found_lr,
+    }
+    with on_all_devices(run.trainer, settings.trainer, task):
+        run.trainer.fit(module, data, ckpt_path=folder.last if resume else None, weights_only=True)
+    run.interruption.after_fit()
+
+
+@contextmanager
+def on_all_devices(trainer: pl.Trainer, options: TrainerSettings, task: Mapping[str, Any]) -> Iterator[None]:
+    """Run the other processes of a fit, and set how its device computes, for the block.
+
+    Lightning's own switches for deterministic and fast algorithms would stay on after the fit.
+
+    Args:
+        trainer: trainer that fits in the block.
+        options: trainer options of the run.
+        task: what the other processes do, see `other_ranks`.
+
+    Raises:
+        ProcessError, ConfigError: as `fit`.
+    """
+    on_cuda = trainer.strategy.root_device.type == "cuda"
+    with other_ranks(trainer.world_size, task), device_math(cuda=on_cuda, deterministic=options.deterministic):
+        yield
+
+
 def learning_callbacks(data: FaceDataModule, module: MultiTaskModule) -> list[pl.Callback]:
-    """What changes how a batch is learned: frozen groups, smaller photos, mixed photos."""
+    """Create the callbacks that change how a batch is learned: frozen groups, smaller photos, mixed photos."""
     callbacks: list[pl.Callback] = [PhasedFinetuning(module.phases, module.layer_groups())]
     if any(phase.image_size for phase in module.phases):
         callbacks.append(ProgressiveResizing(module.phases))
@@ -44,8 +171,8 @@ def learning_callbacks(data: FaceDataModule, module: MultiTaskModule) -> list[pl
     return callbacks
 
 
-def keeping_callbacks(settings: TrainSettings, module: MultiTaskModule) -> list[pl.Callback]:
-    """What changes which weights come out: their moving average, and an early end."""
+def selection_callbacks(settings: TrainSettings, module: MultiTaskModule) -> list[pl.Callback]:
+    """Create the callbacks that change which weights result: moving average and early stopping."""
     callbacks: list[pl.Callback] = []
     if settings.averaging.decay is not None:
         callbacks.append(ExponentialAverage(settings.averaging.decay))
@@ -56,15 +183,67 @@ def keeping_callbacks(settings: TrainSettings, module: MultiTaskModule) -> list[
     return callbacks
 
 
-def build_logger(settings: TrainSettings, folder: Path) -> Logger | bool:
-    """Lightning's logger of that name, writing into the run's folder; False for none."""
-    name = settings.logger.name
-    if name == "tensorboard":
+def make_trainer(settings: TrainSettings, folder: Path, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
+    """Create Lightning's Trainer for all phases, with the callbacks in their order (`callbacks.order.Order`).
+
+    Args:
+        settings: options of the run.
+        folder: folder for the logger's files.
+        callbacks: callbacks in any order; CommonStep, the progress bar and the lr monitor are added as needed.
+
+    Raises:
+        ConfigError: the devices do not exist here, or the logger's package is not installed.
+    """
+    keep_memory()
+    options = settings.trainer
+    epochs = settings.epochs
+    processes = count_processes(options.devices, options.accelerator)
+    logger = build_logger(settings.logger, folder)
+    callbacks = [
+        *callbacks,
+        *([CommonStep()] if processes > 1 else []),
+        *([ProgressBar()] if options.progress else []),
+        *([LearningRateMonitor("step")] if logger else []),
+    ]
+    freezes = any(phase.unfreeze != "all" for phase in settings.finetune.phases)
+    with _device_errors_in_one_line(options):
+        return pl.Trainer(
+            accelerator=options.accelerator,
+            devices=processes,
+            strategy=choose_strategy(processes, freezes=freezes),
+            # Never a cluster's environment: a run starts its processes itself.
+            plugins=[LightningEnvironment(), CheckpointFiles()],
+            precision=resolve_precision(options.precision, options.accelerator),  # type: ignore[arg-type]
+            max_epochs=epochs,
+            check_val_every_n_epoch=epochs if options.validate_every == "end" else options.validate_every,
+            limit_train_batches=options.max_batches,
+            limit_val_batches=options.max_batches,
+            accumulate_grad_batches=options.accumulate,
+            gradient_clip_val=options.clip_norm,
+            logger=logger,
+            callbacks=sort_callbacks(callbacks),
+            default_root_dir=folder,
+            log_every_n_steps=10,
+            num_sanity_val_steps=0,  # index and split are checked already, and a validation takes time
+            enable_checkpointing=False,  # callbacks/checkpoints.py saves
+            enable_model_summary=False,  # inspect=true prints more
+            enable_progress_bar=options.progress,
+            use_distributed_sampler=False,  # the data module divides the batches
+        )
+
+
+def build_logger(options: LoggerSettings, folder: Path) -> Logger | bool:
+    """Build Lightning's logger, which writes into `folder`; False for none.
+
+    Raises:
+        ConfigError: the logger's package is not installed.
+    """
+    if options.name == "tensorboard":
         return TensorBoardLogger(folder, name="", version="tensorboard")
-    if name == "csv":
+    if options.name == "csv":
         return CSVLogger(folder, name="steps")
-    if name == "wandb":
-        return _wandb_logger(settings.logger.project, folder)
+    if options.name == "wandb":
+        return _wandb_logger(options.project, folder)
     return False
 
 
@@ -77,73 +256,27 @@ def _wandb_logger(project: str, folder: Path) -> Logger:
         raise ConfigError(f"logger=wandb needs a package ({error}); pip install 'mask_lightning[wandb]'") from None
 
 
-def build_trainer(settings: TrainSettings, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """Lightning's Trainer for all phases.
+def resolve_precision(precision: str, accelerator: str, *, cuda: bool | None = None) -> str:
+    """Resolve `auto` to 16-mixed if the run will be on CUDA, else to 32-true.
 
-    Raises:
-        ConfigError: no such devices here, or the logger's package is missing.
+    Args:
+        precision: `trainer.precision`.
+        accelerator: `trainer.accelerator`.
+        cuda: whether CUDA is available; None asks torch.
+
+    Example:
+        >>> resolve_precision("auto", "gpu", cuda=True), resolve_precision("auto", "cpu", cuda=True)
+        ('16-mixed', '32-true')
     """
-    keep_memory()
-    options = settings.trainer
-    epochs = settings.epochs
-    processes = count_processes(options.devices, options.accelerator)
-    if processes > 1:
-        callbacks = [CommonStep(), *callbacks]
-    if options.progress:
-        callbacks = [*callbacks, ProgressBar()]
-    logger = build_logger(settings, folder)
-    if logger:
-        callbacks = [*callbacks, LearningRateMonitor("step")]
-    freezes = any(phase.unfreeze != "all" for phase in settings.finetune.phases)
-    with _devices_in_one_line(options):
-        return pl.Trainer(
-            accelerator=options.accelerator,
-            devices=processes,
-            strategy=choose_strategy(processes, freezes=freezes),
-            # never the cluster's environment: a run starts its processes itself
-            plugins=[LightningEnvironment(), CheckpointFiles()],
-            precision=resolve_precision(options.precision, options.accelerator),  # type: ignore[arg-type]
-            max_epochs=epochs,
-            check_val_every_n_epoch=epochs if options.validate_every == "end" else options.validate_every,
-            limit_train_batches=options.max_batches,
-            limit_val_batches=options.max_batches,
-            accumulate_grad_batches=options.accumulate,
-            gradient_clip_val=options.clip_norm,
-            logger=logger,
-            callbacks=callbacks,
-            default_root_dir=folder,
-            log_every_n_steps=10,
-            num_sanity_val_steps=0,  # the index and the split were checked, and a pass costs time
-            enable_checkpointing=False,  # callbacks/checkpoints.py does it
-            enable_model_summary=False,  # inspect=true shows more
-            enable_progress_bar=options.progress,
-            use_distributed_sampler=False,
-        )
-
-
-def computing(trainer: pl.Trainer, options: TrainerSettings) -> AbstractContextManager[None]:
-    """Around a fit: how the trainer's device computes, see `device_math`.
-
-    Lightning's own switches are not used, as they stay on for all that the process does afterwards.
-    """
-    return device_math(cuda=trainer.strategy.root_device.type == "cuda", deterministic=options.deterministic)
-
-
-@contextmanager
-def _devices_in_one_line(options: TrainerSettings) -> Iterator[None]:
-    """Raises ConfigError for what Lightning says of devices that are not there."""
-    try:
-        yield
-    except MisconfigurationException as error:
-        raise ConfigError(
-            f"trainer.accelerator={options.accelerator} with trainer.devices={options.devices} cannot be had here "
-            f"({str(error).splitlines()[0]}); set them to auto"
-        ) from error
+    if precision != "auto":
+        return precision
+    on_cuda = torch.cuda.is_available() if cuda is None else cuda
+    return "16-mixed" if on_cuda and accelerator in ("auto", "gpu") else "32-true"
 
 
 @contextmanager
 def without_advice() -> Iterator[None]:
-    """Within, Lightning's advice that is of no use here is not shown."""
+    """Suppress Lightning's advice that does not apply here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not have many workers.*")  # the number follows from the cores
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning's own use of torch
@@ -152,9 +285,19 @@ def without_advice() -> Iterator[None]:
         yield
 
 
-def resolve_precision(precision: str, accelerator: str, *, cuda: bool | None = None) -> str:
-    """`auto` -> 16-mixed where the run will be on CUDA, else 32-true."""
-    on_cuda = torch.cuda.is_available() if cuda is None else cuda
-    if precision != "auto":
-        return precision
-    return "16-mixed" if on_cuda and accelerator in ("auto", "gpu") else "32-true"
+@contextmanager
+def _device_errors_in_one_line(options: TrainerSettings) -> Iterator[None]:
+    """Turn Lightning's error about missing devices into a ConfigError."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise ConfigError(
+            f"trainer.accelerator={options.accelerator} with trainer.devices={options.devices} is not available here "
+            f"({str(error).splitlines()[0]}); set them to auto"
+        ) from error
+
+
+def _monitor_mode(settings: TrainSettings) -> Literal["max", "min", "last"]:
+    if not settings.data.val_fraction:
+        return "last"  # without held-out photos no model can be called better than the latest
+    return "min" if lower_is_better(settings.monitor) else "max"

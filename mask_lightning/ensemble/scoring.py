@@ -1,38 +1,31 @@
-"""What an ensemble is worth on held-out people: its members, votes and soups beside each other, and what was gained."""
+"""Scores of an ensemble on held-out people: members, votes and soups side by side, and what votes and soups gain."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from mask_lightning.engine.epoch_scores import JOINT
-from mask_lightning.ensemble.members import Jury
-from mask_lightning.ensemble.voting import Ballot, Weights, agreement, cast_votes, stack_probs
-from mask_lightning.inference.predictions import Predictions, combine, join_spaces
-from mask_lightning.metrics.bootstrap import (
-    Difference,
-    Floats,
-    Interval,
-    Metric,
-    score_draws,
-    to_difference,
-    to_interval,
-)
-from mask_lightning.metrics.scores import known_answers, people_of, score
+from mask_lightning.ensemble.members import LoadedMembers
+from mask_lightning.ensemble.voting import Vote, Weights, agreement, stack_probs, vote_predictions
+from mask_lightning.metrics.bootstrap import Difference, Floats, Interval, score_draws, to_difference, to_interval
+from mask_lightning.metrics.evaluation import to_plain
+from mask_lightning.metrics.predictions import Predictions, combine, join_spaces
+from mask_lightning.metrics.scores import JOINT, MAIN_METRIC, METRICS, labelled_preds, people_of, score
 
 Group = Literal["member", "reference", "vote", "soup"]
-Scores = Mapping[Metric, Floats]  # of everybody once, then of every draw
+Scores = Mapping[str, Floats]  # metric -> score of all photos, then of every bootstrap draw
 
 MEAN_MEMBER = "mean member"
 EACH_BEST = "best member of each task"
+SOUP_LABELS = {"renewed": "best member, renewed", "uniform": "uniform soup", "greedy": "greedy soup"}
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One member, vote or soup, and what it said of the held-out photos: the same ones in the same order for all."""
+    """One member, vote or soup with its predictions for the held-out photos, in the same order for all candidates."""
 
     name: str
     group: Group
@@ -40,69 +33,160 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How a candidate did in one task; `joint` is the combined class of all tasks."""
+class CandidateScore:
+    """Score of a candidate in one task.
+
+    Attributes:
+        task: name of the task; `joint` is the combined class of all tasks.
+        name, group: of the candidate.
+        intervals: metric -> score with its interval.
+    """
 
     task: str
     name: str
     group: Group
-    f1: Interval
-    accuracy: Interval
+    intervals: Mapping[str, Interval]
+
+    def to_plain(self) -> dict[str, Any]:
+        """Convert to plain values, the metrics beside the other fields."""
+        return {"task": self.task, "name": self.name, "group": self.group, **to_plain(self.intervals)}
 
 
 @dataclass(frozen=True)
 class Gain:
-    """By how much a vote or soup is better than `over`: the best member of the task, or the mean member."""
+    """Score of a vote or soup minus the score of `over`: the best member of the task, or the mean member.
+
+    Attributes:
+        task: name of the task; `joint` is the combined class of all tasks.
+        name, over: of the two candidates.
+        differences: metric -> difference with its interval.
+    """
 
     task: str
     name: str
     over: str
-    f1: Difference
-    accuracy: Difference
+    differences: Mapping[str, Difference]
+
+    def to_plain(self) -> dict[str, Any]:
+        """Convert to plain values, the metrics beside the other fields."""
+        return {"task": self.task, "name": self.name, "over": self.over, **to_plain(self.differences)}
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Task by task: who did how well, and what the votes and soups gained."""
+class Comparison:
+    """Scores of all candidates, and gains of the votes and soups, task by task."""
 
-    standings: list[Standing]
+    scores: list[CandidateScore]
     gains: list[Gain]
 
 
-def judge(candidates: Sequence[Candidate]) -> Verdict:
-    """Score every candidate in each task that it answers, and in the combined class if it answers all.
+@dataclass(frozen=True)
+class Agreement:
+    """Names of the M members of one task, and the share of photos on which each pair has the same pred (M, M)."""
 
-    Intervals are those of `bootstrap`; all candidates are scored on the same draws of people.
+    names: tuple[str, ...]
+    shares: Floats
+
+
+@dataclass(frozen=True)
+class SoupPredictions:
+    """Names of the members in a soup, and its predictions for the held-out photos."""
+
+    members: tuple[str, ...]
+    predictions: Predictions
+
+
+@dataclass(frozen=True)
+class EnsembleScores:
+    """Result of `score_ensemble`.
+
+    Attributes:
+        people, photos: how many were held out.
+        votes: `hard`, `soft` and, with weights, `weighted` -> vote.
+        comparison: scores and gains of members, votes and soups.
+        agreements: task -> agreement of its members.
+        soups: name -> names of the members in the soup.
+    """
+
+    people: int
+    photos: int
+    votes: dict[str, Vote]
+    comparison: Comparison
+    agreements: dict[str, Agreement]
+    soups: dict[str, tuple[str, ...]]
+
+
+def score_ensemble(
+    loaded: LoadedMembers,
+    parts: Sequence[Predictions],
+    *,
+    weights: Weights | None,
+    soups: Mapping[str, SoupPredictions],
+) -> EnsembleScores:
+    """Compare members, votes and soups on the same held-out photos.
+
+    Args:
+        loaded: the members.
+        parts: predictions of each member.
+        weights: for the weighted vote; None leaves it out.
+        soups: by names that end in a key of SOUP_LABELS.
+    """
+    photos = parts[0].photos
+    members = [Candidate(member.name, "member", part) for member, part in zip(loaded.members, parts, strict=True)]
+    votes = {"hard": vote_predictions(parts, kind="hard"), "soft": vote_predictions(parts, kind="soft")}
+    if weights is not None:
+        votes["weighted"] = vote_predictions(parts, kind="hard", weights=weights)
+    best = best_of_each(members)
+    candidates = [
+        *members,
+        *([best] if best else []),
+        *(Candidate(f"{kind} vote", "vote", each.predictions) for kind, each in votes.items()),
+        *_soup_candidates(soups),
+    ]
+    return EnsembleScores(
+        people=int(photos["person_id"].nunique()),
+        photos=len(photos),
+        votes=votes,
+        comparison=compare_candidates(candidates),
+        agreements={task: _agreement(loaded, parts, task) for task in loaded.space.names},
+        soups={name: soup.members for name, soup in soups.items()},
+    )
+
+
+def compare_candidates(candidates: Sequence[Candidate]) -> Comparison:
+    """Score every candidate in each task that it predicts, and in the combined class if it predicts all tasks.
+
+    All candidates are scored on the same bootstrap draws of people.
 
     Raises:
         PredictionsError: no photo has a label.
     """
     tasks = join_spaces([each.predictions.space for each in candidates]).names
-    answers = {each.name: known_answers(each.predictions) for each in candidates}
+    labelled = {each.name: labelled_preds(each.predictions) for each in candidates}
     people = people_of(candidates[0].predictions)
-    verdict = Verdict([], [])
+    comparison = Comparison([], [])
     for task in [*tasks, JOINT]:
-        scores = {
-            (each.name, each.group): score_draws(answers[each.name][task], people)
+        scored = {
+            (each.name, each.group): score_draws(labelled[each.name][task], people)
             for each in candidates
-            if task in answers[each.name] and _is_scored(each, task, tasks)
+            if task in labelled[each.name] and _is_scored(each, task, tasks)
         }
-        for (name, group), values in _with_mean(scores).items():
-            verdict.standings.append(
-                Standing(task, name, group, to_interval(values["f1"]), to_interval(values["accuracy"]))
-            )
-        verdict.gains.extend(_gains(task, _with_mean(scores)))
-    return verdict
+        draws = _with_mean(scored)
+        for (name, group), scores in draws.items():
+            intervals = {metric: to_interval(scores[metric], METRICS[metric]) for metric in METRICS}
+            comparison.scores.append(CandidateScore(task, name, group, intervals))
+        comparison.gains.extend(_gains(task, draws))
+    return comparison
 
 
-def mean_f1(predictions: Predictions) -> float:
-    """Macro F1 of each task, averaged over the tasks."""
+def mean_score(predictions: Predictions) -> float:
+    """Average the main metric (macro F1) over the tasks with labels."""
     scores = score(predictions)
-    return float(np.mean([scores[task].f1 for task in predictions.space.names if task in scores]))
+    return float(np.mean([scores[task].values[MAIN_METRIC] for task in predictions.space.names if task in scores]))
 
 
 def best_of_each(members: Sequence[Candidate]) -> Candidate | None:
-    """The best member of every task, put together; None unless there are several tasks and a member answers one."""
+    """Combine the best member of each task; None with one task, or if a member predicts several tasks."""
     by_task: dict[str, list[Predictions]] = {}
     for member in members:
         first, *more = member.predictions.space.names
@@ -111,122 +195,48 @@ def best_of_each(members: Sequence[Candidate]) -> Candidate | None:
         by_task.setdefault(first, []).append(member.predictions)
     if len(by_task) < 2:
         return None
-    return Candidate(EACH_BEST, "reference", combine([max(parts, key=mean_f1) for parts in by_task.values()]))
+    return Candidate(EACH_BEST, "reference", combine([max(parts, key=mean_score) for parts in by_task.values()]))
 
 
 def _is_scored(candidate: Candidate, task: str, tasks: Sequence[str]) -> bool:
-    """In the combined class only who answers all tasks; the best members together nowhere else."""
+    """Score the combined class only for candidates with all tasks; EACH_BEST is scored in nothing else."""
     if task == JOINT:
         return set(candidate.predictions.space.names) == set(tasks)
     return candidate.name != EACH_BEST
 
 
-def _with_mean(scores: Mapping[tuple[str, Group], Scores]) -> dict[tuple[str, Group], Scores]:
-    """The members, their mean where there are several, and the others."""
-    members = {key: values for key, values in scores.items() if key[1] == "member"}
-    others = {key: values for key, values in scores.items() if key[1] != "member"}
+def _with_mean(draws: Mapping[tuple[str, Group], Scores]) -> dict[tuple[str, Group], Scores]:
+    """Insert the mean of the members after them, if there are several."""
+    members = {key: scores for key, scores in draws.items() if key[1] == "member"}
+    others = {key: scores for key, scores in draws.items() if key[1] != "member"}
     if len(members) < 2:
         return {**members, **others}
-    metrics: tuple[Metric, ...] = ("f1", "accuracy")
-    mean = {metric: np.mean([values[metric] for values in members.values()], axis=0) for metric in metrics}
+    mean = {metric: np.mean([scores[metric] for scores in members.values()], axis=0) for metric in METRICS}
     return {**members, (MEAN_MEMBER, "reference"): mean, **others}
 
 
-def _gains(task: str, scores: Mapping[tuple[str, Group], Scores]) -> list[Gain]:
-    bases = {name: values for (name, group), values in scores.items() if group in ("member", "reference")}
+def _gains(task: str, draws: Mapping[tuple[str, Group], Scores]) -> list[Gain]:
+    bases = {name: scores for (name, group), scores in draws.items() if group in ("member", "reference")}
     mean = {MEAN_MEMBER: bases.pop(MEAN_MEMBER)} if MEAN_MEMBER in bases else {}
-    best = max(bases, key=lambda name: bases[name]["f1"][0], default=None)
+    best = max(bases, key=lambda name: bases[name][MAIN_METRIC][0], default=None)
     compared = ({best: bases[best]} if best else {}) | mean
     return [
         Gain(
             task,
             name,
             over,
-            to_difference(values["f1"] - base["f1"]),
-            to_difference(values["accuracy"] - base["accuracy"]),
+            {metric: to_difference(scores[metric] - base[metric], METRICS[metric]) for metric in METRICS},
         )
-        for (name, group), values in scores.items()
+        for (name, group), scores in draws.items()
         if group in ("vote", "soup")
         for over, base in compared.items()
     ]
 
 
-RECIPES = {"renewed": "best member, renewed", "uniform": "uniform soup", "greedy": "greedy soup"}
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Names of the M members of one task, and the share of photos on which each pair says the same (M, M)."""
-
-    names: tuple[str, ...]
-    shares: Floats
-
-
-@dataclass(frozen=True)
-class ServedSoup:
-    """The members in a soup, and what it said."""
-
-    members: tuple[str, ...]
-    predictions: Predictions
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What the held-out people showed.
-
-    Attributes:
-        people, photos: how many.
-        ballots: `hard`, `soft` and, where there are weights, `weighted` -> what was voted.
-        verdict: the scores of members, votes and soups.
-        agreements: task -> how alike its members are.
-        soups: name -> the members in it.
-    """
-
-    people: int
-    photos: int
-    ballots: dict[str, Ballot]
-    verdict: Verdict
-    agreements: dict[str, Agreement]
-    soups: dict[str, tuple[str, ...]]
-
-
-def hold_trial(
-    jury: Jury, parts: Sequence[Predictions], *, weights: Weights | None, soups: Mapping[str, ServedSoup]
-) -> Trial:
-    """Compare all of them on the same photos.
-
-    Args:
-        jury: the members.
-        parts: what each said.
-        weights: for the weighted vote; None leaves it out.
-        soups: by names that end in one of RECIPES.
-    """
-    photos = parts[0].photos
-    members = [Candidate(member.name, "member", part) for member, part in zip(jury.members, parts, strict=True)]
-    ballots = {"hard": cast_votes(parts, kind="hard"), "soft": cast_votes(parts, kind="soft")}
-    if weights is not None:
-        ballots["weighted"] = cast_votes(parts, kind="hard", weights=weights)
-    best = best_of_each(members)
-    candidates = [
-        *members,
-        *([best] if best else []),
-        *(Candidate(f"{kind} vote", "vote", ballot.predictions) for kind, ballot in ballots.items()),
-        *_soup_candidates(soups),
-    ]
-    return Trial(
-        people=int(photos["person_id"].nunique()),
-        photos=len(photos),
-        ballots=ballots,
-        verdict=judge(candidates),
-        agreements={task: _agreement(jury, parts, task) for task in jury.space.names},
-        soups={name: soup.members for name, soup in soups.items()},
-    )
-
-
-def _soup_candidates(soups: Mapping[str, ServedSoup]) -> list[Candidate]:
-    """Soups of one recipe for different tasks are scored together, so that they answer the combined class too."""
+def _soup_candidates(soups: Mapping[str, SoupPredictions]) -> list[Candidate]:
+    """Combine soups of one recipe for different tasks, so that they also get a score in the combined class."""
     candidates: list[Candidate] = []
-    for recipe, label in RECIPES.items():
+    for recipe, label in SOUP_LABELS.items():
         same = [soup.predictions for name, soup in soups.items() if name.endswith(f"_{recipe}")]
         tasks = [task for part in same for task in part.space.names]
         together = [combine(same)] if same and len(set(tasks)) == len(tasks) else same
@@ -234,6 +244,6 @@ def _soup_candidates(soups: Mapping[str, ServedSoup]) -> list[Candidate]:
     return candidates
 
 
-def _agreement(jury: Jury, parts: Sequence[Predictions], task: str) -> Agreement:
-    names = tuple(jury.members[i].name for i in jury.places(task))
+def _agreement(loaded: LoadedMembers, parts: Sequence[Predictions], task: str) -> Agreement:
+    names = tuple(loaded.members[i].name for i in loaded.positions(task))
     return Agreement(names, agreement(stack_probs(parts, task)))

@@ -1,7 +1,7 @@
-"""One network whose weights are the mean of its members', for one forward pass instead of many.
+"""Model soups: one model with the mean weights of several members, for one forward pass instead of many.
 
-After Wortsman et al. 2022, "Model soups: averaging weights of multiple fine-tuned models improves accuracy without
-increasing inference time".
+Wortsman et al. 2022, "Model soups: averaging weights of multiple fine-tuned models improves accuracy without increasing
+inference time", https://arxiv.org/abs/2203.05482.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mask_lightning.data.batching import normalise
 from mask_lightning.data.dataset import FaceDataset
 from mask_lightning.data.splits import draw_stratified
 from mask_lightning.data.transforms import eval_pipeline
-from mask_lightning.ensemble.members import Jury, Member
+from mask_lightning.ensemble.members import LoadedMembers, Member
 from mask_lightning.inference.trained import Trained
 from mask_lightning.utils.files import write_atomically
 
@@ -31,12 +31,12 @@ BATCH = 32
 CLEAN_PHOTOS = 512
 
 State = dict[str, Tensor]
-Judge = Callable[[Trained], float]  # a network -> its score, more is better
+Score = Callable[[Trained], float]  # model -> score, higher is better
 
 
 @dataclass(frozen=True)
-class Ingredient:
-    """A member's name, its network, and its score on the held-out people."""
+class SoupMember:
+    """Name of a member, its model, and its score on the held-out people."""
 
     name: str
     network: Trained
@@ -45,17 +45,17 @@ class Ingredient:
 
 @dataclass(frozen=True)
 class Soup:
-    """The averaged network and the names of the members in it."""
+    """Averaged model, and the names of the members in it."""
 
     network: Trained
     names: tuple[str, ...]
 
 
-def reason_against(members: Sequence[Member]) -> str | None:
-    """Why the weights of these members of one task cannot be averaged; None where they can.
+def why_no_soup(members: Sequence[Member]) -> str | None:
+    """Explain why the weights of these members of one task cannot be averaged; None if they can.
 
-    The paper's members all start from one set of weights. Here that is the same backbone, the same pretrained weights
-    and the same seed, from which the heads follow.
+    In the paper, all members start from the same weights. Here this means the same backbone, pretrained weights, head
+    and seed, which initialises the head.
     """
     if len(members) < 2:
         return "a soup takes two or more members"
@@ -73,66 +73,78 @@ def reason_against(members: Sequence[Member]) -> str | None:
 
 
 def _name_head(member: Member) -> str:
-    """Of a run from before there was a choice: classes."""
+    """Name of the head; runs that predate the option `head` have `classes`."""
     head = member.config.get("head") or {"name": "classes"}
     return f"{head['name']} {head['method']}" if head["name"] == "ordinal" else str(head["name"])
 
 
-def cook(jury: Jury, scores: Sequence[float], train: pd.DataFrame, judge: Judge) -> tuple[dict[str, Soup], list[str]]:
-    """The soups of those members who answer the same tasks and started alike.
+def make_soups(
+    loaded: LoadedMembers, scores: Sequence[float], train: pd.DataFrame, score: Score
+) -> tuple[dict[str, Soup], list[str]]:
+    """Make soups of the members that predict the same tasks and started from the same weights.
 
     Args:
-        jury: the members.
-        scores: of each member, on the people of `judge`.
-        train: rows of the training side: a sample of them, not augmented, renews the BatchNorm statistics.
-        judge: scores a network.
+        loaded: the members.
+        scores: of each member, on the same people as `score`.
+        train: rows of the training side; a sample without augmentation recomputes the BatchNorm statistics.
+        score: scores a model.
 
     Returns:
-        `soup_<tasks>_<recipe>` -> soup, and for members that make none a line that says why. The recipes are `uniform`,
-        `greedy` and `renewed`: the best member alone with its BatchNorm statistics renewed, which a soup has to beat.
+        `soup_<tasks>_<recipe>` -> soup, and one line for each group of members without a soup. The recipes are
+        `uniform`, `greedy` and `renewed`: the best member alone with recomputed BatchNorm statistics, as a baseline.
     """
     soups: dict[str, Soup] = {}
     remarks: list[str] = []
-    for tasks, places in jury.groups().items():
-        reason = reason_against([jury.members[i] for i in places])
+    for tasks, positions in loaded.by_tasks().items():
+        reason = why_no_soup([loaded.members[i] for i in positions])
         if reason:
             remarks.append(f"no soup for {', '.join(tasks)}: {reason}")
             continue
         clean = draw_stratified(train, CLEAN_PHOTOS, strata=tasks, seed=0)
-        ingredients = [Ingredient(jury.members[i].name, jury.networks[i], scores[i]) for i in places]
-        best = max(ingredients, key=lambda each: each.score)
-        cooked = {
+        members = [SoupMember(loaded.members[i].name, loaded.networks[i], scores[i]) for i in positions]
+        best = max(members, key=lambda each: each.score)
+        made = {
             "renewed": uniform_soup([best], clean),
-            "uniform": uniform_soup(ingredients, clean),
-            "greedy": greedy_soup(ingredients, clean, judge),
+            "uniform": uniform_soup(members, clean),
+            "greedy": greedy_soup(members, clean, score),
         }
-        soups |= {"_".join(("soup", *tasks, recipe)): soup for recipe, soup in cooked.items()}
+        soups |= {"_".join(("soup", *tasks, recipe)): soup for recipe, soup in made.items()}
     return soups, remarks
 
 
-def uniform_soup(ingredients: Sequence[Ingredient], clean: pd.DataFrame) -> Soup:
-    """The mean of all members' weights; `clean` are the photos for the BatchNorm statistics, which a mean has not."""
-    return _mix([each.network for each in ingredients], [each.name for each in ingredients], clean)
+def uniform_soup(members: Sequence[SoupMember], clean: pd.DataFrame) -> Soup:
+    """Average the weights of all members.
 
-
-def greedy_soup(ingredients: Sequence[Ingredient], clean: pd.DataFrame, judge: Judge) -> Soup:
-    """The paper's recipe 1: from the best member down, keep each one that does not make the soup's score worse.
-
-    It is chosen by the score on the people that it is then scored on, so that score is optimistic. The best member
-    is first tried with its own BatchNorm statistics renewed: others are to make better what that alone has.
+    Args:
+        members: of the same architecture.
+        clean: training photos that recompute the BatchNorm statistics, since averaged statistics do not fit.
     """
-    best, *others = sorted(ingredients, key=lambda each: -each.score)
-    chosen, soup, score = [best], Soup(best.network, (best.name,)), best.score
+    return _mix([each.network for each in members], [each.name for each in members], clean)
+
+
+def greedy_soup(members: Sequence[SoupMember], clean: pd.DataFrame, score: Score) -> Soup:
+    """Add members from the best one down; keep each that does not lower the score of the soup (recipe 1 of the paper).
+
+    The soup is chosen on the people that it is then scored on, so its score is optimistic. The best member is first
+    tried with recomputed BatchNorm statistics, so that other members must improve on more than these.
+
+    Args:
+        members: of the same architecture, with scores by `score`.
+        clean: training photos that recompute the BatchNorm statistics.
+        score: scores a model.
+    """
+    best, *others = sorted(members, key=lambda each: -each.score)
+    chosen, soup, highest = [best], Soup(best.network, (best.name,)), best.score
     for more in ([], *([other] for other in others)):
-        trial = uniform_soup([*chosen, *more], clean)
-        trial_score = judge(trial.network)
-        if trial_score >= score:
-            chosen, soup, score = [*chosen, *more], trial, trial_score
+        candidate = uniform_soup([*chosen, *more], clean)
+        value = score(candidate.network)
+        if value >= highest:
+            chosen, soup, highest = [*chosen, *more], candidate, value
     return soup
 
 
 def average_states(states: Sequence[State]) -> State:
-    """The mean of every tensor of floats; of other tensors (counts of batches) those of the first."""
+    """Average the floating-point tensors of several state dicts; other tensors (batch counts) come from the first."""
     first = states[0]
     means = {
         name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(value.dtype)
@@ -143,12 +155,12 @@ def average_states(states: Sequence[State]) -> State:
 
 
 def write_checkpoint(path: Path, soup: Soup) -> None:
-    """Write the soup as a checkpoint that `load_trained` and Lightning read, atomically."""
+    """Write the soup atomically, as a checkpoint that `load_trained` and Lightning can read."""
     module, buffer = soup.network.module, BytesIO()
     content = {
         "pytorch-lightning_version": version("pytorch-lightning"),
         "state_dict": module.state_dict(),
-        "hyper_parameters": {**module.hparams, "config": None},  # it is the result of no single run
+        "hyper_parameters": {**module.hparams, "config": None},  # no single run made it
         "soup": list(soup.names),
     }
     torch.save(content, buffer)
@@ -160,12 +172,12 @@ def _mix(networks: Sequence[Trained], names: Sequence[str], clean: pd.DataFrame)
     module = copy.deepcopy(first.module)
     module.load_state_dict(average_states([network.module.state_dict() for network in networks]))
     mixed = replace(first, module=module)
-    update_bn(_batches(mixed, clean), module)  # torch's own: forgets the statistics, then averages over the photos
+    update_bn(_batches(mixed, clean), module)  # resets the statistics, then averages them over the photos
     return Soup(mixed, tuple(names))
 
 
 def _batches(trained: Trained, rows: pd.DataFrame) -> Iterable[Tensor]:
-    """Normalised images (B, 3, H, W) of the photos; batches count alike, so the smaller rest is left out."""
+    """Yield normalised images (B, 3, H, W); all batches weigh the same, so a smaller last batch is dropped."""
     spec, size = trained.spec, min(BATCH, len(rows))
     photos = DataLoader(FaceDataset(rows, (), eval_pipeline(spec)), batch_size=size, drop_last=True)
     for batch in photos:

@@ -1,1 +1,1 @@
-"""From a trained network to answers: photos are passed once, and everything later reads what was kept."""
+"""Predictions of trained models: loading a model, one pass over the photos, and the files it leaves."""

@@ -1,4 +1,7 @@
-"""Where the network looked: Grad-CAM (Selvaraju et al. 2017) by torchcam, per task."""
+"""Heat maps of the image regions that raised a class score, per task.
+
+Grad-CAM (Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391) by the library torchcam.
+"""
 
 from __future__ import annotations
 
@@ -23,29 +26,29 @@ from mask_lightning.models.sharing import MapSource, Sharing
 
 Maps = npt.NDArray[np.float32]
 
-BATCH = 16  # photos at a time
+BATCH = 16  # photos per batch
 
 
 class FeatureMap(NamedTuple):
-    """The last layer that still knows places, and how its output becomes (B, C, h, w)."""
+    """Last layer with spatial output, and a function that turns this output into (B, C, h, w)."""
 
     layer: nn.Module
     to_grid: Callable[[Tensor], Tensor]
 
 
 def heat_maps(trained: Trained, rows: pd.DataFrame, classes: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, Maps]:
-    """What spoke for a class, as a coarse map over the square that the network sees.
+    """Compute coarse heat maps over the model's input image.
 
     Args:
-        trained: the network.
-        rows: a row per photo with `path`.
-        classes: task -> the class (N,) that is to be explained.
+        trained: the model.
+        rows: one row per photo with `path`.
+        classes: task -> class index to explain (N,).
 
     Returns:
-        task -> (N, h, w): 0 where nothing spoke for the class, 1 where the most did; all 0 where nothing did.
+        Task -> maps (N, h, w) in 0..1; 1 is the region that raised the score most, and a map without any is all 0.
 
     Raises:
-        ConfigError: the backbone keeps no map of places.
+        ConfigError: the backbone has no spatial features.
         PhotoError: a photo cannot be decoded.
     """
     photos = FaceDataset(rows, (), eval_pipeline(trained.spec))
@@ -65,9 +68,19 @@ def heat_maps(trained: Trained, rows: pd.DataFrame, classes: Mapping[str, npt.ND
 def grad_cam(
     network: MultiTaskNetwork, found: FeatureMap, images: Tensor, classes: Mapping[str, npt.NDArray[np.int64]]
 ) -> dict[str, Tensor]:
-    """Normalised images (B, 3, H, W) -> task -> maps (B, h, w) in 0..1 for `classes` (B,) of that task."""
-    # Gradients begin at the map: below it nothing need be remembered.
-    opening = found.layer.register_forward_hook(lambda *call: call[-1].detach().requires_grad_())
+    """Compute Grad-CAM of one layer.
+
+    Args:
+        network: in eval mode.
+        found: the layer.
+        images: normalised (B, 3, H, W).
+        classes: task -> class index to explain (B,).
+
+    Returns:
+        Task -> maps (B, h, w) in 0..1.
+    """
+    # Gradients start at this layer: the layers below need not store activations.
+    hook = found.layer.register_forward_hook(lambda *call: call[-1].detach().requires_grad_())
     try:
         with torch.enable_grad(), GradCAM(network, found.layer, reshape_transform=found.to_grid) as extractor:
             outputs = network(images)
@@ -76,19 +89,22 @@ def grad_cam(
                 scores = network.head(task).scores(outputs[task])
                 maps[task] = extractor(chosen.tolist(), scores, normalized=False, retain_graph=True)[0]
     finally:
-        opening.remove()
+        hook.remove()
     return {task: _to_unit(each.detach()) for task, each in maps.items()}
 
 
 def find_feature_maps(sharing: Sharing, tasks: Sequence[str], size: int) -> list[tuple[FeatureMap, list[str]]]:
-    """The layers to explain, each with the tasks that it explains: one for all that have their features in common.
+    """Find the layers to explain.
+
+    Returns:
+        Each layer with its tasks: tasks with common features share one layer.
 
     Raises:
-        ConfigError: a backbone keeps no map of places.
+        ConfigError: a backbone has no spatial features.
     """
     explained: dict[MapSource, list[str]] = {}
     for task in tasks:
-        explained.setdefault(sharing.source_of_map(task), []).append(task)
+        explained.setdefault(sharing.map_source(task), []).append(task)
     return [(_feature_map(source, size), its_tasks) for source, its_tasks in explained.items()]
 
 
@@ -100,12 +116,12 @@ def _feature_map(source: MapSource, size: int) -> FeatureMap:
 
 
 def find_feature_map(backbone: nn.Module, size: int) -> FeatureMap:
-    """The layer to explain: a CNN's last feature map, or the tokens that enter a transformer's last block.
+    """Find the layer to explain: a CNN's last feature map, or the tokens that enter a transformer's last block.
 
-    Behind that block only the class token counts, so that no place would have a gradient.
+    After that block only the class token matters, so the other tokens would have no gradient.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the backbone has no spatial features.
     """
     blocks, prefix = getattr(backbone, "blocks", None), getattr(backbone, "num_prefix_tokens", 0)
     last = blocks[-1] if isinstance(blocks, (nn.Sequential, nn.ModuleList)) and len(blocks) else None
@@ -117,22 +133,29 @@ def find_feature_map(backbone: nn.Module, size: int) -> FeatureMap:
     maps = [layer for layer, shape in _output_shapes(backbone, size) if len(shape) == 4 and shape[height] > 1]
     if not maps:
         raise ConfigError(
-            f"expected a backbone that keeps a map of places, found {type(backbone).__name__}; "
-            "heat maps take a CNN or a transformer of patches"
+            f"expected a backbone with spatial features, found {type(backbone).__name__}; "
+            "heat maps need a CNN or a transformer of patches"
         )
     return FeatureMap(maps[-1], (lambda x: x.permute(0, 3, 1, 2)) if channels_last else (lambda x: x))
 
 
 def tokens_to_grid(tokens: Tensor, prefix: int) -> Tensor:
-    """Tokens (B, prefix + h * h, C) of a square image -> (B, C, h, h); class and register tokens left out.
+    """Arrange the tokens of a square image in a grid.
+
+    Args:
+        tokens: (B, prefix + h * h, C).
+        prefix: number of class and register tokens, which are dropped.
+
+    Returns:
+        (B, C, h, h).
 
     Raises:
-        ConfigError: the tokens are no square.
+        ConfigError: the number of tokens is not a square.
     """
     count = tokens.shape[1]
-    first = prefix if _is_square(count - prefix) else 0  # xcit, for one, adds its class token later
+    first = prefix if _is_square(count - prefix) else 0  # some backbones, such as xcit, add their class token later
     if not _is_square(count - first):
-        raise ConfigError(f"expected tokens of a square grid, found {count}; heat maps take square patches")
+        raise ConfigError(f"expected tokens of a square grid, found {count}; heat maps need square patches")
     side = isqrt(count - first)
     return tokens[:, first:].transpose(1, 2).reshape(len(tokens), -1, side, side)
 
@@ -143,7 +166,7 @@ def _is_square(count: int) -> bool:
 
 @torch.no_grad()
 def _output_shapes(backbone: nn.Module, size: int) -> list[tuple[nn.Module, tuple[int, ...]]]:
-    """Every layer with the shape that it gave, in the order in which they finish."""
+    """Run one image through the backbone; return its layers with their output shapes, in the order of execution."""
     shapes: list[tuple[nn.Module, tuple[int, ...]]] = []
 
     def note(layer: nn.Module, _: Any, output: Any) -> None:
@@ -161,6 +184,6 @@ def _output_shapes(backbone: nn.Module, size: int) -> list[tuple[nn.Module, tupl
 
 
 def _to_unit(maps: Tensor) -> Tensor:
-    """(B, h, w), none negative -> the largest of each is 1."""
+    """Scale non-negative maps (B, h, w) so that the largest value of each is 1."""
     largest = maps.amax(dim=(1, 2), keepdim=True)
     return maps / torch.where(largest > 0, largest, 1)

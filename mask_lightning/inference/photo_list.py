@@ -1,6 +1,6 @@
-"""What to predict: the competition's eval folder, a folder of photos, one photo, or a CSV -> a table of photos.
+"""List the photos to predict: the competition's eval folder, a folder of photos, one photo, or a CSV.
 
-Columns: `photo` (str, the name that the answer carries), `path` (str) and `person_id` (str, where it is known).
+Columns of the table: `photo` (name in the output), `path`, and `person_id` if it is known; all are strings.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ from typing import Literal
 
 import pandas as pd
 
-from mask_lightning.data.decoding import find_broken, refuse_broken, some
-from mask_lightning.data.images import PHOTO_SUFFIXES, is_photo
+from mask_lightning.data.images import (
+    PHOTO_SUFFIXES,
+    is_photo,
+    log_and_shorten,
+    missing_files,
+    path_inside,
+)
 from mask_lightning.data.index import read_csv
-from mask_lightning.data.paths import missing_files, path_inside
 from mask_lightning.errors import PhotoError, SampleTableError
 
 Kind = Literal["info", "table", "folder", "photo"]
@@ -23,12 +27,12 @@ Kind = Literal["info", "table", "folder", "photo"]
 
 @dataclass(frozen=True)
 class PhotoList:
-    """The photos in the order of the answers.
+    """Photos to predict, in the order of the output.
 
     Attributes:
-        table: see this module.
-        kind: what they were found in; "info" is the competition's info.csv.
-        root: where it lies.
+        table: one row per photo; see this module for its columns.
+        kind: where they are listed; "info" is the competition's info.csv.
+        root: path that the user named.
     """
 
     table: pd.DataFrame
@@ -37,24 +41,24 @@ class PhotoList:
 
 
 def read_photo_list(root: Path) -> PhotoList:
-    """Find the photos and see that each is a file; decodes none.
+    """List the photos and check that each is a file, without decoding it.
 
     Args:
-        root: the competition's `eval/` or the folder that holds it, a folder (with its subfolders), a photo, or a
-            CSV with a column `path` or `ImageID`, relative to its folder or to `images/` beside it.
+        root: the competition's `eval/` or its parent folder, a folder (with its subfolders), a photo, or a CSV with a
+            column `path` (relative to the CSV's folder) or `ImageID` (relative to `images/` beside it).
 
     Raises:
-        PhotoError: no photo there, or one that a list names is missing.
-        SampleTableError: a list lacks its column, names a photo twice, or one outside of its folder.
+        PhotoError: there are no photos, or a listed one is missing.
+        SampleTableError: a CSV lacks its column, lists a photo twice, or lists one outside of its folder.
     """
     root = root.expanduser()
     if not root.exists():
         raise PhotoError(f"expected photos at {root}, found nothing; set data.root to a folder, a photo or a CSV")
     if root.is_dir():
         info = _find_info(root)
-        return _listed(info, root) if info else _folder(root)
+        return _from_csv(info, root) if info else _from_folder(root)
     if root.suffix.lower() == ".csv":
-        return _listed(root, root)
+        return _from_csv(root, root)
     if root.suffix.lower() not in PHOTO_SUFFIXES:
         raise PhotoError(
             f"expected a photo ({', '.join(sorted(PHOTO_SUFFIXES))}) or a CSV, found {root}; set data.root to one"
@@ -62,18 +66,8 @@ def read_photo_list(root: Path) -> PhotoList:
     return PhotoList(_table([(root.name, root)]), "photo", root)
 
 
-def check_readable(photos: PhotoList, *, progress: bool = False) -> None:
-    """Decode every photo once, in parallel: a broken one is told before anything is predicted.
-
-    Raises:
-        PhotoError: naming those that cannot be decoded.
-    """
-    paths = photos.table["path"].tolist()
-    refuse_broken(find_broken(paths, progress=progress), len(paths))
-
-
 def _find_info(root: Path) -> Path | None:
-    """info.csv of the eval folder in or at `root`; None where it is just a folder."""
+    """Find info.csv of the eval folder in or at `root`; None for an ordinary folder."""
     if (root / "eval").is_dir():
         info = root / "eval" / "info.csv"
         if not info.is_file():
@@ -82,7 +76,7 @@ def _find_info(root: Path) -> Path | None:
     return root / "info.csv" if (root / "info.csv").is_file() else None
 
 
-def _folder(root: Path) -> PhotoList:
+def _from_folder(root: Path) -> PhotoList:
     photos = sorted(path for path in root.rglob("*") if is_photo(path) and path.is_file())
     names = [(path.relative_to(root), path) for path in photos]
     visible = [(name.as_posix(), path) for name, path in names if not any(part.startswith(".") for part in name.parts)]
@@ -91,8 +85,8 @@ def _folder(root: Path) -> PhotoList:
     return PhotoList(_table(visible), "folder", root)
 
 
-def _listed(path: Path, root: Path) -> PhotoList:
-    """The photos that a CSV names, in its order."""
+def _from_csv(path: Path, root: Path) -> PhotoList:
+    """Read the photos that a CSV lists, in its order."""
     lines = read_csv(path, empty_only=True)
     columns = [column for column in ("ImageID", "path") if column in lines]
     if not columns:
@@ -108,7 +102,7 @@ def _listed(path: Path, root: Path) -> PhotoList:
     if missing:
         raise PhotoError(
             f"{path} names {len(missing)} of {len(photos)} photos that are not in {folder} "
-            f"({some(missing)}); restore them"
+            f"({log_and_shorten(missing)}); restore them"
         )
     people = lines.get("person_id")
     return PhotoList(_table(photos, people), "info" if official else "table", root)
@@ -123,7 +117,9 @@ def _check_names(names: pd.Series[str], path: Path) -> None:
         raise SampleTableError(f"expected a photo in {path}, line {line}, found nothing; name it or drop the line")
     twice = names[names.duplicated()].unique().tolist()
     if twice:
-        raise SampleTableError(f"{path} names {len(twice)} photos more than once ({some(twice)}); keep one line each")
+        raise SampleTableError(
+            f"{path} names {len(twice)} photos more than once ({log_and_shorten(twice)}); keep one line each"
+        )
 
 
 def _inside(folder: Path, names: pd.Series[str], listed_in: Path) -> list[Path]:

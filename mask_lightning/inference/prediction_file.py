@@ -1,7 +1,7 @@
-"""Predictions on disk: one parquet file that says which format, labels, checkpoints and preprocessing it comes from.
+"""Predictions on disk: a parquet file that also stores its format, labels, checkpoints and preprocessing.
 
-Columns: those of the photos, then per task `target/<task>` and `loss/<task>` (null where the truth is not known) and
-`probs/<task>/<class>`.
+Columns: those of the photos, then for each task `target/<task>` and `loss/<task>` (null where the truth is not known)
+and `probs/<task>/<class>`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ import pyarrow.parquet as pq
 
 from mask_lightning import __version__
 from mask_lightning.errors import LabelError, PredictionsError
-from mask_lightning.inference.predictions import Predictions
-from mask_lightning.inference.trained import Source
 from mask_lightning.labels import UNLABELLED, LabelSpace
+from mask_lightning.metrics.predictions import Predictions, Source
 from mask_lightning.utils.files import write_atomically
 
-FORMAT = 1  # raised whenever an older reader would misread the file
+FORMAT = 1  # increase it when an older reader would misread the file
 FILE_NAME = "predictions.parquet"
 
 _KEY = b"mask_lightning"
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write `predictions` to `path`, atomically."""
+    """Write predictions as parquet, atomically."""
     columns: dict[str, Any] = {}
     for task in predictions.space.tasks:
         targets = predictions.targets[task.name]
@@ -55,7 +54,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def write_csv(path: Path, predictions: Predictions) -> None:
-    """Write for people and spreadsheets: photo, then the class of each task and its probability; atomically."""
+    """Write a CSV for people: photo, then the pred of each task and its probability; atomically."""
     columns: dict[str, Any] = {"photo": predictions.photos["photo"]}
     for task in predictions.space.tasks:
         probs = predictions.probs[task.name]
@@ -65,14 +64,14 @@ def write_csv(path: Path, predictions: Predictions) -> None:
 
 
 def read_predictions(path: Path, space: LabelSpace | None = None) -> Predictions:
-    """Read what `write_predictions` wrote; `path` may be the folder that holds predictions.parquet.
+    """Read a file written by `write_predictions`.
 
     Args:
-        path: file or folder.
-        space: the label space that is expected, None: any.
+        path: the file, or the folder that holds predictions.parquet.
+        space: expected label space; None accepts any.
 
     Raises:
-        PredictionsError: missing, damaged, of another format or of another label space.
+        PredictionsError: the file is missing or damaged, or has another format or label space.
     """
     path = path / FILE_NAME if path.is_dir() else path
     if not path.is_file():
@@ -92,7 +91,7 @@ def read_predictions(path: Path, space: LabelSpace | None = None) -> Predictions
 
 
 def describe_space(space: LabelSpace) -> str:
-    """Tasks and classes for a message: `mask (wear, incorrect, normal), age (<30, 30-59, >=60)`."""
+    """Format tasks and classes for a message: `mask (wear, incorrect, normal), age (<30, 30-59, >=60)`."""
     return ", ".join(f"{task.name} ({', '.join(task.classes)})" for task in space.tasks)
 
 
@@ -107,10 +106,10 @@ def _from_table(stored: pa.Table) -> Predictions:
         task.name: [f"target/{task.name}", f"loss/{task.name}", *(f"probs/{task.name}/{c}" for c in task.classes)]
         for task in space.tasks
     }
-    ours = [column for columns in names.values() for column in columns]
+    own = [column for columns in names.values() for column in columns]
     return Predictions(
         space=space,
-        photos=table.drop(columns=ours),
+        photos=table.drop(columns=own),
         probs={task: table[columns[2:]].to_numpy(np.float32) for task, columns in names.items()},
         targets={task: table[columns[0]].fillna(UNLABELLED).to_numpy(np.int64) for task, columns in names.items()},
         losses={task: table[columns[1]].to_numpy(np.float32) for task, columns in names.items()},

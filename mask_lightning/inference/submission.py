@@ -1,4 +1,4 @@
-"""The competition's CSV, `ImageID,ans`: writing one, reading one, and finding what is wrong with one."""
+"""Submissions to the competition, CSV files `ImageID,ans`: make, vote, write, read and check them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ import pandas as pd
 from mask_lightning.data.index import read_csv
 from mask_lightning.errors import SampleTableError, SubmissionError
 from mask_lightning.inference.prediction_file import describe_space, read_predictions
-from mask_lightning.inference.predictions import Predictions
 from mask_lightning.labels import FACE, LabelSpace
+from mask_lightning.metrics.predictions import Predictions
+from mask_lightning.metrics.scores import JOINT
 from mask_lightning.utils.files import write_atomically
 
 FILE_NAME = "submission.csv"
 COLUMNS = ["ImageID", "ans"]
-NAMED = 3  # examples in a message
+MAX_EXAMPLES = 3  # names in a message
 
 Codes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One code of FACE per photo: N names, and codes of shape (N,)."""
+    """Names of N photos, and their codes of FACE (N,)."""
 
     image_ids: tuple[str, ...]
     codes: Codes
@@ -37,7 +38,11 @@ class Submission:
         return len(self.image_ids)
 
     def in_order(self, image_ids: Sequence[str]) -> Submission:
-        """The same answers in another order. Raises SubmissionError if they are for other photos."""
+        """Reorder the submission.
+
+        Raises:
+            SubmissionError: the photos differ.
+        """
         answers = dict(zip(self.image_ids, self.codes.tolist(), strict=True))
         missing = [image_id for image_id in image_ids if image_id not in answers]
         if missing or len(image_ids) != len(self):
@@ -49,14 +54,18 @@ class Submission:
 
 
 def submission_of(predictions: Predictions) -> Submission:
-    """Answers in the order of the photos. Raises SubmissionError if they lack a task of FACE."""
+    """Make a submission from the preds, in the order of the photos.
+
+    Raises:
+        SubmissionError: a task of FACE is missing.
+    """
     require_face(predictions.space)
     preds = predictions.preds
     return Submission(tuple(predictions.photos["photo"]), FACE.encode({task: preds[task] for task in FACE.names}))
 
 
 def require_face(space: LabelSpace) -> None:
-    """Raise SubmissionError unless the tasks of FACE are there, with its classes."""
+    """Raise SubmissionError unless the space has the tasks of FACE with the same classes."""
     if not can_submit(space):
         raise SubmissionError(
             f"a submission takes the {FACE.num_codes} classes of {describe_space(FACE)}, found "
@@ -65,8 +74,38 @@ def require_face(space: LabelSpace) -> None:
 
 
 def can_submit(space: LabelSpace) -> bool:
-    """Whether these tasks hold all of FACE."""
+    """Return True if the space has the tasks of FACE with the same classes."""
     return all(task in space.tasks for task in FACE.tasks)
+
+
+def vote_submissions(submissions: Sequence[Submission]) -> Submission:
+    """Take the majority of several submissions over the 18 classes; photos in the order of the first.
+
+    Raises:
+        SubmissionError: the photos differ.
+    """
+    image_ids = submissions[0].image_ids
+    codes = np.stack([each.in_order(image_ids).codes for each in submissions])
+    return Submission(image_ids, majority_codes(codes, FACE.num_codes))
+
+
+def majority_codes(codes: Codes, num_codes: int) -> Codes:
+    """Find the most frequent code of each photo; after a tie, the lowest.
+
+    Args:
+        codes: (M, N), of M submissions.
+        num_codes: number of combined classes.
+
+    Returns:
+        (N,).
+
+    Example:
+        >>> majority_codes(np.array([[3, 5], [3, 2], [1, 5]]), 18)
+        array([3, 5])
+    """
+    counts = (codes[:, :, None] == np.arange(num_codes)).sum(axis=0)
+    winners: Codes = counts.argmax(axis=1)  # argmax takes the first of equals
+    return winners
 
 
 def write_submission(path: Path, submission: Submission) -> None:
@@ -81,10 +120,13 @@ def write_submission(path: Path, submission: Submission) -> None:
 
 
 def read_answers(path: Path) -> Submission:
-    """Read a submission, or the answers of a parquet file of predictions; a folder means its submission.csv.
+    """Read a submission.
+
+    Args:
+        path: CSV file, folder with submission.csv, or parquet file of predictions.
 
     Raises:
-        SubmissionError: it is not one, or has a problem (the first is told).
+        SubmissionError: it is not a valid submission; names the first problem.
         PredictionsError: the parquet file cannot be read.
     """
     if path.suffix == ".parquet":
@@ -95,7 +137,17 @@ def read_answers(path: Path) -> Submission:
 
 
 def read_rows(path: Path) -> tuple[Path, pd.DataFrame]:
-    """The file that is meant and its lines as text. Raises SubmissionError if it is no CSV."""
+    """Read the lines of a submission as text.
+
+    Args:
+        path: CSV file, or folder with submission.csv.
+
+    Returns:
+        Path of the CSV, and its lines.
+
+    Raises:
+        SubmissionError: there is no CSV.
+    """
     path = path / FILE_NAME if path.is_dir() else path
     if not path.is_file():
         raise SubmissionError(f"expected a submission at {path}, found none; name its CSV or the folder that holds it")
@@ -106,11 +158,14 @@ def read_rows(path: Path) -> tuple[Path, pd.DataFrame]:
 
 
 def find_problems(rows: pd.DataFrame, image_ids: Sequence[str] | None = None) -> list[str]:
-    """What is wrong with the lines of a submission (all values text); empty: nothing.
+    """Describe the problems of a submission.
 
     Args:
-        rows: its lines.
-        image_ids: the official names in their order; None: not known.
+        rows: its lines, all values text.
+        image_ids: the official names in order; None if they are not known.
+
+    Returns:
+        One text per problem; empty for a valid submission.
     """
     if list(rows.columns) != COLUMNS:
         return [f"expected the columns {','.join(COLUMNS)}, found {','.join(map(str, rows.columns))}"]
@@ -146,21 +201,26 @@ def _differences(names: Sequence[str], image_ids: Sequence[str]) -> list[str]:
 
 
 def class_shares(codes: Codes) -> npt.NDArray[np.float64]:
-    """Codes (N,) -> share of each class of FACE (18,)."""
+    """Compute the share of each class of FACE (18,) among codes (N,)."""
     counts = np.bincount(codes, minlength=FACE.num_codes)
     shares: npt.NDArray[np.float64] = counts / max(len(codes), 1)
     return shares
 
 
 def total_variation(shares: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> float:
-    """Half the sum of the absolute differences: the share of answers that had to change to make them equal."""
+    """Compute the total variation distance of two distributions: the share of photos to change to make them equal.
+
+    Example:
+        >>> total_variation(np.array([0.5, 0.5]), np.array([0.75, 0.25]))
+        0.25
+    """
     return float(np.abs(shares - others).sum() / 2)
 
 
 def disagreement(codes: Codes, others: Codes) -> Mapping[str, npt.NDArray[np.bool_]]:
-    """Where two submissions (N,) differ: per task, and `joint`."""
+    """Compare two submissions (N,): task, and `joint` -> True where they differ (N,)."""
     ours, theirs = FACE.decode(codes), FACE.decode(others)
-    return {"joint": codes != others} | {task: ours[task] != theirs[task] for task in FACE.names}
+    return {JOINT: codes != others} | {task: ours[task] != theirs[task] for task in FACE.names}
 
 
 def _raise_first(problems: Sequence[str], path: Path) -> None:
@@ -169,4 +229,4 @@ def _raise_first(problems: Sequence[str], path: Path) -> None:
 
 
 def _examples(values: Sequence[object]) -> str:
-    return ", ".join(map(str, values[:NAMED])) + (", ..." if len(values) > NAMED else "")
+    return ", ".join(map(str, values[:MAX_EXAMPLES])) + (", ..." if len(values) > MAX_EXAMPLES else "")

@@ -1,4 +1,4 @@
-"""calibration.json beside a checkpoint: the temperature of each task, and the checkpoint that they were fitted for."""
+"""Temperatures for calibration, stored beside a checkpoint in calibration.json."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mask_lightning.errors import CheckpointError
-from mask_lightning.inference.trained import Source
+from mask_lightning.metrics.predictions import Source
 from mask_lightning.utils.files import write_json
 
 log = logging.getLogger(__name__)
@@ -18,13 +18,13 @@ FILE_NAME = "calibration.json"
 
 @dataclass(frozen=True)
 class Calibration:
-    """Temperatures that make probabilities honest (Guo et al. 2017, "On calibration of modern neural networks").
+    """Temperatures of a checkpoint (Guo et al. 2017, "On calibration of modern neural networks").
 
     Attributes:
-        temperatures: task -> by what its log probabilities are divided; a task that is not named keeps its own.
-        sha256: of the checkpoint that they were fitted for.
-        tta: the views whose averaged answers they were fitted on.
-        people, photos: on how many.
+        temperatures: task -> divisor of its log probabilities; a missing task is not calibrated.
+        sha256: of the checkpoint for which they were fitted.
+        tta: test-time augmentation of the predictions on which they were fitted.
+        people, photos: size of the data on which they were fitted.
     """
 
     temperatures: dict[str, float]
@@ -35,12 +35,19 @@ class Calibration:
 
 
 def calibration_path(checkpoint: str | Path) -> Path:
-    """Where the temperatures of a checkpoint are kept."""
+    """Path of the temperatures of a checkpoint."""
     return Path(checkpoint).with_name(FILE_NAME)
 
 
 def write_calibration(checkpoint: str | Path, calibration: Calibration) -> Path:
-    """Keep the temperatures beside the checkpoint, in place of earlier ones. Returns the file."""
+    """Write the temperatures beside the checkpoint, replacing earlier ones.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+    """
     path = calibration_path(checkpoint)
     try:
         write_json(path, asdict(calibration))
@@ -50,10 +57,10 @@ def write_calibration(checkpoint: str | Path, calibration: Calibration) -> Path:
 
 
 def read_calibration(checkpoint: str | Path) -> Calibration | None:
-    """The temperatures kept beside a checkpoint, None where there are none.
+    """Read the temperatures beside a checkpoint; None if there are none.
 
     Raises:
-        CheckpointError: the file is not what `write_calibration` writes.
+        CheckpointError: the file was not written by `write_calibration`.
     """
     path = calibration_path(checkpoint)
     if not path.is_file():
@@ -71,14 +78,14 @@ def read_calibration(checkpoint: str | Path) -> Calibration | None:
 
 
 def fitting_temperatures(source: Source, tta: str) -> dict[str, float]:
-    """Task -> temperature for this checkpoint asked with these views; {} where none were fitted for just that."""
-    kept = read_calibration(source.checkpoint)
-    if kept is None:
+    """Find the temperatures fitted for exactly this checkpoint and TTA: task -> temperature, {} if there are none."""
+    found = read_calibration(source.checkpoint)
+    if found is None:
         return {}
-    if kept.sha256 != source.sha256:
-        log.warning("%s is of another checkpoint than %s: not applied", FILE_NAME, source.checkpoint)
+    if found.sha256 != source.sha256:
+        log.warning("%s was fitted for another checkpoint than %s: not applied", FILE_NAME, source.checkpoint)
         return {}
-    if kept.tta != tta:
-        log.warning("%s of %s was fitted with tta=%s: not applied", FILE_NAME, source.checkpoint, kept.tta)
+    if found.tta != tta:
+        log.warning("%s of %s was fitted with tta=%s: not applied", FILE_NAME, source.checkpoint, found.tta)
         return {}
-    return {task: kept.temperatures[task] for task in source.tasks if task in kept.temperatures}
+    return {task: found.temperatures[task] for task in source.tasks if task in found.temperatures}

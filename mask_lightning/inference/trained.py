@@ -1,9 +1,9 @@
-"""Loading a trained network with what it needs to predict: its label space and its preprocessing."""
+"""Load trained models together with their label space and preprocessing."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +14,19 @@ from mask_lightning.engine.checkpoint_files import first_sentence, read_checkpoi
 from mask_lightning.engine.modules import MultiTaskModule, module_class
 from mask_lightning.errors import CheckpointError, ConfigError
 from mask_lightning.labels import LabelSpace
+from mask_lightning.metrics.predictions import Source
 from mask_lightning.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Source:
-    """Which checkpoint some predictions come from; plain values, kept beside them.
+class Trained:
+    """Trained model in eval mode and channels_last, on its device.
 
     Attributes:
-        checkpoint: its path, as it was named.
-        sha256: of the file; the path may be moved, or hold another model one day.
-        backbone: timm's name.
-        tasks: what it answers.
-        transform: TransformSpec, as plain values.
-        tta: which views of each photo were averaged, see `inference.views`.
-        temperatures: task -> what its log probabilities were divided by; of a task that is not named, they are the
-            network's own.
+        module: the Lightning module.
+        spec: preprocessing of a photo.
+        source: its checkpoint.
     """
-
-    checkpoint: str
-    sha256: str
-    backbone: str
-    tasks: tuple[str, ...]
-    transform: dict[str, Any]
-    tta: str = "none"
-    temperatures: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A network in eval mode and channels_last, on its device."""
 
     module: MultiTaskModule
     spec: TransformSpec
@@ -51,12 +34,16 @@ class Trained:
 
     @property
     def space(self) -> LabelSpace:
-        """The tasks that it answers."""
+        """The tasks that the model predicts."""
         return self.module.space
 
 
 def find_checkpoint(path: Path) -> Path:
-    """A run's folder -> its best.ckpt; a file -> itself. Raises CheckpointError if there is none."""
+    """Find best.ckpt in a run folder; return the path of a file unchanged.
+
+    Raises:
+        CheckpointError: there is no such file.
+    """
     path = path.expanduser()
     if path.is_file():
         return path
@@ -69,10 +56,14 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def load_trained(path: Path, device: torch.device) -> Trained:
-    """Load the network of a run's folder (its best.ckpt) or of a .ckpt, without running any code that it holds.
+    """Load a trained model without executing code from the checkpoint.
+
+    Args:
+        path: run folder (its best.ckpt) or .ckpt file.
+        device: where to put the model.
 
     Raises:
-        CheckpointError: no such file, truncated, or not a checkpoint of this package.
+        CheckpointError: the file is missing, truncated, or not a checkpoint of this package.
     """
     checkpoint = find_checkpoint(path)
     content = read_checkpoint(checkpoint)
@@ -81,7 +72,7 @@ def load_trained(path: Path, device: torch.device) -> Trained:
         module = module_class(LabelSpace.from_plain(options["tasks"]))(**options)
         module.load_state_dict(content["state_dict"])
         spec = TransformSpec.from_plain(options["transform"])
-    except Exception as error:  # its values may be anything, and reach any constructor
+    except Exception as error:  # values of a foreign checkpoint may raise anything in any constructor
         raise CheckpointError(
             f"{checkpoint} is not a checkpoint that mask_lightning can rebuild ({first_sentence(error)}); "
             "set ckpt to a run's folder"
@@ -99,12 +90,18 @@ def load_trained(path: Path, device: torch.device) -> Trained:
 
 
 def choose_device(accelerator: str) -> torch.device:
-    """`auto` -> the best there is. Raises ConfigError for one that this machine lacks."""
-    there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """Choose a device; `auto` prefers a GPU, then MPS, then the CPU.
+
+    Raises:
+        ConfigError: this machine lacks the accelerator.
+    """
+    available = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if accelerator == "auto":
-        accelerator = next(name for name, present in there.items() if present)
-    if not there[accelerator]:
-        raise ConfigError(f"accelerator={accelerator} is not there for torch {torch.__version__}; use accelerator=cpu")
+        accelerator = next(name for name, present in available.items() if present)
+    if not available[accelerator]:
+        raise ConfigError(
+            f"accelerator={accelerator} is not available to torch {torch.__version__}; use accelerator=cpu"
+        )
     return torch.device("cuda" if accelerator == "gpu" else accelerator)
 
 

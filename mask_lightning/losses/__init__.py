@@ -1,1 +1,1 @@
-"""Losses per task, and their sum."""
+"""Losses of the tasks, and the weights of their sum."""

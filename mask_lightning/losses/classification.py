@@ -1,8 +1,8 @@
-"""The loss of a task of classes of very different size, and the weighted sum over tasks."""
+"""Cross-entropy for imbalanced classes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -10,86 +10,95 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mask_lightning.labels import UNLABELLED
+from mask_lightning.settings.loss import LossSettings
 
 ClassWeights = Literal["none", "balanced"]
 
 
 class ClassificationLoss(nn.Module):
-    """Cross-entropy with label smoothing, and what makes rare classes count more.
+    """Cross-entropy with label smoothing, and four options for imbalanced classes.
 
-    Logit adjustment (Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 10) adds `tau` times the log
-    of a class's share to its logit; what the network then says is balanced over classes, which is what macro F1
-    rewards. tau = 0 is plain cross-entropy.
-
-    Class weights multiply a photo's loss and gradient instead; the mean is over the sum of the weights, as torch's.
-
-    The focal loss (Lin et al. 2017, "Focal loss for dense object detection", eq. 4 and 5) multiplies a photo's loss by
-    (1 - p) ** gamma, p the truth's probability: what is learned already counts less. gamma = 0 is cross-entropy.
-
-    Soft F1 adds `soft_f1` times what is missing of the batch's macro F1, see `missing_soft_f1`.
+    * `label_smoothing` spreads a share of the target over all classes (Szegedy et al. 2016, "Rethinking the Inception
+      architecture for computer vision", arXiv:1512.00567, section 7).
+    * `logit_adjustment` adds tau times the log frequency of a class to its logit during training, so that the
+      network's own logits are balanced over classes, which is what macro F1 rewards (Menon et al. 2021, "Long-tail
+      learning via logit adjustment", arXiv:2007.07314, eq. 10).
+    * `class_weights` multiplies a photo's loss by the inverse frequency of its class. The mean is over the sum of the
+      weights, as in `torch.nn.CrossEntropyLoss`.
+    * `focal_gamma` multiplies a photo's loss by (1 - p) ** gamma, where p is the probability of its class, so that
+      photos already learned count less (Lin et al. 2017, "Focal loss for dense object detection", arXiv:1708.02002,
+      eq. 4 and 5).
+    * `soft_f1` adds a multiple of `soft_f1_loss`.
 
     Args:
-        class_counts: training photos per class, all positive where classes are weighted or tau is not 0.
-        label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016).
-        logit_adjustment: tau.
-        class_weights: "balanced" for photos / (classes * photos of the class), as scikit-learn says it.
-        focal_gamma: gamma.
-        soft_f1: weight of the soft F1.
+        class_counts: training photos per class (C,). All positive if classes are weighted or logits adjusted.
+        settings: the options above; `task_weights` are not used here.
+
+    Example:
+        >>> loss = ClassificationLoss([90, 10], LossSettings(logit_adjustment=1.0))
+        >>> logits, target = torch.zeros(4, 2), torch.tensor([0, 1, UNLABELLED, 1])
+        >>> round(loss(logits, target).item(), 3)
+        1.57
     """
 
     log_prior: Tensor
     weights: Tensor | None
 
-    def __init__(
-        self,
-        class_counts: Sequence[float],
-        *,
-        label_smoothing: float = 0.0,
-        logit_adjustment: float = 0.0,
-        class_weights: ClassWeights = "none",
-        focal_gamma: float = 0.0,
-        soft_f1: float = 0.0,
-    ) -> None:
+    def __init__(self, class_counts: Sequence[float], settings: LossSettings | None = None) -> None:
         super().__init__()
-        self.label_smoothing, self.logit_adjustment = label_smoothing, logit_adjustment
-        self.focal_gamma, self.soft_f1 = focal_gamma, soft_f1
+        self.settings = settings or LossSettings()
         counts = torch.tensor(class_counts, dtype=torch.float32)
         self.register_buffer("log_prior", (counts / counts.sum()).log(), persistent=False)
-        self.register_buffer("weights", weigh_classes(counts, class_weights), persistent=False)
+        self.register_buffer("weights", make_class_weights(counts, self.settings.class_weights), persistent=False)
 
     def forward(self, outputs: Tensor, target: Tensor, number: Tensor | None = None) -> Tensor:
-        """Logits (B, C), target (B,) -> mean loss over the labelled photos, a scalar; 0 where none is labelled."""
-        logits = outputs.float()
-        if self.logit_adjustment:
-            logits = logits + self.logit_adjustment * self.log_prior
+        """Return the mean loss of the labelled photos, a scalar; 0 if none is labelled.
+
+        Args:
+            outputs: logits (B, C).
+            target: class indices (B,), UNLABELLED (-1) for photos without a label.
+            number: not used; all task losses have the same arguments.
+        """
+        options, logits = self.settings, outputs.float()
+        if options.logit_adjustment:
+            logits = logits + options.logit_adjustment * self.log_prior
         losses = F.cross_entropy(
             logits,
             target,
             weight=self.weights,
             ignore_index=UNLABELLED,
-            label_smoothing=self.label_smoothing,
+            label_smoothing=options.label_smoothing,
             reduction="none",
         )
-        if self.focal_gamma:
-            losses = losses * focal_factors(logits, target, self.focal_gamma)
-        loss = mean_of_labelled(losses, target, self.weights)
-        return loss + self.soft_f1 * missing_soft_f1(logits, target) if self.soft_f1 else loss
+        if options.focal_gamma:
+            losses = losses * focal_factors(logits, target, options.focal_gamma)
+        loss = labelled_mean(losses, target, self.weights)
+        return loss + options.soft_f1 * soft_f1_loss(logits, target) if options.soft_f1 else loss
 
 
-def weigh_classes(counts: Tensor, weights: ClassWeights) -> Tensor | None:
-    """Photos per class (C,) -> a weight for each (C,), None where all are 1."""
-    return counts.sum() / (len(counts) * counts) if weights == "balanced" else None
-
-
-def mean_of_labelled(losses: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
-    """The sum of the photos' losses over that of their class weights, a scalar.
+def make_class_weights(counts: Tensor, kind: ClassWeights) -> Tensor | None:
+    """Return a loss weight per class (C,), None if all are 1.
 
     Args:
-        losses: weighted, 0 where not labelled (B,).
-        target: of the photos (B,).
-        weights: per class (C,), None where all are 1.
+        counts: photos per class (C,).
+        kind: "balanced" is photos / (classes * photos of the class), as scikit-learn's `compute_class_weight`.
+
+    Example:
+        >>> make_class_weights(torch.tensor([3.0, 1.0]), "balanced")
+        tensor([0.6667, 2.0000])
     """
-    # Not torch's own mean: over no labelled photo that is NaN, and so are its gradients.
+    return counts.sum() / (len(counts) * counts) if kind == "balanced" else None
+
+
+def labelled_mean(losses: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the sum of the photos' losses divided by the sum of their class weights, a scalar; 0 without labels.
+
+    Args:
+        losses: weighted losses (B,), 0 for photos without a label.
+        target: class indices (B,), UNLABELLED for photos without a label.
+        weights: per class (C,), None if all are 1.
+    """
+    # torch's mean over no labelled photo is NaN, and so are its gradients.
     labelled = target != UNLABELLED
     if weights is None:
         return losses.sum() / labelled.sum().clamp(min=1)
@@ -97,20 +106,37 @@ def mean_of_labelled(losses: Tensor, target: Tensor, weights: Tensor | None) -> 
 
 
 def focal_factors(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
-    """Logits (B, C), target (B,) -> (1 - probability of the truth) ** gamma (B,); unlabelled photos' mean nothing."""
+    """Return (1 - probability of the target) ** gamma per photo (B,); undefined for photos without a label.
+
+    Args:
+        logits: (B, C).
+        target: class indices (B,).
+        gamma: exponent, positive.
+    """
     truth = target.clamp(min=0)[:, None]
     wrong = 1 - logits.softmax(dim=1).gather(1, truth)[:, 0]
-    # Of a photo that is learned the power's derivative would be infinite (gamma < 1), and 0 times that is NaN.
+    # At 0 the power's derivative is infinite for gamma < 1, and 0 times infinity is NaN.
     return wrong.clamp(min=torch.finfo(wrong.dtype).eps) ** gamma
 
 
-def missing_soft_f1(logits: Tensor, target: Tensor) -> Tensor:
-    """Logits (B, C), target (B,) -> 1 - the mean F1 of the classes that the batch has, from probabilities; a scalar.
+def soft_f1_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Return 1 - soft macro F1 of a batch, a scalar with a gradient; 0 if no photo is labelled.
 
-    Where F1 counts answers, this adds up probabilities, so that it has a gradient: 2 TP / (2 TP + FP + FN) with
-    TP = sum of p over the photos of the class, FP = sum of p over all others, FN = sum of 1 - p over those of the
-    class (as sigmoidF1 of Benedict et al. 2021, "sigmoidF1: a smooth F1 score surrogate loss for multilabel
-    classification", here of a softmax). A class without a photo in the batch has no F1 that could be raised.
+    F1 is 2 TP / (2 TP + FP + FN) with probabilities in place of counts: TP is the sum of p over photos of the class, FP
+    the sum of p over all others, FN the sum of 1 - p over photos of the class. Classes without a photo in the batch are
+    left out.
+
+    Source: Bénédict et al. 2022, "sigmoidF1: a smooth F1 score surrogate loss for multilabel classification",
+    arXiv:2108.10566, here with a softmax.
+
+    Args:
+        logits: (B, C).
+        target: class indices (B,), UNLABELLED for photos without a label.
+
+    Example:
+        >>> logits = torch.tensor([[9.0, -9.0], [-9.0, 9.0]])
+        >>> round(soft_f1_loss(logits, torch.tensor([0, 1])).item(), 3)
+        0.0
     """
     labelled = (target != UNLABELLED)[:, None]
     probs = logits.softmax(dim=1) * labelled
@@ -119,16 +145,3 @@ def missing_soft_f1(logits: Tensor, target: Tensor) -> Tensor:
     f1 = 2 * (probs * truth).sum(dim=0) / (probs.sum(dim=0) + support).clamp(min=torch.finfo(probs.dtype).eps)
     present = support > 0
     return ((1 - f1) * present).sum() / present.sum().clamp(min=1)
-
-
-def scored_loss(log_probs: Tensor, target: Tensor) -> Tensor:
-    """Log probabilities (B, C), target (B,) -> plain mean cross-entropy of the labelled photos, 0 without one.
-
-    What validation reports, whatever a network was trained with, so that it compares between runs.
-    """
-    return mean_of_labelled(F.nll_loss(log_probs, target, ignore_index=UNLABELLED, reduction="none"), target, None)
-
-
-def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float] | Mapping[str, Tensor]) -> Tensor:
-    """Scalar losses per task -> their sum, each times its weight."""
-    return torch.stack([weights[task] * loss for task, loss in losses.items()]).sum()

@@ -1,26 +1,59 @@
-"""How the losses of several tasks are weighed against each other."""
+"""Weights of the tasks' losses in the sum that is minimized: fixed, learned, or adapted to how fast each loss falls."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mask_lightning.errors import ConfigError, did_you_mean
-from mask_lightning.losses.classification import weighted_sum
+from mask_lightning.settings.loss import WeightingSettings
+
+
+def make_weighting(
+    tasks: Sequence[str], task_weights: Mapping[str, float], settings: WeightingSettings | None = None
+) -> Weighting:
+    """Build the weighting of that name.
+
+    Args:
+        tasks: task names.
+        task_weights: task -> weight, 1 if left out; used by fixed weighting only.
+        settings: `name`, and the options of that weighting; None is fixed.
+
+    Example:
+        >>> weighting = make_weighting(["mask", "age"], {"age": 2.0})
+        >>> weighting({"mask": torch.tensor(1.0), "age": torch.tensor(0.5)}).item()
+        2.0
+    """
+    settings = settings or WeightingSettings()
+    options = {name: value for name, value in settings.options.items() if name != "name"}
+    if settings.name == "fixed":
+        return FixedWeighting(tasks, task_weights)
+    return ADAPTIVE_WEIGHTINGS[settings.name](tasks, **options)
+
+
+def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float] | Mapping[str, Tensor]) -> Tensor:
+    """Return the sum of scalar losses, each times the weight of its task.
+
+    Example:
+        >>> weighted_sum({"mask": torch.tensor(1.0), "age": torch.tensor(2.0)}, {"mask": 1.0, "age": 0.5}).item()
+        2.0
+    """
+    return torch.stack([weights[task] * loss for task, loss in losses.items()]).sum()
 
 
 class Weighting(nn.Module, ABC):
-    """Losses per task -> what is minimised.
+    """Base of the weightings: {task: scalar loss} -> the scalar that is minimized.
 
     Args:
-        tasks: their names.
+        tasks: task names.
+
+    Attributes:
+        is_adaptive: True if the weights change during training.
     """
 
-    is_moving = True  # whether the weights change while the network learns
+    is_adaptive = True
 
     def __init__(self, tasks: Sequence[str]) -> None:
         super().__init__()
@@ -28,49 +61,67 @@ class Weighting(nn.Module, ABC):
 
     @abstractmethod
     def weights(self) -> dict[str, float] | dict[str, Tensor]:
-        """What each task's loss is multiplied by at this moment, scalars."""
+        """Return the current weight of each task, a scalar."""
 
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Scalar losses per task -> their sum, each times its weight."""
+        """Return the weighted sum of scalar losses per task."""
         return weighted_sum(losses, self.weights())
 
     def start_epoch(self, mean: Callable[[Tensor], Tensor]) -> None:
-        """To be called before each epoch; `mean` is that over the processes that train together."""
+        """Prepare for an epoch; call it before each.
 
-    def sums(self) -> dict[str, Tensor]:
-        """What this process has added up since the epoch began, by name: a run may go on from there."""
+        Args:
+            mean: averages a tensor over the processes of a run.
+        """
+
+    def running_sums(self) -> dict[str, Tensor]:
+        """Return the sums of this process since the epoch began, by name, to be saved for a mid-epoch resume."""
         return {}
 
-    def _named(self, values: Tensor) -> dict[str, Tensor]:
+    def _by_task(self, values: Tensor) -> dict[str, Tensor]:
         return dict(zip(self.tasks, values.unbind(), strict=True))
 
 
 class FixedWeighting(Weighting):
-    """Weights that are given and stay.
+    """Constant weights.
 
     Args:
-        tasks: their names.
-        task_weights: task -> its weight, 1 if left out.
+        tasks: task names.
+        task_weights: task -> weight, 1 if left out.
+
+    Example:
+        >>> FixedWeighting(["mask", "age"], {"age": 2.0}).weights()
+        {'mask': 1.0, 'age': 2.0}
     """
 
-    is_moving = False
+    is_adaptive = False
 
     def __init__(self, tasks: Sequence[str], task_weights: Mapping[str, float]) -> None:
         super().__init__(tasks)
         self.task_weights = {task: float(task_weights.get(task, 1.0)) for task in tasks}
 
     def weights(self) -> dict[str, float]:
-        """As given."""
+        """Return the weights given."""
         return self.task_weights
 
 
 class UncertaintyWeighting(Weighting):
-    """Learned weights: the less certain the labels of a task, the less its loss counts.
+    """Learned weights: the less certain the labels of a task, the smaller its weight.
 
-    Kendall, Gal and Cipolla 2018, "Multi-task learning using uncertainty to weigh losses for scene geometry and
-    semantics", the form for classes (eq. 10): a loss L becomes L / sigma^2 + log sigma. What is learned is
-    log sigma^2, which may be any number; it is 0 at the start, the weight 1. (The form for numbers, with half of L,
-    would only move log sigma^2 by a constant.)
+    A loss L becomes L / sigma^2 + log sigma. The learned parameter is log sigma^2, which may be any number. It starts
+    at 0, that is, with weight 1.
+
+    Source: Kendall, Gal and Cipolla 2018, "Multi-task learning using uncertainty to weigh losses for scene geometry and
+    semantics", arXiv:1705.07115, the form for classes (eq. 10). The form for regression, with L / 2, differs only by a
+    constant in log sigma^2.
+
+    Args:
+        tasks: task names.
+
+    Example:
+        >>> weighting = UncertaintyWeighting(["mask", "age"])
+        >>> weighting({"mask": torch.tensor(1.0), "age": torch.tensor(0.5)}).item()
+        1.5
     """
 
     def __init__(self, tasks: Sequence[str]) -> None:
@@ -78,24 +129,32 @@ class UncertaintyWeighting(Weighting):
         self.log_variances = nn.Parameter(torch.zeros(len(tasks)))
 
     def weights(self) -> dict[str, Tensor]:
-        """1 / sigma^2."""
-        return self._named(torch.exp(-self.log_variances))
+        """Return 1 / sigma^2 of each task."""
+        return self._by_task(torch.exp(-self.log_variances))
 
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Scalar losses per task -> the sum of L / sigma^2 + log sigma, a scalar that may be negative."""
+        """Return the sum of L / sigma^2 + log sigma, a scalar that may be negative."""
         return super().forward(losses) + self.log_variances.sum() / 2
 
 
 class DynamicWeighting(Weighting):
-    """Dynamic weight averaging: a task whose loss falls more slowly than the others' counts more in the next epoch.
+    """Dynamic weight averaging: a task whose loss fell more slowly than the others' has a larger weight.
 
-    Liu, Johns and Davison 2019, "End-to-end multi-task learning with attention", eq. 7: the weights of T tasks are
-    T softmax(r / t), where r is by how much the mean loss of a task changed, last epoch's divided by that of the one
-    before. In the first two epochs all are 1. What it remembers is in the checkpoints.
+    The weights of T tasks are T softmax(r / t), where r is a task's mean loss in the last epoch divided by that in the
+    epoch before. In the first two epochs all weights are 1. The mean losses are part of checkpoints.
+
+    Source: Liu, Johns and Davison 2019, "End-to-end multi-task learning with attention", arXiv:1803.10704, eq. 7.
 
     Args:
-        tasks: their names.
-        temperature: t, 2 in the paper; larger makes the weights more equal.
+        tasks: task names.
+        temperature: t, 2 in the paper; larger values make the weights more equal.
+
+    Example:
+        >>> weighting = DynamicWeighting(["mask", "age"], temperature=2.0)
+        >>> _ = weighting({"mask": torch.tensor(1.0), "age": torch.tensor(0.5)})
+        >>> weighting.start_epoch(lambda value: value)
+        >>> {task: weight.item() for task, weight in weighting.weights().items()}
+        {'mask': 1.0, 'age': 1.0}
     """
 
     earlier: Tensor
@@ -105,47 +164,37 @@ class DynamicWeighting(Weighting):
     def __init__(self, tasks: Sequence[str], *, temperature: float = 2.0) -> None:
         super().__init__(tasks)
         self.temperature = temperature
-        self.register_buffer("earlier", torch.zeros(2, len(tasks)))  # mean losses: of the last epoch, the one before
+        self.register_buffer("earlier", torch.zeros(2, len(tasks)))  # mean losses of the last epoch, of the one before
         self.register_buffer("losses", torch.zeros(len(tasks)), persistent=False)
         self.register_buffer("batches", torch.zeros(()), persistent=False)
 
     def weights(self) -> dict[str, Tensor]:
-        """Of this epoch; their sum is T."""
+        """Return the weights of this epoch; their sum is T."""
         last, before = self.earlier
         ratios = last / before.clamp(min=torch.finfo(before.dtype).tiny)
         moved = len(self.tasks) * torch.softmax(ratios / self.temperature, dim=0)
-        return self._named(torch.where((self.earlier > 0).all(), moved, torch.ones_like(moved)))
+        return self._by_task(torch.where((self.earlier > 0).all(), moved, torch.ones_like(moved)))
 
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Scalar losses per task -> their weighted sum; the losses are remembered."""
+        """Return the weighted sum of the losses, and add them to the running sums."""
         self.losses += torch.stack([losses[task] for task in self.tasks]).detach()
         self.batches += 1
         return super().forward(losses)
 
     def start_epoch(self, mean: Callable[[Tensor], Tensor]) -> None:
-        """The epoch that ended becomes the last one."""
+        """Store the mean losses of the epoch that ended, and reset the running sums."""
         if self.batches > 0:
             self.earlier = torch.stack([mean(self.losses / self.batches), self.earlier[0]])
             self.losses.zero_()
             self.batches.zero_()
 
-    def sums(self) -> dict[str, Tensor]:
-        """Of the losses, and of the batches that had them."""
+    def running_sums(self) -> dict[str, Tensor]:
+        """Return the running loss sums and the number of batches."""
         return {"losses": self.losses, "batches": self.batches}
 
 
-def make_weighting(
-    tasks: Sequence[str], task_weights: Mapping[str, float], *, name: str = "fixed", **options: Any
-) -> Weighting:
-    """The weighting of that name: fixed, which takes `task_weights`, uncertainty or dwa, which take `options`.
-
-    Raises:
-        ConfigError: another name.
-    """
-    if name == "fixed":
-        return FixedWeighting(tasks, task_weights)
-    if name == "uncertainty":
-        return UncertaintyWeighting(tasks, **options)
-    if name == "dwa":
-        return DynamicWeighting(tasks, **options)
-    raise ConfigError(f"no weighting {name!r}; {did_you_mean(name, ('fixed', 'uncertainty', 'dwa'))}")
+ADAPTIVE_WEIGHTINGS: dict[str, Callable[..., Weighting]] = {
+    "uncertainty": UncertaintyWeighting,
+    "dwa": DynamicWeighting,
+}
+"""Name in `weighting=` -> class; fixed weights need no options."""

@@ -1,1 +1,1 @@
-"""Metric names and scores, computed from arrays of targets and predictions."""
+"""Metrics, intervals, calibration, slices, mistakes and label issues, computed from arrays of predictions."""

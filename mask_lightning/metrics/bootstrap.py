@@ -1,35 +1,39 @@
-"""How sure a score is: bootstrap over people, because the photos of one person are not independent.
+"""Confidence intervals by bootstrap over people, because photos of one person are not independent.
 
-Percentile intervals (Efron & Tibshirani 1993, "An Introduction to the Bootstrap"): as many people as there are, drawn
-with replacement, with all their photos. A draw counts people, so every score of a draw is a weighted sum of what each
-person contributes, and a thousand draws are one matrix product. A class of few people is missing in some draws and
-counts 0 in their macro F1, so that its interval reaches further down than up.
+Percentile intervals (Efron & Tibshirani 1993, "An Introduction to the Bootstrap"). Each draw takes as many people as
+there are, with replacement, with all their photos. The confusion matrix of a draw is a weighted sum of the matrices of
+the people, so that a thousand draws are one matrix product. A class with few people is missing from some draws and
+counts 0 in their macro F1: its interval extends further down than up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from mask_lightning.errors import PredictionsError
-from mask_lightning.inference.predictions import Predictions, in_order
-from mask_lightning.metrics.scores import Answers, Ints, known_answers, people_of
+from mask_lightning.metrics.predictions import Predictions
+from mask_lightning.metrics.scores import METRICS, LabelledPreds, Metric, labelled_preds, people_of
 
+Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Metric = Literal["f1", "accuracy"]
+Texts = npt.NDArray[np.str_]
 
-METRICS: tuple[Metric, ...] = ("f1", "accuracy")
 DRAWS = 1000
 LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A score and how far it would vary with other people of the same kind; None with a single person."""
+    """Score with its bootstrap interval.
+
+    Attributes:
+        value: score of all photos.
+        low, high: percentiles over the draws; None with a single person, and for metrics without interval.
+    """
 
     value: float
     low: float | None
@@ -38,12 +42,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better A is than B on the same photos.
+    """Score of A minus score of B on the same photos.
 
     Attributes:
-        value: score of A minus score of B.
-        low, high: its interval; None with a single person.
-        not_better: share of draws in which A is at most as good as B.
+        value: the difference.
+        low, high: its bootstrap interval, None with a single person.
+        not_better: share of draws in which A is not better than B.
     """
 
     value: float
@@ -53,116 +57,120 @@ class Difference:
 
     @property
     def is_real(self) -> bool:
-        """Whether the interval leaves 0 out."""
+        """True if the interval excludes 0."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
 def intervals(
     predictions: Predictions, *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0
-) -> dict[str, dict[Metric, Interval]]:
-    """Task, and `joint` -> macro F1 and accuracy with their intervals."""
+) -> dict[str, dict[str, Interval]]:
+    """Compute every metric with its interval.
+
+    Args:
+        predictions: with targets.
+        draws: number of bootstrap draws.
+        level: share of the draws inside the interval.
+        seed: of the draws.
+
+    Returns:
+        Task, and `joint` -> metric -> interval.
+    """
     people = people_of(predictions)
     return {
-        name: answer_intervals(answers, people, draws=draws, level=level, seed=seed)
-        for name, answers in known_answers(predictions).items()
+        name: metric_intervals(each, people, draws=draws, level=level, seed=seed)
+        for name, each in labelled_preds(predictions).items()
     }
 
 
-def answer_intervals(
-    answers: Answers, people: npt.NDArray[np.str_], *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0
-) -> dict[Metric, Interval]:
-    """Macro F1 and accuracy of some answers; `people` of all photos of the predictions (N,)."""
-    scores = score_draws(answers, people, draws=draws, seed=seed)
-    return {metric: to_interval(scores[metric], level) for metric in METRICS}
+def metric_intervals(
+    labelled: LabelledPreds, people: Texts, *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0
+) -> dict[str, Interval]:
+    """Compute every metric of one task; `people` (N,) are those of all photos of the predictions."""
+    scores = score_draws(labelled, people, draws=draws, seed=seed)
+    return {name: to_interval(scores[name], METRICS[name], level) for name in METRICS}
 
 
-def score_draws(
-    answers: Answers, people: npt.NDArray[np.str_], *, draws: int = DRAWS, seed: int = 0
-) -> Mapping[Metric, Floats]:
-    """Metric -> score of everybody once, then of every draw (1 + draws,): one seed draws the same people every time."""
-    _, person = np.unique(people[answers.rows], return_inverse=True)
-    return _scores(_count(answers, person), _draws(person, draws, seed))
+def score_draws(labelled: LabelledPreds, people: Texts, *, draws: int = DRAWS, seed: int = 0) -> dict[str, Floats]:
+    """Score all photos, then each draw. The same seed draws the same people every time.
+
+    Returns:
+        Metric -> scores (1 + draws,), that of all photos first.
+    """
+    _, person = np.unique(people[labelled.rows], return_inverse=True)
+    return _score(labelled, person, _draw_weights(person, draws, seed))
 
 
 def compare(
     a: Predictions, b: Predictions, *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0
-) -> dict[str, dict[Metric, Difference]]:
-    """Paired bootstrap of A minus B: both are scored on the same draws of people.
+) -> dict[str, dict[str, Difference]]:
+    """Compute the paired bootstrap of A minus B: both are scored on the same draws of people.
 
     Returns:
-        Task that both answer, and `joint` where both answer the same tasks -> metric -> difference.
+        Task that both predict, and `joint` if both predict the same tasks -> metric -> difference.
 
     Raises:
         PredictionsError: the photos or their labels differ, or no task is common.
     """
-    b, people = in_order(b, a), people_of(a)
-    ours, theirs = known_answers(a), known_answers(b)
-    common = [name for name in ours if name in theirs and ours[name].classes == theirs[name].classes]
+    b, people = b.in_order_of(a), people_of(a)
+    first, second = labelled_preds(a), labelled_preds(b)
+    common = [name for name in first if name in second and first[name].classes == second[name].classes]
     if not common:
         raise PredictionsError(
-            f"expected two answers to the same task, found {', '.join(ours)} and {', '.join(theirs)}; "
+            f"expected predictions of the same task, found {', '.join(first)} and {', '.join(second)}; "
             "compare runs that share a task"
         )
-    return {
-        name: _differences(ours[name], theirs[name], people, name=name, draws=draws, level=level, seed=seed)
-        for name in common
-    }
+    found = {}
+    for name in common:
+        ours, theirs = first[name], second[name]
+        if not (np.array_equal(ours.rows, theirs.rows) and np.array_equal(ours.targets, theirs.targets)):
+            raise PredictionsError(
+                f"expected the same labels of {name} for both, found different ones; predict both again"
+            )
+        scores, others = (score_draws(each, people, draws=draws, seed=seed) for each in (ours, theirs))
+        found[name] = {
+            metric: to_difference(scores[metric] - others[metric], METRICS[metric], level) for metric in METRICS
+        }
+    return found
 
 
 def draw_people(people: int, *, draws: int, seed: int) -> Ints:
-    """How often each person is in each draw (draws, people); the rows sum to the number of people."""
+    """Draw people with replacement.
+
+    Returns:
+        How often each person is in each draw (draws, people); rows sum to `people`.
+    """
     drawn = np.random.default_rng(seed).integers(people, size=(draws, people))
     flat = (drawn + people * np.arange(draws)[:, None]).ravel()
     return np.bincount(flat, minlength=draws * people).reshape(draws, people).astype(np.int64)
 
 
-def _differences(
-    ours: Answers, theirs: Answers, people: npt.NDArray[np.str_], *, name: str, draws: int, level: float, seed: int
-) -> dict[Metric, Difference]:
-    if not (np.array_equal(ours.rows, theirs.rows) and np.array_equal(ours.truth, theirs.truth)):
-        raise PredictionsError(f"expected the same labels of {name} for both, found others; predict both anew")
-    _, person = np.unique(people[ours.rows], return_inverse=True)
-    weights = _draws(person, draws, seed)
-    first, second = (_scores(_count(answers, person), weights) for answers in (ours, theirs))
-    return {metric: to_difference(first[metric] - second[metric], level) for metric in METRICS}
+def to_interval(scores: Floats, metric: Metric, level: float = LEVEL) -> Interval:
+    """Reduce the scores (1 + draws,) of `score_draws` to an interval."""
+    low, high = _percentiles(scores[1:], level) if metric.interval else (None, None)
+    return Interval(float(scores[0]), low, high)
 
 
-def _draws(person: npt.NDArray[np.intp], draws: int, seed: int) -> Ints:
-    """As `draw_people`; no draw of a single person, which would say that its score is certain."""
+def to_difference(scores: Floats, metric: Metric, level: float = LEVEL) -> Difference:
+    """Reduce differences (1 + draws,) between two results of `score_draws` to a difference with interval."""
+    low, high = _percentiles(scores[1:], level) if metric.interval else (None, None)
+    gains = scores[1:] if metric.higher_is_better else -scores[1:]
+    return Difference(float(scores[0]), low, high, None if low is None else float((gains <= 0).mean()))
+
+
+def _draw_weights(person: npt.NDArray[np.intp], draws: int, seed: int) -> Ints:
+    """Draw as `draw_people`; no draws of a single person, since they would claim that its score is certain."""
     people = int(person.max()) + 1
     return draw_people(people, draws=draws if people > 1 else 0, seed=seed)
 
 
-def _count(answers: Answers, person: npt.NDArray[np.intp]) -> Ints:
-    """Per person and class: hits, photos that are of it, photos said to be of it (3, people, C)."""
-    shape = (int(person.max()) + 1, len(answers.classes))
-    counts = np.zeros((3, *shape), np.int64)
-    hit = answers.truth == answers.said
-    np.add.at(counts[0], (person[hit], answers.truth[hit]), 1)
-    np.add.at(counts[1], (person, answers.truth), 1)
-    np.add.at(counts[2], (person, answers.said), 1)
-    return counts
-
-
-def _scores(counts: Ints, weights: Ints) -> Mapping[Metric, Floats]:
-    """Metric -> score of everybody once, then of every draw (1 + draws,)."""
-    everybody = np.ones((1, weights.shape[1]), np.int64)
-    hits, true, said = np.concatenate([everybody, weights]).astype(np.float64) @ counts.astype(np.float64)
-    return {
-        "f1": (2 * hits / np.maximum(true + said, 1)).mean(axis=1),
-        "accuracy": hits.sum(axis=1) / true.sum(axis=1),
-    }
-
-
-def to_interval(scores: Floats, level: float = LEVEL) -> Interval:
-    """From `score_draws`."""
-    return Interval(float(scores[0]), *_percentiles(scores[1:], level))
-
-
-def to_difference(scores: Floats, level: float = LEVEL) -> Difference:
-    """From `score_draws` of A minus those of B."""
-    low, high = _percentiles(scores[1:], level)
-    return Difference(float(scores[0]), low, high, None if low is None else float((scores[1:] <= 0).mean()))
+def _score(labelled: LabelledPreds, person: npt.NDArray[np.intp], weights: Ints) -> dict[str, Floats]:
+    """Score everybody once, then each draw, from weights (draws, people)."""
+    classes, people = len(labelled.classes), weights.shape[1]
+    cells = labelled.targets * classes + labelled.preds
+    counts = csr_array((np.ones(len(cells), np.int64), (cells, person)), shape=(classes**2, people))
+    everybody = np.ones((1, people), np.int64)
+    confusion = (counts @ np.concatenate([everybody, weights]).T).T.reshape(-1, classes, classes)
+    return {name: np.asarray(metric.compute(confusion), np.float64) for name, metric in METRICS.items()}
 
 
 def _percentiles(draws: Floats, level: float) -> tuple[float | None, float | None]:

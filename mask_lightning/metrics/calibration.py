@@ -1,6 +1,7 @@
-"""Whether probabilities are honest, and the temperature that makes them so (Guo et al. 2017, "On calibration").
+"""Reliability of probabilities, and temperature scaling.
 
-A temperature divides all log probabilities of a task: the answers stay, only how sure they sound changes.
+Guo et al. 2017, "On calibration of modern neural networks". A temperature divides all log probabilities of a task: the
+preds stay the same, only their probabilities change.
 """
 
 from __future__ import annotations
@@ -13,28 +14,28 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from mask_lightning.inference.predictions import Predictions
 from mask_lightning.labels import UNLABELLED
+from mask_lightning.metrics.predictions import Predictions
 from mask_lightning.metrics.scores import people_of
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 BINS = 15  # as in the paper
-RANGE = (0.05, 20.0)  # of temperatures
-SMALLEST = float(np.finfo(np.float32).tiny)  # of probabilities that are stored in float32
+RANGE = (0.05, 20.0)  # of fitted temperatures
+SMALLEST = float(np.finfo(np.float32).tiny)  # positive probability that float32 stores exactly
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often answers are right, by how probable the network called them.
+    """Accuracy of the preds by their probability.
 
     Attributes:
-        edges: of the bins of probability (B + 1,).
-        photos: how many answers each bin has (B,).
-        confidence: their mean probability (B,), NaN in an empty bin.
-        accuracy: their share of right ones (B,), NaN in an empty bin.
-        ece: expected calibration error, the mean distance of the two over all answers.
+        edges: of the B bins of probability (B + 1,).
+        photos: photos per bin (B,).
+        confidence: mean probability of the preds (B,), NaN in an empty bin.
+        accuracy: share of right preds (B,), NaN in an empty bin.
+        ece: expected calibration error: mean distance between confidence and accuracy, weighted by photos.
     """
 
     edges: Floats
@@ -49,11 +50,11 @@ class TaskCalibration:
     """One task before and after temperature scaling.
 
     Attributes:
-        before: as the network says it.
-        temperature: fitted on all of these photos, or the one that was given.
-        given: whether it was.
-        after: with that temperature where it was given, so that these photos had no part in it; else cross-fitted:
-            each half of the people with the temperature of the other half. None with a single person.
+        before: reliability of the model's own probabilities.
+        temperature: the given one, or fitted on all these photos.
+        given: True if the temperature was fitted on other photos.
+        after: reliability with the given temperature; without one, cross-fitted: each half of the people is scaled
+            with the temperature of the other half. None with a single person.
     """
 
     before: Reliability
@@ -65,12 +66,15 @@ class TaskCalibration:
 def calibrate(
     predictions: Predictions, given: Mapping[str, float] | None = None, *, seed: int = 0
 ) -> dict[str, TaskCalibration]:
-    """Task -> its calibration, for every task with labels.
+    """Measure reliability before and after temperature scaling.
 
     Args:
-        predictions: with the network's own probabilities.
-        given: task -> temperature that other photos gave; None fits on these.
-        seed: of the halves of the people.
+        predictions: with the model's own, uncalibrated probabilities.
+        given: task -> temperature fitted on other photos; None fits on these.
+        seed: splits the people into halves.
+
+    Returns:
+        Task -> calibration, for every task with labels.
     """
     people, found = people_of(predictions), {}
     for task in predictions.space.names:
@@ -94,21 +98,37 @@ def calibrate(
 
 
 def measure(probs: npt.ArrayLike, targets: Ints, *, bins: int = BINS) -> Reliability:
-    """Probabilities (N, C) and targets (N,) -> reliability in equal bins of the answer's probability."""
+    """Compute reliability in equal bins of the largest probability.
+
+    Args:
+        probs: (N, C), rows sum to 1.
+        targets: class indices (N,).
+        bins: number of bins in 0..1.
+
+    Example:
+        >>> found = measure([[0.9, 0.1], [0.9, 0.1]], np.array([0, 1]))
+        >>> round(found.ece, 2)  # 90 % confident, right on half of the photos
+        0.4
+    """
     probs = np.asarray(probs, np.float64)
-    sure, right = probs.max(axis=1), probs.argmax(axis=1) == targets
+    confidences, right = probs.max(axis=1), probs.argmax(axis=1) == targets
     edges = np.linspace(0, 1, bins + 1)
-    bin_of = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)  # the upper edge belongs to a bin
-    photos, sums, hits = (np.bincount(bin_of, weights, bins) for weights in (None, sure, right))
+    bin_of = np.clip(np.ceil(confidences * bins).astype(np.int64) - 1, 0, bins - 1)  # the upper edge belongs to a bin
+    photos, sums, hits = (np.bincount(bin_of, weights, bins) for weights in (None, confidences, right))
     with np.errstate(invalid="ignore"):
         confidence, accuracy = sums / photos, hits / photos
     return Reliability(edges, photos, confidence, accuracy, float(np.abs(hits - sums).sum() / len(targets)))
 
 
 def fit_temperature(log_probs: Floats, targets: Ints) -> float:
-    """The temperature of the least mean cross-entropy of log probabilities (N, C); within RANGE.
+    """Find the temperature with the smallest mean cross-entropy, within RANGE.
 
-    Where every answer is right, or none, there is nothing to learn from, and it stays 1.
+    Args:
+        log_probs: (N, C).
+        targets: class indices (N,).
+
+    Returns:
+        The temperature; 1 if all preds are right or all are wrong, since the optimum is then infinite or 0.
     """
     right = (log_probs.argmax(axis=1) == targets).mean()
     if right in (0, 1):
@@ -123,7 +143,7 @@ def fit_temperature(log_probs: Floats, targets: Ints) -> float:
 
 
 def cross_fit(log_probs: Floats, targets: Ints, people: npt.NDArray[np.str_], *, seed: int = 0) -> Floats | None:
-    """Each half of the people scaled with the temperature of the other half (N, C); None with a single person."""
+    """Scale each half of the people with the temperature of the other half (N, C); None with a single person."""
     names, person = np.unique(people, return_inverse=True)
     if len(names) < 2:
         return None
@@ -136,11 +156,16 @@ def cross_fit(log_probs: Floats, targets: Ints, people: npt.NDArray[np.str_], *,
 
 
 def scale(log_probs: Floats, temperature: float) -> Floats:
-    """Log probabilities (N, C) divided by a temperature, normalised again."""
+    """Divide log probabilities (N, C) by a temperature and normalise them again.
+
+    Example:
+        >>> np.exp(scale(np.log([[0.9, 0.1]]), 2.0)).round(2)
+        array([[0.75, 0.25]])
+    """
     scaled: Floats = log_softmax(log_probs / temperature, axis=1)
     return scaled
 
 
 def to_log(probs: npt.NDArray[np.float32]) -> Floats:
-    """Log of probabilities; those too small for float32 count as the smallest that is not."""
+    """Take the logarithm of probabilities (N, C); values below SMALLEST count as SMALLEST."""
     return np.log(np.maximum(probs.astype(np.float64), SMALLEST))

@@ -1,8 +1,8 @@
-"""Likely wrong labels: confident learning on predictions for people that the network has not trained on.
+"""Label issues: likely wrong labels, found by confident learning on out-of-fold predictions.
 
-The method is that of Northcutt, Jiang & Chuang, "Confident learning: estimating uncertainty in dataset labels" (2021),
-by its authors' library cleanlab: a label is doubted where another class is given more than that class is given on
-average where it is the label. The doubted ones are ranked by the probability of the label as it stands.
+Northcutt, Jiang & Chuang 2021, "Confident learning: estimating uncertainty in dataset labels", by the authors' library
+cleanlab. A label is an issue if the probability of another class exceeds the mean probability of that class over the
+samples labelled with it. Issues are ranked by the probability of the given label, the lowest first.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mask_lightning.data.corrections import COLUMNS
 from mask_lightning.errors import PredictionsError
-from mask_lightning.inference.predictions import Predictions
 from mask_lightning.labels import AGE, PERSON_TASKS, UNLABELLED, Task
+from mask_lightning.metrics.predictions import Predictions
 
 Probs = npt.NDArray[np.float64]
+
+CORRECTION_COLUMNS = ("person_id", "field", "value")  # of data.corrections, which reads these lines
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a task, one per person where all photos of a person share it, else one per photo.
+    """The labels of a task: one per person if all photos of a person share it, otherwise one per photo.
 
     Attributes:
-        of_people: which of the two.
-        table: a row per label: `person_id`, `photo` (its name among the person's photos; "" for labels of people),
-            `given` (the target) and `paths` (a tuple, the photos it is of).
-        probs: (N, C), the mean over those photos.
+        of_people: True for labels of people.
+        table: one row per label: `person_id`, `photo` (file name, "" for labels of people), `given` (the target) and
+            `paths` (tuple of the photos with this label).
+        probs: mean probabilities over these photos (N, C).
     """
 
     of_people: bool
@@ -45,14 +46,14 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Suspect:
-    """A label that is likely wrong.
+class LabelIssue:
+    """One label that is likely wrong.
 
     Attributes:
-        person_id: whose.
-        photo: its name among the person's photos; "" where the label is the person's.
-        paths: the photos that it is of.
-        given, suggested: the class that is written down, and the most probable other one.
+        person_id: person on the photos.
+        photo: file name; "" if the label belongs to the person.
+        paths: the photos with this label.
+        given, suggested: labelled class, and the most probable other class.
         given_prob, suggested_prob: their mean probabilities over the photos.
     """
 
@@ -66,17 +67,16 @@ class Suspect:
 
 
 @dataclass(frozen=True)
-class Suspects:
-    """The labels of one task that are likely wrong.
+class LabelIssues:
+    """Likely wrong labels of one task.
 
     Attributes:
         task: the task.
-        of_people: whether each is the label of a person, else of a photo.
-        labels: how many were judged.
-        agreement: the share of them that the predictions agree with; where it is low, most suspects are mistakes of
-            the network and not of the labels.
-        doubted: how many confident learning doubts.
-        listed: the most suspicious of those, the worst first.
+        of_people: True for labels of people, False for labels of photos.
+        labels: number of labels that were examined.
+        agreement: share of labels that equal the preds; if it is low, most issues are mistakes of the model.
+        doubted: number of issues that confident learning found.
+        listed: the issues to review, at most the requested share of the labels, the worst first.
     """
 
     task: Task
@@ -84,49 +84,49 @@ class Suspects:
     labels: int
     agreement: float
     doubted: int
-    listed: tuple[Suspect, ...]
+    listed: tuple[LabelIssue, ...]
 
     def __len__(self) -> int:
         return len(self.listed)
 
 
-def find_suspects(predictions: Predictions, *, share: float = 1.0) -> list[Suspects]:
-    """For every task the labels that are likely wrong, at most `share` of all.
+def find_issues(predictions: Predictions, *, share: float = 1.0) -> list[LabelIssues]:
+    """Find the likely wrong labels of every task.
 
     Args:
-        predictions: of people that the networks which made them have not trained on.
-        share: in (0, 1], of the people or photos with a label of the task.
+        predictions: for people whom the models were not trained on.
+        share: largest share of a task's labels to list, in (0, 1].
 
     Raises:
-        PredictionsError: there is no label, or nobody knows who is on the photos.
+        PredictionsError: the photos have no labels or no person_id.
     """
     if "person_id" not in predictions.photos or all((t == UNLABELLED).all() for t in predictions.targets.values()):
         raise PredictionsError(
             "expected predictions of labelled photos with a person_id, found none; "
             "name a sweep of folds, or predictions.parquet of labelled photos"
         )
-    return [_of_task(predictions, task, share) for task in predictions.space.tasks]
+    return [_find_task_issues(predictions, task, share) for task in predictions.space.tasks]
 
 
-def _of_task(predictions: Predictions, task: Task, share: float) -> Suspects:
+def _find_task_issues(predictions: Predictions, task: Task, share: float) -> LabelIssues:
     labels = gather_labels(predictions, task)
     given = labels.table["given"].to_numpy(np.int64)
     doubted = doubted_labels(given, labels.probs)
     first = doubted[: math.ceil(share * len(labels))]
-    return Suspects(
+    return LabelIssues(
         task=task,
         of_people=labels.of_people,
         labels=len(labels),
         agreement=float((labels.probs.argmax(axis=1) == given).mean()) if len(labels) else 0.0,
         doubted=len(doubted),
-        listed=tuple(_suspect(task, labels.table.iloc[i], labels.probs[i]) for i in first),
+        listed=tuple(_issue(task, labels.table.iloc[i], labels.probs[i]) for i in first),
     )
 
 
-def _suspect(task: Task, label: pd.Series[Any], probs: Probs) -> Suspect:
+def _issue(task: Task, label: pd.Series[Any], probs: Probs) -> LabelIssue:
     given = int(label["given"])
     suggested = int(np.where(np.arange(task.num_classes) == given, -1, probs).argmax())
-    return Suspect(
+    return LabelIssue(
         person_id=label["person_id"],
         photo=label["photo"],
         paths=label["paths"],
@@ -138,15 +138,18 @@ def _suspect(task: Task, label: pd.Series[Any], probs: Probs) -> Suspect:
 
 
 def doubted_labels(given: npt.NDArray[np.int64], probs: Probs) -> npt.NDArray[np.int64]:
-    """Positions of the labels that confident learning doubts, the least probable label first.
+    """Find issues by confident learning.
 
     Args:
-        given: (N,), the labels.
-        probs: (N, C), rows sum to 1.
+        given: labels, class indices (N,).
+        probs: out-of-fold probabilities (N, C), rows sum to 1.
+
+    Returns:
+        Positions of the issues, the least probable given label first.
     """
     if len(np.unique(given)) < 2:
-        return np.empty(0, np.int64)  # no other class is given to anybody, so none has a threshold
-    from cleanlab.filter import find_label_issues  # a second, for which no other command need wait
+        return np.empty(0, np.int64)  # no other class has labels, so none has a threshold
+    from cleanlab.filter import find_label_issues  # takes a second, which other commands need not wait for
 
     order: npt.NDArray[np.int64] = find_label_issues(
         given, probs, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
@@ -155,7 +158,7 @@ def doubted_labels(given: npt.NDArray[np.int64], probs: Probs) -> npt.NDArray[np
 
 
 def gather_labels(predictions: Predictions, task: Task) -> Labels:
-    """The labels of a task with the mean probabilities over the photos that each is of; without those not known."""
+    """Collect the known labels of a task, with mean probabilities over the photos of each label."""
     targets = predictions.targets[task.name]
     known = targets != UNLABELLED
     photos = predictions.photos.loc[known, ["person_id", "path"]].assign(given=targets[known]).reset_index(drop=True)
@@ -175,25 +178,25 @@ def _one_label_each(photos: pd.DataFrame) -> bool:
 
 
 def _names(table: pd.DataFrame) -> pd.Series[str]:
-    """File names, with their folder where a person has several photos of that name."""
+    """File names; with their folder if a person has several photos of that name."""
     files = table["paths"].map(lambda paths: Path(paths[0]))
     names = files.map(lambda file: file.name)
     twice = pd.DataFrame({"person": table["person_id"], "name": names}).duplicated(keep=False)
     return names.where(~twice, files.map(lambda file: f"{file.parent.name}/{file.name}"))
 
 
-def propose_corrections(found: Sequence[Suspects]) -> pd.DataFrame:
-    """Suspects as lines for `data.corrections.correct`, each with agreed_by 0: none applies before it is reviewed."""
+def propose_corrections(found: Sequence[LabelIssues]) -> pd.DataFrame:
+    """Convert issues to lines for `data.corrections`; `agreed_by` is 0, so that none applies before a review."""
     lines = [
-        (*correction(each.task, suspect), 0, suspect.given, suspect.given_prob, suspect.suggested_prob)
+        (*correction(each.task, issue), 0, issue.given, issue.given_prob, issue.suggested_prob)
         for each in found
-        for suspect in each.listed
+        for issue in each.listed
     ]
-    return pd.DataFrame(lines, columns=[*COLUMNS, "agreed_by", "given", "given_prob", "value_prob"]).round(4)
+    return pd.DataFrame(lines, columns=[*CORRECTION_COLUMNS, "agreed_by", "given", "given_prob", "value_prob"]).round(4)
 
 
-def correction(task: Task, suspect: Suspect) -> tuple[str, str, str]:
-    """person_id, field and value of the line that makes the suggestion true."""
-    field = "age_band" if task == AGE else task.name  # `age` is in years, which nobody has told
-    value = f"{suspect.photo}:{suspect.suggested}" if suspect.photo else suspect.suggested
-    return suspect.person_id, field, value
+def correction(task: Task, issue: LabelIssue) -> tuple[str, str, str]:
+    """Person_id, field and value of the correction that applies the suggested class."""
+    field = "age_band" if task == AGE else task.name  # `age` would be in years, which are not known
+    value = f"{issue.photo}:{issue.suggested}" if issue.photo else issue.suggested
+    return issue.person_id, field, value

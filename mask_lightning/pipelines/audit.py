@@ -1,30 +1,28 @@
-"""One audit from settings to what it leaves in its folder."""
+"""Audit labelled photos before training."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from mask_lightning.data.auditing.audit import Audit, audit_table
-from mask_lightning.data.auditing.checks import check_classes_present
-from mask_lightning.data.auditing.findings import Finding
-from mask_lightning.data.auditing.survey import survey
-from mask_lightning.data.sources import LabelledPhotos, corrected, read_photo_table, read_photos
+from mask_lightning.data.auditing.audit import Audit, audit_table, check_classes_present
+from mask_lightning.data.auditing.findings import Finding, survey
+from mask_lightning.data.sources import LabelledPhotos, apply_corrections
 from mask_lightning.data.splits import check_classes, hold_out
 from mask_lightning.errors import SplitError
 from mask_lightning.labels import FACE_SETS, PERSON_TASKS, LabelSpace
+from mask_lightning.pipelines.photos import draw_portraits, read_labelled
 from mask_lightning.reports import audit_report
 from mask_lightning.settings.evaluation import AuditSettings
 
 
 def audit_run(settings: AuditSettings, folder: Path) -> Audit:
-    """Audit the photos that `settings` name, show what was found, and leave audit.json and pictures in `folder`.
+    """Audit the photos, print what was found, and write audit.json and figures into `folder`.
 
     Raises:
-        MaskLightningError: the photos cannot be indexed at all, or the corrections cannot be read.
+        MaskLightningError: the photos cannot be listed at all, or the corrections cannot be read.
     """
     data = settings.data
     photos, findings = _read(settings)
-    photos = corrected(photos, data.corrections, agreed_by=data.agreed_by)
     tasks = settings.task.choose(photos.space)
     audit = audit_table(
         photos.table,
@@ -37,35 +35,24 @@ def audit_run(settings: AuditSettings, folder: Path) -> Audit:
         workers=settings.workers,
     )
     audit_report.save(folder, audit, root=photos.root, people=settings.people_shown)
-    audit_report.print_audit(folder, audit, root=photos.root, drawn=_is_drawn(settings))
+    audit_report.print_audit(folder, audit, root=photos.root, drawn=data.is_drawn)
     return audit
 
 
-def _is_drawn(settings: AuditSettings) -> bool:
-    return settings.data.name == "auto" and settings.data.root is None
-
-
 def _read(settings: AuditSettings) -> tuple[LabelledPhotos, list[Finding]]:
-    """The sample table as a training reads it; of the competition's layout also what does not parse."""
+    """Read the sample table as for training; for the competition's layout, also return what does not parse."""
     data, space = settings.data, settings.known_space
-    if data.table is not None:
+    if data.name not in ("auto", "competition"):
         needed = settings.task.tasks or (space.names if space else ())
-        return read_photo_table(data.table, data.root, space=space, needed=needed), []
-    root = data.root or _drawn_portraits(settings)
-    if data.name in ("auto", "competition"):
-        table, findings = survey(root)
-        return LabelledPhotos(table, FACE_SETS[data.name], PERSON_TASKS, root), findings
-    return read_photos(data.name, root), []
-
-
-def _drawn_portraits(settings: AuditSettings) -> Path:
-    from mask_lightning.pipelines.prepare import draw_portraits
-
-    return draw_portraits(settings.data.portraits, settings.outputs)
+        return read_labelled(data, space, needed=needed, outputs=settings.outputs), []
+    root = data.root or draw_portraits(data.portraits, settings.outputs)
+    table, findings = survey(root)
+    photos = LabelledPhotos(table, FACE_SETS[data.name], PERSON_TASKS, root)
+    return apply_corrections(photos, data.corrections, agreed_by=data.agreed_by), findings
 
 
 def _try_split(photos: LabelledPhotos, tasks: LabelSpace, settings: AuditSettings) -> list[Finding]:
-    """Split as a training with these options would, where every class is there at all."""
+    """Split as a training run with these options would; return why it would fail. Skip this if a class is missing."""
     data = settings.data
     if check_classes_present(photos.table, tasks):
         return []

@@ -1,4 +1,7 @@
-"""`python -m mask_lightning.pipelines.ddp_process`: one of the other processes of a run on several devices; `parallel` starts it."""
+"""One of the other processes of a run on several devices; `engine.ddp` starts it.
+
+It repeats what the process of rank 0 does, and receives the first weights from there by DDP.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from mask_lightning.engine import trainer as trainers
-from mask_lightning.pipelines import find_lr as range_test_runs
-from mask_lightning.pipelines import prepare as assembly
-from mask_lightning.pipelines.run_trainer import build_run_trainer, fit
-from mask_lightning.pipelines.usable_photos import usable_photos
+from mask_lightning.engine.trainer import build_trainer, fit, without_advice
+from mask_lightning.pipelines.find_lr import run_range_test
+from mask_lightning.pipelines.prepare import prepare_run
 from mask_lightning.runs.folder import RunFolder
 from mask_lightning.settings.base import check
 from mask_lightning.settings.train import TrainSettings
@@ -24,24 +25,27 @@ from mask_lightning.utils.system import ignore_signals
 
 
 def main(task: Mapping[str, Any]) -> None:
-    """The same fit as rank 0's, of `parallel.other_ranks`. The weights to begin with come from there, by DDP."""
+    """Fit the run, or run its LR range test if `task` names no folder.
+
+    Args:
+        task: `settings` (plain values), `folder` (None for a range test), `lr` (found by a range test or None) and
+            `resume`, as given to `engine.ddp.other_ranks`.
+    """
     settings = check(TrainSettings, task["settings"])
-    photos, spec = assembly.find_photos(settings), assembly.transform_spec(settings)
-    if settings.data.on_bad_photo == "skip":
-        photos = usable_photos(settings, photos)
+    # Without skipping, rank 0 has found that all photos can be decoded.
+    run = prepare_run(settings, look_for_broken=settings.data.on_bad_photo == "skip")
     pl.seed_everything(settings.seed, workers=True, verbose=False)
-    module = assembly.build_module(settings, photos, spec, found_lr=task["lr"])
+    module = run.build_module(found_lr=task["lr"])
     if task["folder"] is None:
-        range_test_runs.sweep(settings, photos, module)
+        run_range_test(run, module)
         return
-    folder = RunFolder(Path(task["folder"]))
-    data = assembly.build_data(settings, photos, spec, assembly.open_cache(settings, photos, spec))
-    with trainers.without_advice():
-        fit(build_run_trainer(settings, folder, data, module), settings, folder, module, data, resume=task["resume"])
+    folder, data = RunFolder(Path(task["folder"])), run.build_data()
+    with without_advice():
+        fit(build_trainer(settings, folder, data, module), settings, folder, module, data, resume=task["resume"])
 
 
-def _end_with_rank_zero() -> None:
-    """Its end of the pipe closes however it ends."""
+def _exit_with_rank_zero() -> None:
+    """Exit as soon as rank 0 closes its end of the pipe, however it ends."""
     sys.stdin.read()
     os._exit(1)
 
@@ -49,5 +53,5 @@ def _end_with_rank_zero() -> None:
 if __name__ == "__main__":
     ignore_signals("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")  # rank 0 decides
     line = sys.stdin.readline()
-    threading.Thread(target=_end_with_rank_zero, daemon=True).start()
+    threading.Thread(target=_exit_with_rank_zero, daemon=True).start()
     main(json.loads(line))

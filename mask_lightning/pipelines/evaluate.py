@@ -1,4 +1,4 @@
-"""One evaluation from settings to what it leaves in its folder."""
+"""Evaluate trained networks on labelled photos."""
 
 from __future__ import annotations
 
@@ -11,77 +11,70 @@ from typing import Any
 from mask_lightning.errors import RunFolderError
 from mask_lightning.inference.prediction_file import FILE_NAME, write_predictions
 from mask_lightning.inference.temperatures import Calibration, fitting_temperatures, write_calibration
-from mask_lightning.metrics.bootstrap import Difference, Metric, compare
+from mask_lightning.metrics.bootstrap import Difference, compare
 from mask_lightning.metrics.evaluation import Evaluation, evaluate, to_plain
-from mask_lightning.pipelines.labelled import Labelled, predict_labelled_many, run_folder_of
-from mask_lightning.pipelines.predict import writable
+from mask_lightning.pipelines.labelled import LabelledPredictions, predict_labelled, run_folder_of
+from mask_lightning.pipelines.output import refuse_existing, writable
 from mask_lightning.reports import evaluation_report
 from mask_lightning.settings.evaluation import EvaluateSettings
 
-Differences = Mapping[str, Mapping[Metric, Difference]]
+Differences = Mapping[str, Mapping[str, Difference]]
 
 
 def evaluate_run(settings: EvaluateSettings, folder: Path) -> Evaluation:
-    """Evaluate a trained network, and leave evaluation.json, predictions.parquet and pictures in `folder`.
+    """Evaluate a trained network; write evaluation.json, predictions.parquet and figures into `folder`.
 
     Raises:
-        MaskLightningError: whatever can be mended; before anything is predicted, where that is possible.
+        MaskLightningError: the user can correct the cause; raised before anything is predicted if possible.
     """
-    if (folder / evaluation_report.FILE_NAME).exists():
-        raise RunFolderError(f"{folder} already holds an evaluation; name another folder, or none to get a new one")
+    refuse_existing(folder, [evaluation_report.FILE_NAME])
     ckpts = [settings.ckpt, *([settings.against] if settings.against else [])]
     if settings.calibrate:
         _check_calibrates(settings.ckpt)
     started = perf_counter()
-    ours, *others = predict_labelled_many(
-        ckpts,
-        data=settings.photos,
-        tta=settings.tta,
-        batch_size=settings.batch_size,
-        num_workers=settings.num_workers,
-        accelerator=settings.accelerator,
-        progress=settings.progress,
-    )
+    ours, *others = predict_labelled(ckpts, settings, data=settings.photos, tta=settings.tta)
     predicted = perf_counter()
     evaluation = evaluate(ours.predictions, temperatures_for(ours), seed=settings.seed)
     differences = [compare(ours.predictions, other.predictions, seed=settings.seed) for other in others]
     with writable(folder):
         write_predictions(folder / FILE_NAME, ours.predictions)
-        evaluation_report.save(folder, evaluation, _about(ours, others, differences))
-    kept = _keep_temperatures(ours, evaluation) if settings.calibrate else None
+        evaluation_report.save(folder, evaluation, _describe(ours, others, differences))
+    written = _write_temperatures(ours, evaluation) if settings.calibrate else None
     evaluation_report.print_evaluation(evaluation, _title(ours, evaluation))
     for other, difference in zip(others, differences, strict=True):
         evaluation_report.print_differences(_name(ours), _name(other), difference)
-    evaluation_report.print_notes(notes([ours, *others], evaluation, kept))
+    evaluation_report.print_notes(notes([ours, *others], evaluation, written))
     seconds = predicted - started, perf_counter() - predicted
     evaluation_report.print_files(folder, seconds, _next_command(settings))
     return evaluation
 
 
 def _check_calibrates(ckpt: Path) -> None:
-    """Temperatures are kept for what `predict ckpt=RUN` uses. Raises RunFolderError for any other checkpoint."""
+    """Raise RunFolderError unless the checkpoint is in a run folder, where predict looks for temperatures."""
     if run_folder_of(ckpt) is None:
         raise RunFolderError(f"calibrate=true needs the run that held people out, found only {ckpt}; name its folder")
 
 
-def temperatures_for(labelled: Labelled) -> dict[str, float] | None:
-    """Those kept with the checkpoint, on photos other than they were fitted on; None where there are none."""
+def temperatures_for(labelled: LabelledPredictions) -> dict[str, float] | None:
+    """Return the stored temperatures per task; None if there are none, or if they were fitted on these photos."""
     if labelled.held_out:
         return None
     (source,) = labelled.predictions.sources
     return fitting_temperatures(source, source.tta) or None
 
 
-def _keep_temperatures(labelled: Labelled, evaluation: Evaluation) -> Path:
+def _write_temperatures(labelled: LabelledPredictions, evaluation: Evaluation) -> Path:
     (source,) = labelled.predictions.sources
     temperatures = {task: calibration.temperature for task, calibration in evaluation.calibration.items()}
-    kept = Calibration(temperatures, source.sha256, source.tta, evaluation.people, evaluation.photos)
-    return write_calibration(source.checkpoint, kept)
+    fitted = Calibration(temperatures, source.sha256, source.tta, evaluation.people, evaluation.photos)
+    return write_calibration(source.checkpoint, fitted)
 
 
-def _about(ours: Labelled, others: Sequence[Labelled], differences: Sequence[Differences]) -> dict[str, Any]:
-    """Of what the numbers in evaluation.json are."""
-    told = [
+def _describe(
+    ours: LabelledPredictions, others: Sequence[LabelledPredictions], differences: Sequence[Differences]
+) -> dict[str, Any]:
+    """Describe networks and photos for evaluation.json."""
+    networks = [
         {
             "run": str(each.folder.path) if each.folder else None,
             "seen": each.seen,
@@ -89,46 +82,50 @@ def _about(ours: Labelled, others: Sequence[Labelled], differences: Sequence[Dif
         }
         for each in (ours, *others)
     ]
-    compared = [{**about, "differences": to_plain(each)} for about, each in zip(told[1:], differences, strict=True)]
-    return {"data": {"root": str(ours.root), "held_out": ours.held_out}, "network": told[0], "against": compared}
+    compared = [
+        {**network, "differences": to_plain(each)} for network, each in zip(networks[1:], differences, strict=True)
+    ]
+    return {"data": {"root": str(ours.root), "held_out": ours.held_out}, "network": networks[0], "against": compared}
 
 
-def _name(labelled: Labelled) -> str:
+def _name(labelled: LabelledPredictions) -> str:
     return str(labelled.folder.path) if labelled.folder else labelled.predictions.sources[0].checkpoint
 
 
-def _title(labelled: Labelled, evaluation: Evaluation) -> str:
+def _title(labelled: LabelledPredictions, evaluation: Evaluation) -> str:
     whose = "people whom it held out" if labelled.held_out else f"people in {labelled.root}"
     tta = labelled.predictions.sources[0].tta
-    views = "" if tta == "none" else f", tta={tta}"
-    return f"{_name(labelled)} on {evaluation.photos:,} photos of {evaluation.people:,} {whose}{views}"
+    augmented = "" if tta == "none" else f", tta={tta}"
+    return f"{_name(labelled)} on {evaluation.photos:,} photos of {evaluation.people:,} {whose}{augmented}"
 
 
-def notes(everyone: Sequence[Labelled], evaluation: Evaluation, kept: Path | None) -> list[str]:
-    """What a reader must know to trust the numbers."""
-    told = [f"{_name(each)} {_seen(each)}" for each in everyone if each.seen != 0]
+def notes(everyone: Sequence[LabelledPredictions], evaluation: Evaluation, calibration: Path | None) -> list[str]:
+    """Return what a reader must know before trusting the numbers."""
+    found = [f"{_name(each)} {_seen(each)}" for each in everyone if each.seen != 0]
     for name, scores in evaluation.scores.items():
         if scores.absent and name in everyone[0].predictions.space.names:
-            told.append(f"no photo truly is {name} {', '.join(scores.absent)}: such a class counts 0 in the macro F1")
+            found.append(
+                f"no photo is labelled {name} {', '.join(scores.absent)}: such a class counts 0 in the macro F1"
+            )
     if evaluation.people == 1:
-        told.append("a single person says nothing about others: no intervals")
-    if kept is not None:
-        told.append(
-            f"{kept} holds the temperatures now, and predict applies them (calibrated=auto); they were fitted on all "
-            "of these people, so the ECE after is from halves that did not fit it"
+        found.append("a single person says nothing about others: no intervals")
+    if calibration is not None:
+        found.append(
+            f"{calibration} holds the temperatures that predict applies (calibrated=auto), fitted on all of these "
+            "people; the ECE after calibration is of halves, each with the temperature of the other half"
         )
-    return told
+    return found
 
 
-def _seen(labelled: Labelled) -> str:
+def _seen(labelled: LabelledPredictions) -> str:
     if labelled.seen is None:
-        return "does not tell whether it was trained on these photos: if so, its scores are too good"
+        return "may have been trained on these photos: if so, its scores are too good"
     return f"was trained on {labelled.seen:,} of these photos: its scores are too good"
 
 
 def _next_command(settings: EvaluateSettings) -> str:
-    """With the photos that were named, if they were."""
+    """Return the report command for the same photos."""
     data = settings.data
     named = {"data": data.name if data.name != "auto" else None, "data.root": data.root, "data.table": data.table}
-    told = [f"{option}={value}" for option, value in named.items() if settings.photos and value is not None]
-    return " ".join([f"python -m mask_lightning.report ckpt={settings.ckpt}", *told])
+    typed = [f"{option}={value}" for option, value in named.items() if settings.photos and value is not None]
+    return " ".join([f"python -m mask_lightning.report ckpt={settings.ckpt}", *typed])

@@ -1,4 +1,4 @@
-"""Labelled photos through trained networks: those of the people whom a run held out, or any others."""
+"""Pass labelled photos through trained networks: of the people whom a run held out, or any others."""
 
 from __future__ import annotations
 
@@ -11,35 +11,34 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mask_lightning.data.sources import LabelledPhotos, corrected, read_photo_table, read_photos
+from mask_lightning.data.sources import LabelledPhotos
 from mask_lightning.errors import LabelError, MaskLightningError, RunFolderError
-from mask_lightning.inference.forward import predict_many
-from mask_lightning.inference.predictions import Predictions, join_spaces
+from mask_lightning.inference.predict import CacheLocation, predict_many
 from mask_lightning.inference.trained import Trained, choose_device, find_checkpoint, load_trained
-from mask_lightning.inference.views import Tta
 from mask_lightning.labels import UNLABELLED
-from mask_lightning.pipelines import prepare as assembly
-from mask_lightning.pipelines.run_photos import check_photos, without_skipped
+from mask_lightning.metrics.predictions import Predictions, join_spaces
+from mask_lightning.pipelines.photos import Photos, check_photos, find_photos, read_labelled, without_skipped
 from mask_lightning.runs.folder import RunFolder
-from mask_lightning.runs.photos import mark
+from mask_lightning.runs.photos import identify_photos
 from mask_lightning.settings.base import check
 from mask_lightning.settings.data import DataSettings
+from mask_lightning.settings.inference import InferenceSettings, Tta
 from mask_lightning.settings.train import TrainSettings
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """What a network says of photos whose labels are known.
+class LabelledPredictions:
+    """Predictions of one network for photos whose labels are known.
 
     Attributes:
-        predictions: with the network's own probabilities, not calibrated; beside the photos' paths and people, their
-            labels of tasks that the network does not answer stand as class names.
-        folder: of the run that trained the network; None for a checkpoint outside of a run's folder.
-        held_out: whether the photos are all those of the people whom the run held out (of several runs, the first).
-        root: where the photos lie.
-        seen: how many of the photos the network was trained on; None where that cannot be told.
+        predictions: probabilities without calibration; labels of tasks that the network does not predict are further
+            columns of `predictions.photos`, as class names.
+        folder: run that trained the network; None for a checkpoint outside of a run folder.
+        held_out: True if the photos are all those of the people whom the (first) run held out.
+        root: folder that the photos are below.
+        seen: number of these photos that the network was trained on; None if unknown.
     """
 
     predictions: Predictions
@@ -50,77 +49,52 @@ class Labelled:
 
 
 def predict_labelled(
-    ckpt: Path,
-    *,
-    data: DataSettings | None = None,
-    tta: Tta = "none",
-    batch_size: int = 64,
-    num_workers: int | None = None,
-    accelerator: str = "auto",
-    progress: bool = False,
-) -> Labelled:
-    """`predict_labelled_many` of one network."""
-    return predict_labelled_many(
-        [ckpt],
-        data=data,
-        tta=tta,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        accelerator=accelerator,
-        progress=progress,
-    )[0]
-
-
-def predict_labelled_many(
-    ckpts: Sequence[Path],
-    *,
-    data: DataSettings | None = None,
-    tta: Tta = "none",
-    batch_size: int = 64,
-    num_workers: int | None = None,
-    accelerator: str = "auto",
-    progress: bool = False,
-) -> list[Labelled]:
-    """Pass labelled photos through networks of the same label space, decoding each photo once.
+    ckpts: Sequence[Path], options: InferenceSettings, *, data: DataSettings | None = None, tta: Tta = "none"
+) -> list[LabelledPredictions]:
+    """Pass labelled photos through networks of the same label space; each photo is decoded once.
 
     Args:
-        ckpts: runs' folders or .ckpt files.
-        data: the photos; None: those of the people whom the first run held out.
-        tta, batch_size, num_workers, progress: as `inference.forward.predict_many`.
-        accelerator: as `inference.trained.choose_device`.
+        ckpts: run folders or .ckpt files.
+        options: batch size, workers, device and progress bar.
+        data: the photos; None for those of the people whom the first run held out.
+        tta: test-time augmentation, see `inference.tta`.
+
+    Returns:
+        One entry per checkpoint.
 
     Raises:
-        RunFolderError: no data is named, and the first run held nobody out or its photos are others now.
+        RunFolderError: `data` is None, and the first run held nobody out or its photos have changed.
         LabelError: the photos are not labelled with the networks' classes.
         MaskLightningError: the checkpoints or photos cannot be read.
     """
-    device = choose_device(accelerator)
+    device = choose_device(options.accelerator)
     networks = [load_trained(ckpt, device) for ckpt in ckpts]
     folders = [run_folder_of(ckpt) for ckpt in ckpts]
-    photos = held_out_photos(ckpts[0], folders[0]) if data is None else labelled_photos(data, networks)
+    photos = _held_out_photos(ckpts[0], folders[0]) if data is None else _named_photos(data, networks)
     check_labels(photos, networks)
     predictions = predict_many(
         networks,
-        _rows_for(photos, networks),
+        _with_other_labels(photos, networks),
         tta=tta,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        progress=progress,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        progress=options.progress,
+        cache=cache_of_run(folders[0], photos.root),
     )
     return [
-        Labelled(
-            predictions=said,
+        LabelledPredictions(
+            predictions=each,
             folder=folder,
             held_out=data is None,
             root=photos.root,
             seen=0 if data is None and folder == folders[0] else _count_seen(photos.table, folder),
         )
-        for said, folder in zip(predictions, folders, strict=True)
+        for each, folder in zip(predictions, folders, strict=True)
     ]
 
 
 def run_folder_of(ckpt: Path) -> RunFolder | None:
-    """The folder of the run that left the checkpoint; None where it lies elsewhere.
+    """Return the folder of the run that wrote the checkpoint; None if the checkpoint lies elsewhere.
 
     Raises:
         CheckpointError: there is no checkpoint.
@@ -130,28 +104,33 @@ def run_folder_of(ckpt: Path) -> RunFolder | None:
 
 
 def settings_of_run(folder: RunFolder) -> TrainSettings:
-    """What a run was told. Raises RunFolderError or ConfigError if that cannot be read."""
+    """Return the options of a run. Raises RunFolderError or ConfigError if they cannot be read."""
     return check(TrainSettings, folder.read_config())
 
 
-def photos_of_run(folder: RunFolder) -> assembly.Photos:
-    """The split of the photos that a run was trained on.
+def cache_of_run(folder: RunFolder | None, root: Path) -> CacheLocation | None:
+    """Return the place of a run's cache of the photos below `root`; None if the run or its options are unknown."""
+    try:
+        settings = settings_of_run(folder) if folder else None
+    except MaskLightningError:
+        return None
+    return None if settings is None or settings.data.cache == "off" else CacheLocation(settings.cache_folder, root)
+
+
+def photos_of_run(folder: RunFolder) -> Photos:
+    """Return the photos that a run was trained on, split as it split them.
 
     Raises:
-        RunFolderError: they are others now than when it was trained.
+        RunFolderError: the photos have changed since.
         MaskLightningError: they cannot be read.
     """
-    photos = assembly.find_photos(settings_of_run(folder))
+    photos = find_photos(settings_of_run(folder))
     check_photos(folder, photos, remedy="restore them, or name labelled photos with data.root")
     return without_skipped(folder, photos)
 
 
-def held_out_photos(ckpt: Path, folder: RunFolder | None) -> LabelledPhotos:
-    """The photos of the people whom a run held out.
-
-    Raises:
-        RunFolderError: there is no run, or it held nobody out, or as `photos_of_run`.
-    """
+def _held_out_photos(ckpt: Path, folder: RunFolder | None) -> LabelledPhotos:
+    """Return the photos of the people whom a run held out. Raises RunFolderError if there are none."""
     if folder is None:
         raise RunFolderError(
             f"expected {ckpt} in the folder of its run, which tells who was held out; "
@@ -167,18 +146,10 @@ def held_out_photos(ckpt: Path, folder: RunFolder | None) -> LabelledPhotos:
     return LabelledPhotos(photos.split.val, space, (), photos.root)
 
 
-def labelled_photos(data: DataSettings, networks: Sequence[Trained]) -> LabelledPhotos:
-    """All photos that `data` names, with the labels of the networks' tasks.
-
-    Raises:
-        MaskLightningError: whatever is wrong with them.
-    """
-    if data.table is not None:
-        photos = read_photo_table(data.table, data.root, space=join_spaces([n.space for n in networks]))
-    else:
-        assert data.root is not None
-        photos = read_photos(data.name, data.root)
-    return corrected(photos, data.corrections, agreed_by=data.agreed_by)
+def _named_photos(data: DataSettings, networks: Sequence[Trained]) -> LabelledPhotos:
+    """Return all photos that `data` names, with labels of the networks' tasks."""
+    assert data.table is not None or data.root is not None
+    return read_labelled(data, join_spaces([network.space for network in networks]))
 
 
 def check_labels(photos: LabelledPhotos, networks: Sequence[Trained]) -> None:
@@ -189,7 +160,7 @@ def check_labels(photos: LabelledPhotos, networks: Sequence[Trained]) -> None:
             classes = photos.space[task.name].classes
             if task.classes != classes:
                 raise LabelError(
-                    f"{network.source.checkpoint} answers {task.name} with {', '.join(task.classes)}, the photos in "
+                    f"{network.source.checkpoint} predicts {task.name} as {', '.join(task.classes)}, the photos in "
                     f"{photos.root} are labelled {', '.join(classes)}; name photos of its label space"
                 )
         if not any((photos.table[task.name] != UNLABELLED).any() for task in shared):
@@ -199,20 +170,19 @@ def check_labels(photos: LabelledPhotos, networks: Sequence[Trained]) -> None:
             )
 
 
-def _rows_for(photos: LabelledPhotos, networks: Sequence[Trained]) -> pd.DataFrame:
-    """The sample table, with labels of tasks that no network answers as class names."""
-    answered = {task for network in networks for task in network.space.names}
-    others = [task for task in photos.space.tasks if task.name not in answered]
-    return photos.table.assign(**{task.name: _names(photos.table[task.name], task.classes) for task in others})
+def _with_other_labels(photos: LabelledPhotos, networks: Sequence[Trained]) -> pd.DataFrame:
+    """Return the sample table; labels of tasks that no network predicts become class names, "" if unlabelled."""
+    predicted = {task for network in networks for task in network.space.names}
+    others = [task for task in photos.space.tasks if task.name not in predicted]
+    return photos.table.assign(**{task.name: _class_names(photos.table[task.name], task.classes) for task in others})
 
 
-def _names(targets: pd.Series[int], classes: Sequence[str]) -> list[str]:
-    """Targets -> class names, "" where there is none."""
+def _class_names(targets: pd.Series[int], classes: Sequence[str]) -> list[str]:
     return ["" if target == UNLABELLED else classes[target] for target in targets]
 
 
 def _count_seen(rows: pd.DataFrame, folder: RunFolder | None) -> int | None:
-    """How many of the photos a run was trained on."""
+    """Return how many of the photos a run was trained on; None if that cannot be found out."""
     if folder is None:
         return None
     try:
@@ -224,6 +194,6 @@ def _count_seen(rows: pd.DataFrame, folder: RunFolder | None) -> int | None:
 
 
 def _marks(rows: pd.DataFrame) -> npt.NDArray[np.str_]:
-    """Of each photo what a copy elsewhere shares."""
-    marked = mark(rows)
+    """Return a text per photo that a copy in another folder shares."""
+    marked = identify_photos(rows)
     return (marked["photo"] + ":" + marked["bytes"].astype(str)).to_numpy(str)

@@ -1,4 +1,4 @@
-"""One report from settings to what it leaves in its folder."""
+"""Write the HTML report of a trained network."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mask_lightning.data.transforms import AugmentSpec
-from mask_lightning.errors import ConfigError, RunFolderError
+from mask_lightning.errors import ConfigError
 from mask_lightning.inference.heat_maps import heat_maps
-from mask_lightning.inference.predictions import Predictions
 from mask_lightning.inference.trained import Trained, choose_device, load_trained
 from mask_lightning.metrics.evaluation import Evaluation, evaluate
 from mask_lightning.metrics.mistakes import find_mistakes
+from mask_lightning.metrics.predictions import Predictions
 from mask_lightning.pipelines.evaluate import notes, temperatures_for
-from mask_lightning.pipelines.labelled import Labelled, predict_labelled
-from mask_lightning.pipelines.predict import writable
-from mask_lightning.reports import report_figures, report_page
-from mask_lightning.reports.curves import plot_curves
-from mask_lightning.reports.faces import plot_faces
-from mask_lightning.reports.page import Picture, figure_picture
-from mask_lightning.reports.report_figures import Chart
+from mask_lightning.pipelines.labelled import LabelledPredictions, predict_labelled
+from mask_lightning.pipelines.output import refuse_existing, writable
+from mask_lightning.reports import report_page
+from mask_lightning.reports.html_page import Picture, figure_picture
+from mask_lightning.reports.photo_grids import plot_cards
+from mask_lightning.reports.report_images import Album, Chart, draw_charts, make_album, rows_to_explain
 from mask_lightning.reports.report_page import Report
-from mask_lightning.reports.report_pictures import Album, make_album, rows_to_explain
+from mask_lightning.reports.training_curves import plot_curves
 from mask_lightning.runs.folder import RunFolder
+from mask_lightning.settings.augment import AugmentSettings
 from mask_lightning.settings.evaluation import ReportSettings
 from mask_lightning.utils.files import write_atomically
 
@@ -36,21 +35,13 @@ log = logging.getLogger(__name__)
 
 
 def report_run(settings: ReportSettings, folder: Path) -> Report:
-    """Judge a trained network on labelled photos, and leave report.html and its pictures in `folder`.
+    """Evaluate a trained network on labelled photos, and write report.html and its figures into `folder`.
 
     Raises:
-        MaskLightningError: whatever can be mended; before anything is written.
+        MaskLightningError: the user can correct the cause; raised before anything is written.
     """
-    if (folder / report_page.FILE_NAME).exists():
-        raise RunFolderError(f"{folder} already holds a report; name another folder, or none to get a new one")
-    labelled = predict_labelled(
-        settings.ckpt,
-        data=settings.photos,
-        batch_size=settings.batch_size,
-        num_workers=settings.num_workers,
-        accelerator=settings.accelerator,
-        progress=settings.progress,
-    )
+    refuse_existing(folder, [report_page.FILE_NAME])
+    labelled = predict_labelled([settings.ckpt], settings, data=settings.photos)[0]
     trained = load_trained(settings.ckpt, choose_device(settings.accelerator))
     report = make_report(labelled, trained, seed=settings.seed)
     with writable(folder):
@@ -59,18 +50,18 @@ def report_run(settings: ReportSettings, folder: Path) -> Report:
     return report
 
 
-def make_report(labelled: Labelled, trained: Trained, *, seed: int = 0) -> Report:
-    """Compute the numbers, then draw from them: the pass over the photos is over, but for those of the heat maps."""
+def make_report(labelled: LabelledPredictions, trained: Trained, *, seed: int = 0) -> Report:
+    """Compute all numbers from the stored predictions, draw them, and compute the heat maps of the photos shown."""
     predictions = labelled.predictions
     evaluation = evaluate(predictions, temperatures_for(labelled), seed=seed)
     mistakes = find_mistakes(predictions)
-    maps, unexplained = _explain(trained, predictions)
-    charts = {**report_figures.draw_charts(predictions, evaluation), **_curves(labelled.folder, trained)}
+    maps, no_heat_maps = _explain(trained, predictions)
+    charts = {**draw_charts(predictions, evaluation), **_curves(labelled.folder, trained)}
     config: dict[str, Any] = trained.module.hparams.get("config") or {}
-    augment = AugmentSpec(**config["augment"]) if "augment" in config else None
+    augment = AugmentSettings(**config["augment"]) if "augment" in config else None
     return Report(
         title=labelled.folder.path.name if labelled.folder else Path(trained.source.checkpoint).name,
-        judged_on=_judged_on(labelled, evaluation),
+        evaluated_on=_evaluated_on(labelled, evaluation),
         predictions=predictions,
         evaluation=evaluation,
         mistakes=mistakes,
@@ -78,45 +69,45 @@ def make_report(labelled: Labelled, trained: Trained, *, seed: int = 0) -> Repor
         album=make_album(predictions, mistakes, maps, trained.spec, augment),
         facts=_facts(labelled, trained, config),
         trained_on=trained.module.hparams["class_counts"],
-        known=_share_known(labelled),
+        train_accuracy=_train_accuracy(labelled),
         notes=notes([labelled], evaluation, None),
-        unexplained=unexplained,
+        no_heat_maps=no_heat_maps,
     )
 
 
 def _explain(trained: Trained, predictions: Predictions) -> tuple[dict[str, npt.NDArray[np.float32]], str]:
-    """Heat maps of the photos that are shown with them; where the network cannot be explained, none and why."""
+    """Return the heat maps of the photos shown with them, or none and the reason if the network cannot be explained."""
     rows = rows_to_explain(predictions)
     photos = predictions.photos.iloc[rows].reset_index(drop=True)
     try:
-        return heat_maps(trained, photos, {task: said[rows] for task, said in predictions.preds.items()}), ""
+        return heat_maps(trained, photos, {task: preds[rows] for task, preds in predictions.preds.items()}), ""
     except ConfigError as error:
         log.warning("no heat maps: %s", error)
         return {}, str(error)
 
 
 def _curves(folder: RunFolder | None, trained: Trained) -> dict[str, Chart]:
-    """The learning curves, where the run's folder has them."""
+    """Return the learning curves, if the run folder has metrics.csv."""
     if folder is None or not folder.metrics.is_file():
         return {}
     figure = plot_curves(pd.read_csv(folder.metrics), trained.module.phases, trained.space.names)
     return {"curves": Chart(figure, "Loss and macro F1 per epoch, on training photos and on held-out people")}
 
 
-def _judged_on(labelled: Labelled, evaluation: Evaluation) -> str:
+def _evaluated_on(labelled: LabelledPredictions, evaluation: Evaluation) -> str:
     whose = "whom it held out" if labelled.held_out else f"in {labelled.root}"
     return f"{evaluation.photos:,} photos of {evaluation.people:,} people {whose}"
 
 
-def _share_known(labelled: Labelled) -> float | None:
-    """Share of the training photos, unaugmented, that the run got right; None where these photos are not like them."""
+def _train_accuracy(labelled: LabelledPredictions) -> float | None:
+    """Return the accuracy on unaugmented training photos; None if these photos are not of the run's own people."""
     if labelled.folder is None or not labelled.held_out:
         return None
     return labelled.folder.read_result().best.get("clean_train/accuracy")
 
 
-def _facts(labelled: Labelled, trained: Trained, config: dict[str, Any]) -> dict[str, str]:
-    """What was trained, on what and when, as far as the checkpoint and its run's folder tell."""
+def _facts(labelled: LabelledPredictions, trained: Trained, config: dict[str, Any]) -> dict[str, str]:
+    """Describe the network and its training, as far as the checkpoint and its run folder tell."""
     source, module = trained.source, trained.module
     parameters = sum(parameter.numel() for parameter in module.parameters())
     written = datetime.fromtimestamp(Path(source.checkpoint).stat().st_mtime)
@@ -130,7 +121,7 @@ def _facts(labelled: Labelled, trained: Trained, config: dict[str, Any]) -> dict
     if labelled.folder is not None and labelled.folder.result.is_file():
         facts |= _facts_of_run(labelled.folder)
     checkpoint = f"{source.checkpoint}, written {written:%Y-%m-%d %H:%M}, sha256 {source.sha256[:12]}"
-    return {**facts, "judged on": str(labelled.root), "checkpoint": checkpoint}
+    return {**facts, "evaluated on": str(labelled.root), "checkpoint": checkpoint}
 
 
 def _facts_of_run(folder: RunFolder) -> dict[str, str]:
@@ -146,7 +137,7 @@ def _facts_of_run(folder: RunFolder) -> dict[str, str]:
 
 
 def _save(report: Report, folder: Path) -> None:
-    """The pictures, then the page: where it lies, the rest lies too."""
+    """Write the figures, then the page: if the page exists, the rest is complete."""
     pictures: dict[str, Picture] = {**report.charts, **_sheets(report.album)}
     for name, picture in pictures.items():
         write_atomically(folder / f"{name}.png", picture.content)
@@ -155,8 +146,8 @@ def _save(report: Report, folder: Path) -> None:
 
 
 def _sheets(album: Album) -> dict[str, Picture]:
-    """The groups of photos, one figure each."""
+    """Draw each group of photos as a figure."""
     return {
-        name: figure_picture(plot_faces(group.faces, title=group.heading, columns=group.columns), group.heading)
+        name: figure_picture(plot_cards(group.cards, title=group.heading, columns=group.columns), group.heading)
         for name, group in album.sheets.items()
     }

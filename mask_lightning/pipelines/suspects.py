@@ -1,4 +1,4 @@
-"""From a cross-validation, or predictions that are there already, to a list of suspects in a folder."""
+"""List probably wrong labels from the runs of a cross-validation, or from stored predictions."""
 
 from __future__ import annotations
 
@@ -11,98 +11,64 @@ import pandas as pd
 
 from mask_lightning.errors import PredictionsError, RunFolderError
 from mask_lightning.inference.prediction_file import FILE_NAME, read_predictions, write_predictions
-from mask_lightning.inference.predictions import Predictions
-from mask_lightning.metrics.label_issues import Suspects, find_suspects
+from mask_lightning.metrics.label_issues import LabelIssues, find_issues
+from mask_lightning.metrics.predictions import Predictions
 from mask_lightning.pipelines.labelled import predict_labelled
-from mask_lightning.reports import suspects_page, suspects_report
+from mask_lightning.pipelines.output import refuse_existing, writable
+from mask_lightning.reports import label_issues
 from mask_lightning.runs.folder import RunFolder
 from mask_lightning.settings.base import check
 from mask_lightning.settings.evaluation import SuspectsSettings
 from mask_lightning.settings.identity import flatten, identity
+from mask_lightning.settings.inference import InferenceSettings
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.sweeps.table import Row, collect_runs
 
+TRAIN_COMMAND = "python -m mask_lightning.train -m data.folds=5 data.fold=0,1,2,3,4"
 
-def list_suspects(settings: SuspectsSettings, folder: Path) -> list[Suspects]:
-    """Find the likely wrong labels, show how many there are, and leave the list in `folder` for a person to review.
+
+def list_suspects(settings: SuspectsSettings, folder: Path) -> list[LabelIssues]:
+    """Find labels that are probably wrong, and write the list into `folder` for a person to review.
 
     Raises:
-        MaskLightningError: whatever can be mended; before anything is predicted, where that is possible.
+        MaskLightningError: the user can correct the cause; raised before anything is predicted if possible.
     """
-    _claim(folder)
+    refuse_existing(folder, [FILE_NAME, label_issues.CSV_NAME])
     predictions, corrections = _predictions(settings, folder)
-    found = find_suspects(predictions, share=settings.share)
-    try:
-        suspects_report.save(folder, found, predictions)
-        suspects_page.save(folder, found, predictions, shown=settings.shown)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    suspects_report.print_suspects(found)
-    suspects_report.print_next(folder, corrections)
+    found = find_issues(predictions, share=settings.share)
+    with writable(folder):
+        label_issues.save(folder, found, predictions, shown=settings.shown)
+    label_issues.print_label_issues(found)
+    label_issues.print_next(folder, corrections)
     return found
 
 
 def _predictions(settings: SuspectsSettings, folder: Path) -> tuple[Predictions, str | None]:
-    """Out-of-fold predictions, and the corrections that the labels were trained with, where that is known."""
+    """Return out-of-fold predictions, and the corrections file of the runs if known."""
     if settings.predictions is not None:
         return read_predictions(settings.predictions), None
     folds = find_folds(settings.runs or ())
-    predictions = predict_out_of_fold(
-        folds,
-        batch_size=settings.batch_size,
-        num_workers=settings.num_workers,
-        accelerator=settings.accelerator,
-        progress=settings.progress,
-    )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    predictions = predict_out_of_fold(folds, settings)
+    with writable(folder):
         write_predictions(folder / FILE_NAME, predictions)  # at once: they cost a pass over all photos
-    except OSError as error:
-        raise _unwritable(folder, error) from error
     return predictions, folds[0].read_config()["data"]["corrections"]
 
 
-def _claim(folder: Path) -> None:
-    for name in (FILE_NAME, suspects_report.CSV_NAME):
-        if (folder / name).exists():
-            raise RunFolderError(f"{folder} already holds {name}; name another folder, or none to get a new one")
-
-
-def _unwritable(folder: Path, error: OSError) -> RunFolderError:
-    return RunFolderError(f"cannot write to {folder} ({error.strerror}); set outputs to another folder")
-
-
-TRAIN_THEM = "python -m mask_lightning.train -m data.folds=5 data.fold=0,1,2,3,4"
-
-
-def predict_out_of_fold(
-    folds: Sequence[RunFolder],
-    *,
-    batch_size: int = 64,
-    num_workers: int | None = None,
-    accelerator: str = "auto",
-    progress: bool = False,
-) -> Predictions:
-    """Let each fold's network predict the people held out from it; of `find_folds`, together they are everybody.
+def predict_out_of_fold(folds: Sequence[RunFolder], options: InferenceSettings) -> Predictions:
+    """Let each fold's network predict the people held out from it; with the runs of `find_folds`, these are all people.
 
     Raises:
         MaskLightningError: as `predict_labelled` and `join_folds`.
     """
-    parts = [
-        predict_labelled(
-            run.path, batch_size=batch_size, num_workers=num_workers, accelerator=accelerator, progress=progress
-        ).predictions
-        for run in folds
-    ]
-    return join_folds(parts)
+    return join_folds([predict_labelled([run.path], options)[0].predictions for run in folds])
 
 
 def find_folds(places: Sequence[Path]) -> list[RunFolder]:
-    """The finished runs of one cross-validation below the places, in the order of their folds.
+    """Return the finished runs of one cross-validation below the folders, in the order of their folds.
 
     Raises:
-        RunFolderError: none there, a fold is missing or not finished, or runs of other splits, photos or options lie
-            among them.
+        RunFolderError: there are no runs, a fold is missing or not finished, or runs of other splits, photos or options
+            are among them.
     """
     names = ", ".join(map(str, places))
     for place in places:
@@ -112,9 +78,9 @@ def find_folds(places: Sequence[Path]) -> list[RunFolder]:
             )
     rows = [row for row in collect_runs(places).rows if row.result is not None]
     if not rows:
-        raise RunFolderError(f"expected the folds of a cross-validation below {names}, found no run; {TRAIN_THEM}")
+        raise RunFolderError(f"expected the folds of a cross-validation below {names}, found no run; {TRAIN_COMMAND}")
     _refuse_others(rows)
-    return _one_of_each(rows, names)
+    return _order_folds(rows, names)
 
 
 def _refuse_others(rows: Sequence[Row]) -> None:
@@ -122,11 +88,11 @@ def _refuse_others(rows: Sequence[Row]) -> None:
         if row.options.get("data.folds") is None:
             raise RunFolderError(
                 f"expected folds only, found {row.folder}, which was trained without data.folds; "
-                f"name the folder of one sweep, or train one: {TRAIN_THEM}"
+                f"name the folder of one sweep, or train one: {TRAIN_COMMAND}"
             )
-    first, wanted = rows[0], _what_folds_share(rows[0])
+    first, wanted = rows[0], _shared_options(rows[0])
     for row in rows[1:]:
-        found = _what_folds_share(row)
+        found = _shared_options(row)
         for name in wanted:
             if found.get(name) != wanted[name]:
                 raise RunFolderError(
@@ -135,17 +101,17 @@ def _refuse_others(rows: Sequence[Row]) -> None:
                 )
 
 
-def _what_folds_share(row: Row) -> dict[str, Any]:
-    """Every option that counts but the fold, and the photos."""
+def _shared_options(row: Row) -> dict[str, Any]:
+    """Return what must be equal in all folds: every option that counts but the fold, and the photos."""
     settings = check(TrainSettings, RunFolder(row.folder).read_config())
     options = flatten(identity(settings))
-    del options["data.fold"], options["data.val_fraction"]  # the latter says again how many folds there are
-    # Where people to train on are drawn, every fold draws others.
+    del options["data.fold"], options["data.val_fraction"]  # val_fraction is 1 / data.folds
+    # With data.limit_people every fold draws other people.
     photos = row.result.data.get("fingerprint") if row.result and not settings.data.limit_people else None
     return {**options, "the photos' fingerprint": photos}
 
 
-def _one_of_each(rows: Sequence[Row], names: str) -> list[RunFolder]:
+def _order_folds(rows: Sequence[Row], names: str) -> list[RunFolder]:
     count = int(rows[0].options["data.folds"])
     status = {row.options["data.fold"]: row.status for row in rows}
     finished = {row.options["data.fold"]: RunFolder(row.folder) for row in rows if row.status == "finished"}
@@ -159,10 +125,10 @@ def _one_of_each(rows: Sequence[Row], names: str) -> list[RunFolder]:
 
 
 def join_folds(parts: Sequence[Predictions]) -> Predictions:
-    """Predictions of different people as one; `fold` in its photos tells which part each comes from.
+    """Join predictions of different people; the column `fold` of the photos is the index of the part.
 
     Raises:
-        PredictionsError: the parts have different tasks or classes, or two of them answer for one person.
+        PredictionsError: the parts have different tasks or classes, or two of them contain one person.
     """
     space = parts[0].space
     if any(part.space != space for part in parts):

@@ -1,4 +1,4 @@
-"""One training run from settings to RunResult."""
+"""Train a run: prepare it, fit it into its folder, resume it, or inspect it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -17,20 +18,20 @@ import pytorch_lightning as pl
 import timm
 import torch
 import torchvision
+from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from mask_lightning import __version__
-from mask_lightning.callbacks.checkpoints import keep_weights
 from mask_lightning.data.loading import worker_errors_in_one_line
-from mask_lightning.engine import trainer as trainers
+from mask_lightning.engine.checkpoint_files import keep_weights
 from mask_lightning.engine.modules import MultiTaskModule
+from mask_lightning.engine.trainer import build_trainer, fit, without_advice
 from mask_lightning.errors import ConfigError, RunFolderError, Terminated
-from mask_lightning.pipelines import find_lr as range_test_runs
-from mask_lightning.pipelines import prepare as assembly
-from mask_lightning.pipelines.run_photos import check_photos, record_split
-from mask_lightning.pipelines.run_trainer import build_run_trainer, fit
-from mask_lightning.pipelines.usable_photos import usable_photos
-from mask_lightning.reports import inspection, run_report
+from mask_lightning.pipelines.find_lr import choose_lr
+from mask_lightning.pipelines.photos import check_photos, find_photos, record_split
+from mask_lightning.pipelines.prepare import PreparedRun, choose_transform, prepare_run
+from mask_lightning.reports import run_report
+from mask_lightning.reports.run_report import print_inspection
 from mask_lightning.runs.folder import RunFolder, RunResult
 from mask_lightning.runs.photos import fingerprint
 from mask_lightning.settings.base import check
@@ -41,63 +42,65 @@ log = logging.getLogger(__name__)
 
 
 def train_run(settings: TrainSettings, path: Path, overrides: Sequence[str] = ()) -> RunResult:
-    """Train a network as `settings` say and leave everything about it in the folder `path`.
+    """Train a network from its pretrained weights, and write the run into the folder `path`.
+
+    Args:
+        settings: all options.
+        path: a folder that holds no run yet.
+        overrides: options as typed, for the record.
 
     Raises:
-        MaskLightningError: what the user can mend; before anything is trained, where that is possible.
-        KeyboardInterrupt: after Ctrl-C, with the last checkpoint named.
+        MaskLightningError: the user can correct the cause; raised before training if possible.
+        KeyboardInterrupt: Ctrl-C or SIGTERM (`Terminated`); the run can be resumed.
     """
-    spec = assembly.transform_spec(settings)  # first, as it knows the backbone before any portrait is drawn
-    photos = assembly.find_photos(settings)
-    usable = usable_photos(settings, photos)
-    module = assembly.build_pretrained_module(settings, usable, spec)
-    return fit_module(
-        settings, path, photos, module, usable=usable, overrides=overrides, config_hash=config_hash(settings)
-    )
+    run = prepare_run(settings)
+    module = run.build_pretrained_module()
+    return fit_run(run, path, module, overrides=overrides, config_hash=config_hash(settings))
 
 
-def fit_module(
-    settings: TrainSettings,
-    path: Path,
-    photos: assembly.Photos,
-    module: MultiTaskModule,
-    *,
-    usable: assembly.Photos | None = None,
-    overrides: Sequence[str] = (),
-    config_hash: str = "",
+def fit_run(
+    run: PreparedRun, path: Path, module: MultiTaskModule, *, overrides: Sequence[str] = (), config_hash: str = ""
 ) -> RunResult:
-    """Train a module that stands already, planned as `settings` say, and leave everything about it in `path`.
+    """Train an existing module as the run's settings say, and write the run into the folder `path`.
 
-    `usable` are those of the photos that can be decoded, where that is known. Without a `config_hash` no sweep takes
-    this run for one of its own: that is for weights whose past `settings` do not tell.
+    Args:
+        run: settings, photos, transform and cache.
+        path: a folder that holds no run yet.
+        module: network with the weights to start from; its `lineage` is recorded.
+        overrides: options as typed, for the record.
+        config_hash: identity of the run, by which sweeps skip it when it is finished; empty for weights whose history
+            the settings do not describe.
 
     Raises:
         MaskLightningError, KeyboardInterrupt: as `train_run`.
     """
-    folder, usable = RunFolder(path), usable or usable_photos(settings, photos)
-    started = RunResult(
+    settings, folder = run.settings, RunFolder(path)
+    record = RunResult(
         status="running",
         monitor=settings.monitor,
         overrides=list(overrides),
         weights=" -> ".join(module.lineage),
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        data={**usable.describe(), "fingerprint": fingerprint(photos.everyone)},
+        data={**run.photos.describe(), "fingerprint": fingerprint(run.found.everyone)},
         versions=_versions(),
         config_hash=config_hash,
     )
-    folder.claim(settings.model_dump(mode="json"), started)
+    folder.claim(settings.model_dump(mode="json"), record)
     module.lineage.append(str(path))
     with folder.held(), folder.written():
-        record_split(folder, photos)
+        record_split(folder, run.found)
         if settings.optim.lr == "auto":
-            _set_found_lr(settings, folder, usable, module)
-        return _fit(settings, folder, usable, module, resume=False)
+            _set_found_lr(run, folder, module)
+        return _train(run, folder, module, resume=False)
 
 
 def resume_run(path: Path, overrides: Sequence[str] = (), settings: TrainSettings | None = None) -> RunResult:
-    """Go on with the run in `path` from its last checkpoint, with its own config.
+    """Continue the run in `path` from its last checkpoint, with its own options.
 
-    `settings`, where given, take the place of that config: equal but for paths, device and workers.
+    Args:
+        path: folder of an interrupted or failed run.
+        overrides: options as typed; anything beside `resume` is refused.
+        settings: take the place of the recorded options; they may differ in paths, device and workers only.
 
     Raises:
         ConfigError: options beside `resume`.
@@ -112,32 +115,31 @@ def resume_run(path: Path, overrides: Sequence[str] = (), settings: TrainSetting
         raise RunFolderError(f"{path} is finished (score {earlier.score}); start a new run instead")
     if not folder.last.is_file():
         raise RunFolderError(f"expected a checkpoint at {folder.last}, found none; start the run anew")
-    photos = assembly.find_photos(settings)
-    check_photos(folder, photos)
-    photos = usable_photos(settings, photos)
+    found = find_photos(settings)
+    check_photos(folder, found)
+    run = prepare_run(settings, found)
     pl.seed_everything(settings.seed, workers=True, verbose=False)
-    module = assembly.build_module(settings, photos, assembly.transform_spec(settings), found_lr=earlier.lr)
+    module = run.build_module(found_lr=earlier.lr)
     with folder.held(), folder.written():
         folder.update_result(status="running", error=None)
-        return _fit(settings, folder, photos, module, resume=True)
+        return _train(run, folder, module, resume=True)
 
 
 def inspect_run(settings: TrainSettings) -> None:
-    """Print what a run would be; train nothing."""
-    photos = assembly.find_photos(settings)
-    spec = assembly.transform_spec(settings)
-    data = assembly.build_data(settings, photos, spec)
-    module = assembly.build_module(settings, photos, spec)
-    inspection.print_inspection(module, data.split, spec, len(data.train_dataloader()))
+    """Print layers, layer groups, schedule and split of a run; decode no photo and train nothing."""
+    transform, photos = choose_transform(settings), find_photos(settings)
+    run = PreparedRun(settings, transform, found=photos, photos=photos)
+    data = run.build_data()
+    print_inspection(run.build_module(), data.split, transform, len(data.train_dataloader()))
 
 
-def _set_found_lr(settings: TrainSettings, folder: RunFolder, photos: assembly.Photos, module: MultiTaskModule) -> None:
-    """`optim.lr=auto`: the lr that a range test suggests becomes the schedule's top."""
+def _set_found_lr(run: PreparedRun, folder: RunFolder, module: MultiTaskModule) -> None:
+    """Run the LR range test of `optim.lr=auto`, record its lr, and give it to the module."""
     with _recorded(folder, dict):
-        lr = range_test_runs.choose_lr(settings, folder.path, photos, module)
+        lr = choose_lr(run, folder.path, module)
     folder.update_result(lr=lr)
-    log.info("optim.lr=auto found %.3g (%s)", lr, settings.range_test.suggestion)
-    plain = settings.model_dump(mode="json")
+    log.info("optim.lr=auto found %.3g (%s)", lr, run.settings.range_test.suggestion)
+    plain = run.settings.model_dump(mode="json")
     module.plan(
         optim={**plain["optim"], "lr": lr},
         schedule=plain["schedule"],
@@ -146,82 +148,79 @@ def _set_found_lr(settings: TrainSettings, folder: RunFolder, photos: assembly.P
     )
 
 
-def _fit(
-    settings: TrainSettings,
-    folder: RunFolder,
-    photos: assembly.Photos,
-    module: MultiTaskModule,
-    *,
-    resume: bool,
-) -> RunResult:
-    if photos.drawn:
-        run_report.print_portraits_banner(photos.root)
-    spec = assembly.transform_spec(settings)
+def _train(run: PreparedRun, folder: RunFolder, module: MultiTaskModule, *, resume: bool) -> RunResult:
+    """Fit the module, keep result.json up to date whatever happens, and write the figures."""
+    settings = run.settings
+    if run.photos.drawn:
+        run_report.print_portraits_banner(run.photos.root)
     with _recorded(folder, dict):
-        cache = assembly.open_cache(settings, photos, spec, tell=False)  # `usable_photos` has
-        data = assembly.build_data(settings, photos, spec, cache)
-        run = build_run_trainer(settings, folder, data, module)
+        data = run.build_data()
+        schedule = LambdaCallback(on_train_start=partial(run_report.save_schedule, folder.path))
+        trainer = build_trainer(settings, folder, data, module, [schedule])
     earlier = folder.read_result()
     started = perf_counter()
 
-    def so_far() -> dict[str, Any]:
+    def progress() -> dict[str, Any]:
         return {
-            "best": run.best.scores,
-            "best_epoch": None if run.best.epoch is None else run.best.epoch + 1,
-            "last": run.best.latest,
+            "best": trainer.best.scores,
+            "best_epoch": None if trainer.best.epoch is None else trainer.best.epoch + 1,
+            "last": trainer.best.latest,
             "seconds": round(earlier.seconds + perf_counter() - started, 1),
-            "photos_per_second": round(run.throughput.photos_per_second, 2),
+            "photos_per_second": round(trainer.throughput.photos_per_second, 2),
         }
 
-    with _recorded(folder, so_far):
+    with _recorded(folder, progress):
         run_report.save_augmented(folder.path, data, module.space)
-        fit(run, settings, folder, module, data, resume=resume, found_lr=earlier.lr)
-    result = _finish(settings, folder, so_far())
-    history = pd.read_csv(folder.metrics)
-    run_report.save_figures(folder.path, history, module, run.best.evidence)
+        fit(trainer, settings, folder, module, data, resume=resume, found_lr=earlier.lr)
+    result = _finish(settings, folder, progress())
+    run_report.save_figures(folder.path, pd.read_csv(folder.metrics), module, trainer.best.evidence)
     run_report.print_result(folder, result, module.space)
     return result
 
 
 @contextmanager
-def _recorded(folder: RunFolder, so_far: Callable[[], dict[str, Any]]) -> Iterator[None]:
-    """Whatever ends the fit early is written to result.json; Ctrl-C comes out as KeyboardInterrupt.
+def _recorded(folder: RunFolder, progress: Callable[[], dict[str, Any]]) -> Iterator[None]:
+    """Write whatever ends the block early to result.json, with the fields that `progress` returns.
 
-    So does SIGTERM, which Lightning makes an exit, as Terminated. An exit that someone else asks for, as a cluster's
-    preemption through submitit does, stays one: its code says that the job was queued again.
+    Ctrl-C and SIGTERM, which Lightning turns into an exit, are raised as KeyboardInterrupt and Terminated. Another
+    exit, such as that of submitit when a cluster preempts the job, stays an exit: its code says that the job was queued
+    again.
     """
     handler = signal.getsignal(signal.SIGINT)
     try:
-        with trainers.without_advice(), worker_errors_in_one_line():
+        with without_advice(), worker_errors_in_one_line():
             yield
     except (KeyboardInterrupt, SystemExit) as stop:
-        signal.signal(signal.SIGINT, handler)  # Lightning ignores a second Ctrl-C
-        _note(folder, status="interrupted", **so_far())
+        signal.signal(signal.SIGINT, handler)  # Lightning leaves a handler that ignores a second Ctrl-C
+        _update_record(folder, status="interrupted", **progress())
         run_report.print_interrupted(folder)
         if type(stop) is SystemExit and not isinstance(stop.__context__, KeyboardInterrupt):
             raise
         raise (Terminated if isinstance(stop, SIGTERMException) else KeyboardInterrupt) from stop
     except BaseException as error:
-        _note(folder, status="failed", error=f"{type(error).__name__}: {error}", **so_far())
+        _update_record(folder, status="failed", error=f"{type(error).__name__}: {error}", **progress())
         run_report.print_interrupted(folder)
         raise
 
 
-def _note(folder: RunFolder, **changes: Any) -> None:
-    """Update the record of a run that ends early; where that cannot be written, what ended the run is what matters."""
+def _update_record(folder: RunFolder, **changes: Any) -> None:
+    """Update result.json; if that fails too, log it, as the error that ended the run matters more."""
     try:
         folder.update_result(**changes)
     except (OSError, RunFolderError) as error:
-        log.warning("result.json cannot tell that the run is %s: %s", changes["status"], error)
+        log.warning("cannot record in result.json that the run is %s: %s", changes["status"], error)
 
 
 def _finish(settings: TrainSettings, folder: RunFolder, scores: Mapping[str, Any]) -> RunResult:
-    """Keep what is to be kept, in an order in which a crash costs no training: until it is done it can be resumed."""
-    keep_best_alone = settings.checkpoint.keep == "best"
-    if keep_best_alone:
+    """Record that the run is finished, and remove what `checkpoint.keep` does not keep.
+
+    The order matters: after a crash between two steps the run can still be resumed.
+    """
+    keep_best_only = settings.checkpoint.keep == "best"
+    if keep_best_only:
         keep_weights(folder.best, half=settings.checkpoint.half)
     result = folder.update_result(status="finished", error=None, **scores)
-    if keep_best_alone:
+    if keep_best_only:
         folder.last.unlink()
     return result
 

@@ -1,82 +1,94 @@
-"""Votes: from the run folders of an ensemble's members to common answers, scores and soups."""
+"""Vote over the members of an ensemble, score members, votes and soups, and predict other photos."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mask_lightning.ensemble.members import Jury, Muster, chosen_weights, load_jury, muster, score_weights
-from mask_lightning.ensemble.scoring import ServedSoup, Trial, hold_trial, mean_f1
-from mask_lightning.ensemble.soups import cook, write_checkpoint
-from mask_lightning.ensemble.voting import Ballot, Weights, cast_votes
+from mask_lightning.ensemble.members import (
+    LoadedMembers,
+    MemberSearch,
+    chosen_weights,
+    find_members,
+    load_members,
+    score_weights,
+)
+from mask_lightning.ensemble.scoring import EnsembleScores, SoupPredictions, mean_score, score_ensemble
+from mask_lightning.ensemble.soups import make_soups, write_checkpoint
+from mask_lightning.ensemble.voting import Vote, Weights, vote_predictions
 from mask_lightning.errors import CheckpointError, RunFolderError, SubmissionError
 from mask_lightning.inference import prediction_file, submission
-from mask_lightning.inference.forward import predict_many
 from mask_lightning.inference.photo_list import PhotoList, read_photo_list
-from mask_lightning.inference.predictions import Predictions
+from mask_lightning.inference.predict import CacheLocation, predict_many
 from mask_lightning.inference.trained import Trained, choose_device, load_trained
 from mask_lightning.labels import LabelSpace
-from mask_lightning.pipelines.labelled import photos_of_run
-from mask_lightning.pipelines.predict import writable, write_answers
+from mask_lightning.metrics.predictions import Predictions
+from mask_lightning.metrics.scores import METRICS
+from mask_lightning.pipelines.labelled import cache_of_run, photos_of_run
+from mask_lightning.pipelines.output import refuse_existing, writable
+from mask_lightning.pipelines.photos import Photos
+from mask_lightning.pipelines.predict import write_output
 from mask_lightning.reports import vote_report
 from mask_lightning.reports.figures import save_figure
-from mask_lightning.reports.votes import plot_agreement, plot_standings
+from mask_lightning.reports.plots import plot_agreement, plot_candidates
 from mask_lightning.settings.inference import VoteSettings
 from mask_lightning.utils.files import write_atomically, write_json
 
 RECORD = "vote.json"
-HELD_OUT = "held_out.parquet"  # beside predictions.parquet, where that holds the answers for other photos
+HELD_OUT = "held_out.parquet"  # predictions for held-out people, if predictions.parquet is about other photos
 
 
-def hold_vote(settings: VoteSettings, folder: Path) -> None:
-    """Let the members vote on the held-out people and on `data.root`, and leave everything about it in `folder`.
+def vote(settings: VoteSettings, folder: Path) -> None:
+    """Let the members vote on held-out people and on the photos of `data.root`, and write the results into `folder`.
 
     Raises:
-        MaskLightningError: whatever can be mended; most of it before a photo is opened.
+        MaskLightningError: the user can correct the cause; raised before a photo is opened if possible.
     """
-    if (folder / RECORD).exists():
-        raise RunFolderError(f"{folder} already holds a vote; name another folder, or none to get a new one")
-    asked = read_photo_list(settings.data.root) if settings.data.root else None
-    found = muster(settings.runs, allow_missing=settings.allow_missing)
-    jury = load_jury(found.members, choose_device(settings.accelerator))
-    weights = _weigh(jury, settings)
-    submit = asked is not None and _must_submit(jury.space, asked, settings)
+    refuse_existing(folder, [RECORD])
+    photos_to_predict = read_photo_list(settings.data.root) if settings.data.root else None
+    found = find_members(settings.runs, allow_missing=settings.allow_missing)
+    loaded = load_members(found.members, choose_device(settings.accelerator))
+    weights = _choose_weights(loaded, settings)
+    submit = photos_to_predict is not None and _must_submit(loaded.space, photos_to_predict, settings)
     photos = photos_of_run(found.members[0].folder)
-    if photos.split.val.empty and asked is None:
+    if photos.split.val.empty and photos_to_predict is None:
         raise RunFolderError(
-            "the members held nobody out to be scored on (data.val_fraction=0); name photos to answer: data.root=PHOTOS"
+            "the members held nobody out to score on (data.val_fraction=0); name photos to predict: data.root=PHOTOS"
         )
-    vote_report.print_jury([member.name for member in found.members], jury.megabytes, found.left_out, found.missing)
+    vote_report.print_members(
+        [member.name for member in found.members], loaded.megabytes, found.left_out, found.missing
+    )
     with writable(folder):
-        answers = _answer(jury, asked.table, weights, settings) if asked else None
-        trial, remarks = None, ["no scores: the members held nobody out (data.val_fraction=0)"]
+        voted = _vote_on_photos(loaded, photos_to_predict.table, weights, settings) if photos_to_predict else None
+        scores, remarks = None, ["no scores: the members held nobody out (data.val_fraction=0)"]
         if len(photos.split.val):
-            trial, remarks = _try(jury, photos.split.train, photos.split.val, weights, settings, folder)
-        _write(folder, settings, found, _table(jury, weights, trial), trial, answers, remarks, submit=submit)
-    if trial:
-        vote_report.print_trial(trial, kind=settings.kind)
+            scores, remarks = _score(loaded, photos, weights, settings, folder)
+        _write(folder, settings, found, _table(loaded, weights, scores), scores, voted, remarks, submit=submit)
+    if scores:
+        vote_report.print_scores(scores, kind=settings.kind)
     vote_report.print_remarks(remarks)
-    vote_report.print_files(folder, _next_command(folder, asked, settings, submit=submit))
+    vote_report.print_files(folder, _next_command(folder, photos_to_predict, settings, submit=submit))
 
 
-def _weigh(jury: Jury, settings: VoteSettings) -> Weights | None:
-    """The weights of a weighted vote, which is scored beside the others wherever it can be."""
-    weights = score_weights(jury) if settings.weights is None else chosen_weights(settings.weights, jury)
+def _choose_weights(loaded: LoadedMembers, settings: VoteSettings) -> Weights | None:
+    """Return the weights of a weighted vote, which is scored beside the others; None if members have no scores."""
+    weights = score_weights(loaded) if settings.weights is None else chosen_weights(settings.weights, loaded)
     if weights is None and settings.kind == "weighted":
         raise CheckpointError(
-            "kind=weighted weighs members by their scores on held-out people, which these have not; set weights"
+            "kind=weighted weighs members by their scores on held-out people, but these have none; set weights"
         )
     return weights
 
 
-def _must_submit(space: LabelSpace, asked: PhotoList, settings: VoteSettings) -> bool:
-    """Whether a submission will be written; refuses members that cannot make it."""
+def _must_submit(space: LabelSpace, photos_to_predict: PhotoList, settings: VoteSettings) -> bool:
+    """Return True if a submission will be written. Raise SubmissionError if it must be and the tasks are incomplete."""
     possible = submission.can_submit(space)
-    if not possible and (settings.submission is True or (settings.submission == "auto" and asked.kind == "info")):
+    if not possible and (
+        settings.submission is True or (settings.submission == "auto" and photos_to_predict.kind == "info")
+    ):
         raise SubmissionError(
             f"a submission takes members for mask, gender and age, found {', '.join(space.names)} only; name all their "
             "sweeps and runs: runs=[A,B,C], or go without: submission=false"
@@ -84,15 +96,17 @@ def _must_submit(space: LabelSpace, asked: PhotoList, settings: VoteSettings) ->
     return possible and settings.submission is not False
 
 
-def _answer(jury: Jury, rows: pd.DataFrame, weights: Weights | None, settings: VoteSettings) -> Ballot:
-    """The vote of the kind that is asked for."""
-    parts = _predict(jury.networks, rows, settings)
+def _vote_on_photos(loaded: LoadedMembers, rows: pd.DataFrame, weights: Weights | None, settings: VoteSettings) -> Vote:
+    """Predict other photos by the kind of vote that the options name."""
+    parts = _predict(loaded.networks, rows, settings)
     if settings.kind == "weighted":
-        return cast_votes(parts, kind="hard", weights=weights)
-    return cast_votes(parts, kind=settings.kind)
+        return vote_predictions(parts, kind="hard", weights=weights)
+    return vote_predictions(parts, kind=settings.kind)
 
 
-def _predict(networks: Sequence[Trained], rows: pd.DataFrame, settings: VoteSettings) -> list[Predictions]:
+def _predict(
+    networks: Sequence[Trained], rows: pd.DataFrame, settings: VoteSettings, cache: CacheLocation | None = None
+) -> list[Predictions]:
     return predict_many(
         networks,
         rows,
@@ -100,102 +114,103 @@ def _predict(networks: Sequence[Trained], rows: pd.DataFrame, settings: VoteSett
         batch_size=settings.batch_size,
         num_workers=settings.num_workers,
         progress=settings.progress,
+        cache=cache,
     )
 
 
-def _try(
-    jury: Jury,
-    train: pd.DataFrame,
-    val: pd.DataFrame,
+def _score(
+    loaded: LoadedMembers,
+    photos: Photos,
     weights: Weights | None,
     settings: VoteSettings,
     folder: Path,
-) -> tuple[Trial, list[str]]:
-    """Score members, votes and soups on the people that all members held out; and why there are no soups."""
-    parts = _predict(jury.networks, val, settings)
-    soups: dict[str, ServedSoup] = {}
+) -> tuple[EnsembleScores, list[str]]:
+    """Score members, votes and soups on the people that all members held out; also return remarks on missing soups."""
+    train, val = photos.split.train, photos.split.val
+    cache = cache_of_run(loaded.members[0].folder, photos.root)
+    parts = _predict(loaded.networks, val, settings, cache)
+    soups: dict[str, SoupPredictions] = {}
     remarks: list[str] = []
     if settings.soup:
-        cooked, remarks = cook(
-            jury,
-            [mean_f1(part) for part in parts],
+        made, remarks = make_soups(
+            loaded,
+            [mean_score(part) for part in parts],
             train,
-            judge=lambda network: mean_f1(_predict([network], val, settings)[0]),
+            score=lambda network: mean_score(_predict([network], val, settings, cache)[0]),
         )
-        for name, soup in cooked.items():
+        for name, soup in made.items():
             write_checkpoint(folder / f"{name}.ckpt", soup)
-        written = [load_trained(folder / f"{name}.ckpt", jury.networks[0].module.device) for name in cooked]
-        served = zip(cooked.items(), _predict(written, val, settings), strict=True)
-        soups = {name: ServedSoup(soup.names, part) for (name, soup), part in served}
-    return hold_trial(jury, parts, weights=weights, soups=soups), remarks
+        written = [load_trained(folder / f"{name}.ckpt", loaded.networks[0].module.device) for name in made]
+        served = zip(made.items(), _predict(written, val, settings, cache), strict=True)
+        soups = {name: SoupPredictions(soup.names, part) for (name, soup), part in served}
+    return score_ensemble(loaded, parts, weights=weights, soups=soups), remarks
 
 
 def _write(
     folder: Path,
     settings: VoteSettings,
-    found: Muster,
+    found: MemberSearch,
     members: pd.DataFrame,
-    trial: Trial | None,
-    answers: Ballot | None,
+    scores: EnsembleScores | None,
+    voted: Vote | None,
     remarks: Sequence[str],
     *,
     submit: bool,
 ) -> None:
-    """Tables and figures, then the answers; the record last: where it lies, the rest lies too."""
+    """Write tables and figures, then predictions, then the record: if it exists, the rest is complete."""
     write_atomically(folder / "members.csv", members.to_csv(index=False, lineterminator="\n").encode())
-    if trial:
-        save_figure(plot_agreement(trial.agreements), folder / "agreement.png")
-        save_figure(plot_standings(trial.verdict.standings), folder / "members.png")
-        name = HELD_OUT if answers else prediction_file.FILE_NAME
-        prediction_file.write_predictions(folder / name, trial.ballots[settings.kind].predictions)
-    if answers:
-        write_answers(folder, answers.predictions, submit=submit)
+    if scores:
+        save_figure(plot_agreement(scores.agreements), folder / "agreement.png")
+        save_figure(plot_candidates(scores.comparison.scores), folder / "members.png")
+        name = HELD_OUT if voted else prediction_file.FILE_NAME
+        prediction_file.write_predictions(folder / name, scores.votes[settings.kind].predictions)
+    if voted:
+        write_output(folder, voted.predictions, submit=submit)
     record = {
         "kind": settings.kind,
         "members": {member.name: str(member.folder.path) for member in found.members},
         "missing": found.missing,
         "left_out": found.left_out,
-        "held_out": _plain_trial(trial) if trial else None,
-        "answers": _plain_answers(settings, answers) if answers else None,
+        "held_out": _describe_scores(scores) if scores else None,
+        "answers": _describe_vote(settings, voted) if voted else None,
         "remarks": list(remarks),
     }
     write_json(folder / RECORD, record)
 
 
-def _plain_trial(trial: Trial) -> dict[str, Any]:
+def _describe_scores(scores: EnsembleScores) -> dict[str, Any]:
     return {
-        "people": trial.people,
-        "photos": trial.photos,
-        "ties": {kind: ballot.ties for kind, ballot in trial.ballots.items()},
-        "scores": [asdict(standing) for standing in trial.verdict.standings],
-        "gains": [asdict(gain) for gain in trial.verdict.gains],
+        "people": scores.people,
+        "photos": scores.photos,
+        "ties": {kind: each.ties for kind, each in scores.votes.items()},
+        "scores": [each.to_plain() for each in scores.comparison.scores],
+        "gains": [each.to_plain() for each in scores.comparison.gains],
         "agreement": {
             task: {"members": list(agreement.names), "shares": agreement.shares.round(4).tolist()}
-            for task, agreement in trial.agreements.items()
+            for task, agreement in scores.agreements.items()
         },
-        "soups": {f"{name}.ckpt": list(names) for name, names in trial.soups.items()},
+        "soups": {f"{name}.ckpt": list(names) for name, names in scores.soups.items()},
     }
 
 
-def _plain_answers(settings: VoteSettings, answers: Ballot) -> dict[str, Any]:
-    return {"root": str(settings.data.root), "photos": len(answers.predictions), "ties": answers.ties}
+def _describe_vote(settings: VoteSettings, voted: Vote) -> dict[str, Any]:
+    return {"root": str(settings.data.root), "photos": len(voted.predictions), "ties": voted.ties}
 
 
-def _table(jury: Jury, weights: Weights | None, trial: Trial | None) -> pd.DataFrame:
-    """A row per member and task: its weight, cost and folder, and its scores on the held-out people."""
-    scores: Mapping[tuple[str, str], Any] = {}
-    if trial:
-        scores = {(each.name, each.task): each for each in trial.verdict.standings if each.group == "member"}
+def _table(loaded: LoadedMembers, weights: Weights | None, scores: EnsembleScores | None) -> pd.DataFrame:
+    """Return a row per member and task: its weight, cost and folder, and its scores on the held-out people."""
+    candidates = scores.comparison.scores if scores else []
+    of_member = {(each.name, each.task): each for each in candidates if each.group == "member"}
     rows = []
-    for task in jury.space.names:
-        for turn, place in enumerate(jury.places(task)):
-            member = jury.members[place]
+    for task in loaded.space.names:
+        for i, position in enumerate(loaded.positions(task)):
+            member = loaded.members[position]
             row: dict[str, Any] = {"member": member.name, "task": task}
-            for metric in ("f1", "accuracy") if trial else ():
-                score = getattr(scores[member.name, task], metric)
+            for metric in METRICS if scores else ():
+                score = of_member[member.name, task].intervals[metric]
                 row |= {metric: score.value, f"{metric}_low": score.low, f"{metric}_high": score.high}
             row |= {
-                "weight": weights[task][turn] if weights else None,
+                "weight": weights[task][i] if weights else None,
                 "epoch": member.result.best_epoch,
                 "seconds": member.result.seconds,
                 "folder": str(member.folder.path),
@@ -204,10 +219,10 @@ def _table(jury: Jury, weights: Weights | None, trial: Trial | None) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def _next_command(folder: Path, asked: PhotoList | None, settings: VoteSettings, *, submit: bool) -> str:
-    if submit and asked is not None and asked.kind == "info":
-        return f"python -m mask_lightning.check_submission file={folder} data.root={asked.root}"
-    if asked is not None:
+def _next_command(folder: Path, photos_to_predict: PhotoList | None, settings: VoteSettings, *, submit: bool) -> str:
+    if submit and photos_to_predict is not None and photos_to_predict.kind == "info":
+        return f"python -m mask_lightning.check_submission file={folder} data.root={photos_to_predict.root}"
+    if photos_to_predict is not None:
         return f"python -m mask_lightning.blend files=[{folder},OTHER] kind=mean"
     places = ",".join(map(str, settings.runs))
     runs = f"[{places}]" if len(settings.runs) > 1 else places

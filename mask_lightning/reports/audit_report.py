@@ -1,4 +1,4 @@
-"""What an audit shows of itself: audit.json, pictures, and tables on the terminal."""
+"""Output of an audit: audit.json, figures, and tables on the terminal."""
 
 from __future__ import annotations
 
@@ -9,21 +9,27 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from mask_lightning.data.auditing.audit import Audit
-from mask_lightning.data.auditing.counts import count_classes, count_codes, tally
+from mask_lightning.data.auditing.audit import Audit, count_classes, count_codes, tally
 from mask_lightning.data.auditing.findings import KINDS, by_kind
 from mask_lightning.labels import LabelSpace
-from mask_lightning.reports.balance import plot_balance
-from mask_lightning.reports.contact_sheet import people_rows, plot_sheet, problem_rows
 from mask_lightning.reports.figures import save_figure
+from mask_lightning.reports.photo_grids import people_rows, plot_sheet, problem_rows
+from mask_lightning.reports.plots import plot_balance
 from mask_lightning.utils.files import write_json
 
-MOST_CODES = 60  # of a label space whose combined classes still make a table
-EXAMPLES = 3  # findings of a kind that the terminal shows; audit.json has them all
+MAX_CODES = 60  # combined classes up to which their table is printed
+EXAMPLES = 3  # printed findings of each kind; audit.json contains all
 
 
 def save(folder: Path, audit: Audit, *, root: Path, people: int) -> None:
-    """Write audit.json, classes.png and contact_sheet.png (where there is a photo to show) into `folder`."""
+    """Write audit.json, classes.png and, if there are photos, contact_sheet.png.
+
+    Args:
+        folder: created if missing.
+        audit: result of the audit.
+        root: data folder.
+        people: number of people on the contact sheet.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "audit.json", {"root": str(root), **audit.to_plain()})
     table, space = audit.table, audit.space
@@ -36,7 +42,14 @@ def save(folder: Path, audit: Audit, *, root: Path, people: int) -> None:
 
 
 def print_audit(folder: Path, audit: Audit, *, root: Path, drawn: bool) -> None:
-    """The tables, the verdict, and where the pictures are."""
+    """Print counts, findings, the verdict and the written files.
+
+    Args:
+        folder: folder with the results.
+        audit: result of the audit.
+        root: data folder.
+        drawn: True for drawn portraits instead of photos.
+    """
     console = Console()
     table = audit.table
     kind = "drawn portraits" if drawn else "photos"
@@ -45,11 +58,11 @@ def print_audit(folder: Path, audit: Audit, *, root: Path, drawn: bool) -> None:
     )
     space = audit.space
     console.print(classes_table(audit, space))
-    if len(space.tasks) > 1 and space.num_codes <= MOST_CODES:
+    if len(space.tasks) > 1 and space.num_codes <= MAX_CODES:
         console.print(codes_table(audit, space))
     for line in summary_lines(audit):
         console.print(line, markup=False, highlight=False)
-    for text in finding_lines(audit, root) or [Text("nothing is wrong with them", style="green")]:
+    for text in finding_lines(audit, root) or [Text("no problems found", style="green")]:
         console.print(text, highlight=False, soft_wrap=True)
     rate = len(audit.facts) / max(audit.seconds, 1e-9)
     console.print(f"decoded in {audit.seconds:.1f} s, {rate:.0f} photos/s", highlight=False)
@@ -60,7 +73,7 @@ def print_audit(folder: Path, audit: Audit, *, root: Path, drawn: bool) -> None:
 
 
 def classes_table(audit: Audit, space: LabelSpace) -> Table:
-    """Photos, their share, and people of every class of every task."""
+    """Build the table of photos and people per class."""
     table = Table(title="classes")
     for heading in ("task", "class", "photos", "share", "people"):
         table.add_column(heading, justify="left" if heading in ("task", "class") else "right")
@@ -76,7 +89,7 @@ def classes_table(audit: Audit, space: LabelSpace) -> Table:
 
 
 def codes_table(audit: Audit, space: LabelSpace) -> Table:
-    """Photos of every combined class: a column per class of the first task, a row per combination of the others."""
+    """Build the table of photos per combined class: columns are the classes of the first task."""
     first, rest = space.tasks[0], LabelSpace(space.tasks[1:])
     photos = count_codes(audit.table, space)["photos"].to_numpy().reshape(first.num_classes, -1)
     table = Table(title=f"photos by {' x '.join(space.names)}")
@@ -89,31 +102,31 @@ def codes_table(audit: Audit, space: LabelSpace) -> Table:
 
 
 def summary_lines(audit: Audit) -> list[str]:
-    """Photos per person, sizes, modes, formats, and how many photos of one person resemble each other."""
+    """Describe photos per person, sizes, modes, formats and near-duplicates."""
     per_person = tally(audit.table["person_id"].value_counts())
-    lines = [f"photos per person: {_listed(per_person)}"]
+    lines = [f"photos per person: {_format_counts(per_person)}"]
     stored = audit.stored
-    lines += [f"{heading}: {_listed(tally(stored[heading]))}" for heading in stored]
+    lines += [f"{heading}: {_format_counts(tally(stored[heading]))}" for heading in stored]
     lines.append(
         f"near-duplicate pairs: {audit.near.within:,} of one person, {audit.near.across:,} of different people"
     )
     return lines
 
 
-def _listed(counts: dict[str, int], most: int = 6) -> str:
+def _format_counts(counts: dict[str, int], most: int = 6) -> str:
     shown = [f"{value} ({count:,})" for value, count in list(counts.items())[:most]]
     rest = len(counts) - len(shown)
     return ", ".join(shown) + (f" and {rest} others" if rest else "") or "none"
 
 
 def finding_lines(audit: Audit, root: Path) -> list[Text]:
-    """For every kind of finding its count and what to do, then some examples; those that stop a training in red."""
+    """Describe each kind of finding: count, remedy and examples; kinds that make training fail are red."""
     lines = []
     for name, found in by_kind(audit.findings).items():
         kind = KINDS[name]
         head = Text(f"{kind.title}: {len(found):,}", style="bold red" if kind.stops_training else "bold yellow")
         lines.append(head.append(f"  ({kind.remedy})", style="not bold default"))
-        # Without the folder that all have in common, so that the eye finds what differs.
+        # Paths are shown relative to the data folder.
         lines += [Text("    " + one.text.replace(f"{root.resolve()}/", "")) for one in found[:EXAMPLES]]
         if len(found) > EXAMPLES:
             lines.append(Text(f"    and {len(found) - EXAMPLES:,} more in audit.json"))
@@ -121,7 +134,7 @@ def finding_lines(audit: Audit, root: Path) -> list[Text]:
 
 
 def verdict(audit: Audit) -> str:
-    """One line: whether training can start."""
+    """Return one line: can training start?"""
     stopping = [KINDS[kind].title for kind in by_kind(audit.findings) if KINDS[kind].stops_training]
     if stopping:
         return f"[red]training would fail[/red]: {'; '.join(stopping)}"

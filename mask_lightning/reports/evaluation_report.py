@@ -1,4 +1,4 @@
-"""What an evaluation shows of itself: evaluation.json, pictures, and tables on the terminal."""
+"""Output of an evaluation: evaluation.json, figures, and tables on the terminal."""
 
 from __future__ import annotations
 
@@ -10,21 +10,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mask_lightning.engine.epoch_scores import JOINT
-from mask_lightning.metrics.bootstrap import METRICS, Difference, Interval, Metric
+from mask_lightning.metrics.bootstrap import Difference, Interval
 from mask_lightning.metrics.evaluation import Evaluation
-from mask_lightning.metrics.scores import headline
+from mask_lightning.metrics.scores import JOINT, METRICS, headline
 from mask_lightning.metrics.slices import MIN_PEOPLE
-from mask_lightning.reports.confusion import plot_confusion
 from mask_lightning.reports.figures import save_figure
-from mask_lightning.reports.reliability import plot_reliability
-from mask_lightning.reports.slices import plot_slices
+from mask_lightning.reports.plots import plot_confusion, plot_reliability, plot_slices
 from mask_lightning.utils.files import write_json
 
 FILE_NAME = "evaluation.json"
-METRIC_NAMES: dict[Metric, str] = {"f1": "macro F1", "accuracy": "accuracy"}
 LIMITS = (
-    "These are averages over people who resemble the data. They do not say whether the answer for one person is right, "
+    "These are averages over people who resemble the data. They do not say if a single prediction is right, "
     "so this model must not decide about anyone: not who gets in, buys, works or is watched. Gender and age are how "
     "others perceived a face, in two classes and three bands; they are not who somebody is, and no proof of age. Where "
     "a slice scores low, the model treats those people worse. Masks, cameras or countries that the data lacks have not "
@@ -32,11 +28,22 @@ LIMITS = (
 )
 
 
+def tasks_of(evaluation: Evaluation) -> list[str]:
+    """Return the names of the scored tasks."""
+    return [name for name in evaluation.scores if name != JOINT]
+
+
 def save(folder: Path, evaluation: Evaluation, about: Mapping[str, Any]) -> None:
-    """Write evaluation.json, `about` first, and pictures into `folder`."""
+    """Write evaluation.json and the figures.
+
+    Args:
+        folder: existing folder.
+        evaluation: scores to write.
+        about: further entries of evaluation.json, written first.
+    """
     write_json(folder / FILE_NAME, {**about, **evaluation.to_plain(), "limits": LIMITS})
     for name, scores in evaluation.scores.items():
-        stem, title = ("confusion", "all tasks together") if name == JOINT else (f"confusion_{name}", name)
+        stem, title = ("confusion", "all tasks combined") if name == JOINT else (f"confusion_{name}", name)
         save_figure(plot_confusion(scores.confusion, scores.classes, title), folder / f"{stem}.png")
     save_figure(plot_reliability(evaluation.calibration), folder / "reliability.png")
     if evaluation.slices:
@@ -45,7 +52,7 @@ def save(folder: Path, evaluation: Evaluation, about: Mapping[str, Any]) -> None
 
 
 def print_evaluation(evaluation: Evaluation, title: str) -> None:
-    """The scores, and what to think of them."""
+    """Print all tables of an evaluation."""
     console = Console()
     console.print(scores_table(evaluation, title))
     console.print(classes_table(evaluation))
@@ -58,10 +65,10 @@ def print_evaluation(evaluation: Evaluation, title: str) -> None:
 
 
 def scores_table(evaluation: Evaluation, title: str) -> Table:
-    """Macro F1 and accuracy of every task with their intervals."""
+    """Build the table of all metrics of every task, with intervals."""
     table = Table(title=escape(title), caption="95 % intervals by bootstrap over people; macro F1 over all classes")
     table.add_column("")
-    for heading in (*METRIC_NAMES.values(), "photos"):
+    for heading in (*(metric.title for metric in METRICS.values()), "photos"):
         table.add_column(heading, justify="right")
     for name, scores in evaluation.scores.items():
         cells = [show_interval(evaluation.intervals[name][metric]) for metric in METRICS]
@@ -71,7 +78,7 @@ def scores_table(evaluation: Evaluation, title: str) -> Table:
 
 
 def classes_table(evaluation: Evaluation) -> Table:
-    """Precision, recall, F1 and photos of every class of every task."""
+    """Build the table of precision, recall, F1 and number of photos per class."""
     table = Table(title="classes")
     for heading in ("task", "class", "precision", "recall", "F1", "photos"):
         table.add_column(heading, justify="left" if heading in ("task", "class") else "right")
@@ -86,10 +93,10 @@ def classes_table(evaluation: Evaluation) -> Table:
 
 
 def slices_table(evaluation: Evaluation) -> Table:
-    """Accuracy of every slice; the worst in red."""
-    tasks = [name for name in evaluation.scores if name != JOINT]
-    table = Table(title="slices: share of photos that are right")
-    for heading in ("", "people", "in every task", *tasks):
+    """Build the table of the accuracy per slice; the worst slice is red."""
+    tasks = tasks_of(evaluation)
+    table = Table(title="slices: accuracy")
+    for heading in ("", "people", "all tasks", *tasks):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for before, each in zip((None, *evaluation.slices), evaluation.slices, strict=False):
         if before is not None and before.column != each.column:
@@ -101,20 +108,23 @@ def slices_table(evaluation: Evaluation) -> Table:
 
 
 def age_table(evaluation: Evaluation) -> Table:
-    """Scores of age by how the mask is truly worn."""
+    """Build the table of the age scores per true mask class."""
     table = Table(title="age given mask")
-    for heading in ("mask", "age macro F1", "age accuracy", "photos"):
+    for heading in ("mask", *(f"age {metric.title}" for metric in METRICS.values()), "photos"):
         table.add_column(heading, justify="left" if heading == "mask" else "right")
     for name, scores in evaluation.age_given_mask.items():
-        table.add_row(escape(name), f"{scores.f1:.3f}", f"{scores.accuracy:.3f}", f"{scores.photos:,}")
+        cells = [f"{scores.values[metric]:.3f}" for metric in METRICS]
+        table.add_row(escape(name), *cells, f"{scores.photos:,}")
     return table
 
 
 def calibration_table(evaluation: Evaluation) -> Table:
-    """Expected calibration error of every task, before and after temperature scaling."""
+    """Build the table of the expected calibration error per task, before and after temperature scaling."""
     given = any(task.given for task in evaluation.calibration.values())
-    tried = "the run's own temperatures" if given else "each half of the people with the temperature of the other half"
-    table = Table(title="are the probabilities honest?", caption=f"after: {tried}")
+    source = (
+        "with the run's temperatures" if given else "temperatures fitted on one half of the people, used on the other"
+    )
+    table = Table(title="calibration", caption=f"ECE after: {source}")
     for heading in ("", "ECE", "temperature", "ECE after"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, task in evaluation.calibration.items():
@@ -123,15 +133,21 @@ def calibration_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def print_differences(name: str, other: str, differences: Mapping[str, Mapping[Metric, Difference]]) -> None:
-    """Whether one run is really better than another on the same photos."""
+def print_differences(name: str, other: str, differences: Mapping[str, Mapping[str, Difference]]) -> None:
+    """Print the differences between two runs on the same photos.
+
+    Args:
+        name: name of the run.
+        other: name of the run that is subtracted.
+        differences: task -> metric -> difference.
+    """
     table = Table(title=f"{escape(name)} minus {escape(other)}", caption="paired bootstrap over people, same photos")
-    for heading in ("", "", "difference", "is"):
+    for heading in ("", "", "difference", "significant"):
         table.add_column(heading, justify="right" if heading == "difference" else "left")
     for task, metrics in differences.items():
         for metric, difference in metrics.items():
-            verdict = "real" if difference.is_real else "not shown to be real"
-            table.add_row(task, METRIC_NAMES[metric], show_difference(difference), verdict)
+            verdict = "yes" if difference.is_real else "no"
+            table.add_row(task, METRICS[metric].title, show_difference(difference), verdict)
     counts = headline(differences)
     console = Console()
     console.print(table)
@@ -139,38 +155,44 @@ def print_differences(name: str, other: str, differences: Mapping[str, Mapping[M
 
 
 def describe(difference: Difference) -> str:
-    """`the difference +0.021 [-0.004, +0.046]: not shown to be real`, and how many draws say otherwise."""
-    shown = f"the difference {show_difference(difference)}"
+    """Describe a difference: interval, significance and share of the bootstrap samples that do not show it."""
+    text = f"difference {show_difference(difference)}"
     if difference.not_better is None:
-        return f"{shown}: of a single person, who says nothing about others"
-    verdict = "shown to be real" if difference.is_real else "not shown to be real"
-    otherwise = difference.not_better if difference.value > 0 else 1 - difference.not_better
-    doubt = f" ({otherwise:.1%} of the draws of people say otherwise)" if difference.value else ""
-    return f"{shown}: {verdict}{doubt}"
+        return f"{text}: no interval, because there is only one person"
+    verdict = "significant" if difference.is_real else "not significant"
+    contradicting = difference.not_better if difference.value > 0 else 1 - difference.not_better
+    doubt = f" ({contradicting:.1%} of the bootstrap samples do not show it)" if difference.value else ""
+    return f"{text}: {verdict}{doubt}"
 
 
 def show_difference(difference: Difference) -> str:
-    """`+0.021 [-0.004, +0.046]`, escaped for rich."""
+    """Format as `+0.021 [-0.004, +0.046]`, escaped for rich."""
     if difference.low is None or difference.high is None:
         return f"{difference.value:+.3f}"
     return f"{difference.value:+.3f} \\[{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
 def show_interval(interval: Interval) -> str:
-    """`0.507 [0.383, 0.601]`, escaped for rich."""
+    """Format as `0.507 [0.383, 0.601]`, escaped for rich."""
     if interval.low is None or interval.high is None:
         return f"{interval.value:.3f}"
     return f"{interval.value:.3f} \\[{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def print_notes(notes: Sequence[str]) -> None:
-    """What a reader must know to trust the numbers."""
+    """Print reasons to trust the scores less."""
     for note in notes:
         Console().print(f"[yellow]note:[/yellow] {escape(note)}", highlight=False)
 
 
 def print_files(folder: Path, seconds: tuple[float, float], following: str) -> None:
-    """How long the pass over the photos and the rest took, what lies in the folder, and the next command."""
+    """Print the time spent, the written files and the next command.
+
+    Args:
+        folder: folder of the evaluation.
+        seconds: time of the predictions and time of the evaluation.
+        following: next command.
+    """
     console = Console(stderr=True)
     console.print(f"{seconds[0]:.1f} s to predict, {seconds[1]:.1f} s to evaluate", highlight=False)
     names = sorted(path.name for path in folder.iterdir() if path.suffix in (".json", ".png", ".parquet"))
@@ -179,14 +201,14 @@ def print_files(folder: Path, seconds: tuple[float, float], following: str) -> N
 
 
 def _task_name(evaluation: Evaluation, name: str) -> str:
-    return " x ".join(task for task in evaluation.scores if task != JOINT) if name == JOINT else name
+    return " x ".join(tasks_of(evaluation)) if name == JOINT else name
 
 
 def _worst_line(evaluation: Evaluation) -> str:
     if evaluation.worst is None:
-        return f"no slice has the {MIN_PEOPLE} people or more that it takes to be called the worst"
+        return f"worst slice: none, because no slice has {MIN_PEOPLE} or more people"
     worst = evaluation.worst
     return (
-        f"worst of the slices of {MIN_PEOPLE} people or more: [red]{escape(f'{worst.column} {worst.value}')}[/red], "
-        f"{show_interval(worst.accuracy)} of its photos right in every task"
+        f"worst slice with {MIN_PEOPLE} or more people: [red]{escape(f'{worst.column} {worst.value}')}[/red], "
+        f"accuracy {show_interval(worst.accuracy)}"
     )

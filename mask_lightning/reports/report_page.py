@@ -1,4 +1,4 @@
-"""The report as one HTML file: it arranges what was computed and drawn elsewhere."""
+"""The HTML report: page structure and summary sentences."""
 
 from __future__ import annotations
 
@@ -8,56 +8,62 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from mask_lightning.engine.epoch_scores import JOINT
-from mask_lightning.inference.predictions import Predictions
 from mask_lightning.metrics.evaluation import Evaluation
 from mask_lightning.metrics.mistakes import ConfusedPair, Mistakes, person_tasks
-from mask_lightning.metrics.scores import TaskScores, people_of
-from mask_lightning.reports.evaluation_report import LIMITS
-from mask_lightning.reports.page import Picture, render
-from mask_lightning.reports.report_pictures import Album
-from mask_lightning.reports.report_words import Counts, say_disagreement, summarise, tasks_of, weakest_class
-from mask_lightning.reports.wording import number, percent
+from mask_lightning.metrics.predictions import Predictions
+from mask_lightning.metrics.scores import JOINT, MAIN_METRIC, METRICS, TaskScores, people_of
+from mask_lightning.metrics.slices import Slice
+from mask_lightning.reports.evaluation_report import LIMITS, tasks_of
+from mask_lightning.reports.figures import count, join, number, percent
+from mask_lightning.reports.html_page import Picture, render
+from mask_lightning.reports.report_images import Album
 
 FILE_NAME = "report.html"
-PAIRS = 8  # rows in a table of confused pairs
+MAX_PAIRS = 8  # rows in a table of confused pairs
+SMALL_CALIBRATION_ERROR = 0.05  # below this, the probabilities count as well calibrated
+LARGE_GENERALIZATION_GAP = 0.15  # training accuracy minus accuracy from which the model counts as overfitted
 
-SECTIONS = {  # anchor -> name
+SECTIONS = {  # anchor -> link text
     "scores": "Scores",
-    "pairs": "What it takes for what",
-    "losses": "Worst mistakes",
-    "sure": "Most sure of itself",
-    "looks": "Where it looked",
+    "pairs": "Confused classes",
+    "losses": "Largest losses",
+    "sure": "Highest probabilities",
+    "looks": "Heat maps",
     "people": "Disagreements",
-    "slices": "For whom it works",
-    "calibration": "How sure it is",
+    "slices": "Slices",
+    "calibration": "Calibration",
     "training": "Training",
     "limits": "Limits",
 }
 
+Counts = Mapping[str, Sequence[int]]  # task -> training photos of each class
+
 
 @dataclass(frozen=True)
 class Report:
-    """What the page shows.
+    """Content of the HTML report.
 
     Attributes:
-        title: of the run.
-        judged_on: in words, whose photos these are.
-        predictions, evaluation, mistakes: the answers, what they are worth, and what is wrong with them.
-        charts: name -> figure as picture.
-        album: the photos.
-        facts: name -> value, of the network, its training and these photos.
+        title: name of the run.
+        evaluated_on: description of the evaluated photos.
+        predictions: predictions for these photos.
+        evaluation: scores of the predictions.
+        mistakes: mistakes of the predictions.
+        charts: file name without suffix -> figure.
+        album: the photos of the report.
+        facts: name -> value; about the network, its training and the photos.
         trained_on: task -> training photos of each class.
-        known: share of training photos, unaugmented, that are right in everything; None where that is not known.
-        notes: what makes these scores mean less.
-        unexplained: why there are no heat maps.
+        train_accuracy: clean train accuracy; None if unknown.
+        notes: reasons to trust the scores less.
+        no_heat_maps: reason why there are no heat maps; empty if there are some.
     """
 
     title: str
-    judged_on: str
+    evaluated_on: str
     predictions: Predictions
     evaluation: Evaluation
     mistakes: Mistakes
@@ -65,13 +71,13 @@ class Report:
     album: Album
     facts: Mapping[str, str]
     trained_on: Counts = field(default_factory=dict)
-    known: float | None = None
+    train_accuracy: float | None = None
     notes: Sequence[str] = ()
-    unexplained: str = ""
+    no_heat_maps: str = ""
 
 
 def render_report(report: Report, *, today: date) -> str:
-    """The page."""
+    """Render the report as one HTML page."""
     evaluation = report.evaluation
     return render(
         "report.html",
@@ -82,23 +88,138 @@ def render_report(report: Report, *, today: date) -> str:
         number=number,
         percent=percent,
         joint=JOINT,
+        metrics=METRICS,
         limits=LIMITS,
         today=today.isoformat(),
         sections=SECTIONS,
         headline=_headline(report),
-        summary=summarise(evaluation, report.mistakes, report.trained_on, known=report.known),
+        summary=summarise(evaluation, report.mistakes, report.trained_on, train_accuracy=report.train_accuracy),
         classes=list(_class_rows(report)),
         pairs=_pair_tables(report.mistakes),
         matrices={task: list(_matrix_rows(evaluation.scores[task])) for task in tasks_of(evaluation)},
-        disagreement=say_disagreement(report.mistakes, evaluation.people, person_tasks(report.predictions)),
+        disagreement=describe_disagreement(report.mistakes, evaluation.people, person_tasks(report.predictions)),
     )
+
+
+def summarise(
+    evaluation: Evaluation, mistakes: Mistakes, trained_on: Counts, *, train_accuracy: float | None = None
+) -> list[str]:
+    """Summarise an evaluation in three to five sentences, the most important first.
+
+    Args:
+        evaluation: scores of the predictions.
+        mistakes: mistakes of the predictions.
+        trained_on: task -> training photos of each class.
+        train_accuracy: clean train accuracy; None if unknown.
+    """
+    sentences = [describe_accuracy(evaluation, train_accuracy)]
+    if mistakes.pairs:
+        sentences.append(describe_confusion(mistakes.pairs[0]))
+    task, i = weakest_class(evaluation)
+    sentences.append(describe_weakest_class(task, evaluation.scores[task], i, trained_on.get(task, ())))
+    if evaluation.worst is not None:
+        sentences.append(describe_worst_slice(evaluation.worst, evaluation.scores[evaluation.headline]))
+    return [*sentences, describe_calibration(evaluation)]
+
+
+def weakest_class(evaluation: Evaluation) -> tuple[str, int]:
+    """Return task and index of the class with the lowest F1, among the classes that occur."""
+    return min(
+        ((task, i) for task in tasks_of(evaluation) for i in np.flatnonzero(evaluation.scores[task].support).tolist()),
+        key=lambda found: evaluation.scores[found[0]].f1_per_class[found[1]],
+    )
+
+
+def describe_accuracy(evaluation: Evaluation, train_accuracy: float | None = None) -> str:
+    """Describe the accuracy in all tasks together and per task, and warn about overfitting."""
+    tasks, accuracy = tasks_of(evaluation), evaluation.scores[evaluation.headline].accuracy
+    together = f" in {join(tasks)} together" if len(tasks) > 1 else ""
+    each = ", ".join(f"{task} {percent(evaluation.scores[task].accuracy)}" for task in tasks)
+    sentence = f"{percent(accuracy)} of the photos are correct{together}" + (f" ({each})" if len(tasks) > 1 else "")
+    if train_accuracy is None or train_accuracy - accuracy < LARGE_GENERALIZATION_GAP:
+        return f"{sentence}."
+    return f"{sentence}, but {percent(train_accuracy)} of the training photos: the model has memorised them."
+
+
+def describe_confusion(pair: ConfusedPair) -> str:
+    """Describe the most frequent confusion."""
+    return (
+        f"The most frequent confusion is {pair.tasks[0]} {pair.target} predicted as {pair.pred}: "
+        f"{count(pair.photos, 'photo')} of {count(pair.people, 'person')}, {percent(pair.share)} of the photos of "
+        f"class {pair.target}."
+    )
+
+
+def describe_weakest_class(task: str, scores: TaskScores, i: int, trained_on: Sequence[int]) -> str:
+    """Describe recall and precision of class `i` and its share of the training photos (if `trained_on` is given)."""
+    sentence = (
+        f"The weakest class is {task} {scores.classes[i]}: recall {percent(scores.recall[i])} "
+        f"({count(int(scores.support[i]), 'photo')}), precision {percent(scores.precision[i])}."
+    )
+    if not trained_on:
+        return sentence
+    share = trained_on[i] / max(sum(trained_on), 1)
+    return f"{sentence} This class makes up {share:.1%} of the training photos."
+
+
+def describe_worst_slice(worst: Slice, everyone: TaskScores) -> str:
+    """Compare the accuracy of the worst slice with that of all photos."""
+    low, high = worst.accuracy.low, worst.accuracy.high
+    interval = "" if low is None or high is None else f" (95 % interval {percent(low)} to {percent(high)})"
+    return (
+        f"The worst slice is {worst.column} {worst.value}: {percent(worst.accuracy.value)} of "
+        f"{count(worst.photos, 'photo')} of {count(worst.people, 'person')} are correct{interval}, compared with "
+        f"{percent(everyone.accuracy)} of all photos."
+    )
+
+
+def describe_calibration(evaluation: Evaluation) -> str:
+    """Describe the largest calibration error: is the model overconfident or underconfident?"""
+    task = max(evaluation.calibration, key=lambda name: evaluation.calibration[name].before.ece)
+    found = evaluation.calibration[task].before
+    filled = found.photos > 0
+    counts = found.photos[filled]
+    prob, accuracy = (np.average(values[filled], weights=counts) for values in (found.confidence, found.accuracy))
+    if found.ece < SMALL_CALIBRATION_ERROR:
+        return (
+            f"The probabilities are well calibrated: the largest calibration error is {number(found.ece)}, in {task}."
+        )
+    tendency = "overconfident" if prob > accuracy else "underconfident"
+    return (
+        f"The model is {tendency}, most of all in {task}: mean probability {percent(prob)}, accuracy "
+        f"{percent(accuracy)} (calibration error {number(found.ece)})."
+    )
+
+
+def describe_disagreement(mistakes: Mistakes, people: int, tasks: Sequence[str]) -> str:
+    """Describe how many people have photos with different predictions in `tasks`, whose labels belong to the person."""
+    if not tasks:
+        return "Predictions of one person cannot be compared: nobody has two photos and a label of the person."
+    verb = "is" if len(tasks) == 1 else "are"
+    return (
+        f"{join(tasks).capitalize()} {verb} the same on all photos of a person, so the predictions should be the same. "
+        f"They differ for {len(mistakes.divided):,} of {count(people, 'person')}."
+    )
+
+
+def print_report(report: Report, folder: Path) -> None:
+    """Print the summary, the notes and the path of the page."""
+    console = Console(stderr=True)
+    for sentence in summarise(
+        report.evaluation, report.mistakes, report.trained_on, train_accuracy=report.train_accuracy
+    ):
+        console.print(f"- {escape(sentence)}", highlight=False)
+    for note in report.notes:
+        console.print(f"[yellow]note:[/yellow] {escape(note)}", highlight=False)
+    page = escape(str(folder / FILE_NAME))
+    console.print(f"look at: {page} and the pictures beside it", highlight=False, soft_wrap=True)
 
 
 def _headline(report: Report) -> dict[str, Any]:
     evaluation = report.evaluation
     name = evaluation.headline
     what = f"{len(evaluation.scores[name].classes)} classes" if name == JOINT else name
-    return {"name": f"macro F1, {what}", "interval": evaluation.intervals[name]["f1"]}
+    return {"name": f"{METRICS[MAIN_METRIC].title}, {what}", "interval": evaluation.intervals[name][MAIN_METRIC]}
 
 
 def _class_rows(report: Report) -> Iterator[dict[str, Any]]:
@@ -121,22 +242,11 @@ def _class_rows(report: Report) -> Iterator[dict[str, Any]]:
 
 
 def _pair_tables(mistakes: Mistakes) -> dict[str, Sequence[ConfusedPair]]:
-    tables = {"In one task": mistakes.pairs[:PAIRS], "In all tasks together": mistakes.joint_pairs[:PAIRS]}
+    tables = {"Single tasks": mistakes.pairs[:MAX_PAIRS], "All tasks combined": mistakes.joint_pairs[:MAX_PAIRS]}
     return {heading: pairs for heading, pairs in tables.items() if pairs}
 
 
 def _matrix_rows(scores: TaskScores) -> Iterator[tuple[str, list[tuple[int, float]]]]:
-    """Class -> count and share of the row, for each class that was said."""
+    """Yield each true class with the count and the row share of each predicted class."""
     for name, row, total in zip(scores.classes, scores.confusion, scores.support, strict=True):
         yield name, [(int(n), float(n / max(total, 1))) for n in row]
-
-
-def print_report(report: Report, folder: Path) -> None:
-    """The summary, what to look at, and the next command."""
-    console = Console(stderr=True)
-    for sentence in summarise(report.evaluation, report.mistakes, report.trained_on, known=report.known):
-        console.print(f"- {escape(sentence)}", highlight=False)
-    for note in report.notes:
-        console.print(f"[yellow]note:[/yellow] {escape(note)}", highlight=False)
-    page = escape(str(folder / FILE_NAME))
-    console.print(f"look at: {page}, and its pictures beside it", highlight=False, soft_wrap=True)

@@ -1,9 +1,8 @@
-"""What a run shows of itself: figures in its folder, a table at the end, the next command to type."""
+"""Output of a training run: figures in its folder, and tables on the terminal before and after training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,47 +20,35 @@ from rich.table import Table
 from mask_lightning.data.batching import mix_batch
 from mask_lightning.data.datamodule import FaceDataModule
 from mask_lightning.data.dataset import Sample, collate
-from mask_lightning.engine.epoch_scores import JOINT, MAX_JOINT, number_errors
-from mask_lightning.engine.modules import SIDES, MultiTaskModule
+from mask_lightning.data.splits import Split
+from mask_lightning.data.transforms import TransformSpec
+from mask_lightning.engine.epoch_scores import number_errors
+from mask_lightning.engine.modules import NUMBERS, SIDES, MultiTaskModule
 from mask_lightning.labels import UNLABELLED, LabelSpace
-from mask_lightning.optim.schedules import PhasedLR
-from mask_lightning.reports.confusion import plot_confusion
-from mask_lightning.reports.curves import plot_curves
+from mask_lightning.metrics.scores import JOINT, MAIN_METRIC, MAX_JOINT, METRICS
+from mask_lightning.models.backbones import count_flops, count_parameters
+from mask_lightning.models.network import MultiTaskNetwork
+from mask_lightning.optim.phases import PhasedLR, group_lrs, phase_schedule
 from mask_lightning.reports.figures import save_figure
-from mask_lightning.reports.numbers import plot_numbers
-from mask_lightning.reports.photos import plot_photos
-from mask_lightning.reports.schedule import plot_schedule
+from mask_lightning.reports.photo_grids import plot_photos
+from mask_lightning.reports.plots import plot_confusion, plot_numbers
+from mask_lightning.reports.training_curves import plot_curves, plot_schedule
 from mask_lightning.runs.folder import RunFolder, RunResult
+from mask_lightning.settings.optim import ScheduleSettings
 
-NUMBERS = "numbers"  # in the evidence, beside the sides
-SHOWN, COLUMNS = 32, 8  # photos in augmented.png, and in a row of it
-
-
-def take_evidence(module: pl.LightningModule) -> dict[str, Any]:
-    """What the validation that just ended leaves for figures, as nested lists.
-
-    Side -> task -> confusion matrix; and under NUMBERS the same of `Scores.numbers_of`, for tasks that predict one.
-    """
-    assert isinstance(module, MultiTaskModule)
-    sides: dict[str, Any] = {}
-    numbers: dict[str, Any] = {}
-    for side in SIDES:
-        scores = module.side_scores(side)
-        if not scores.is_empty:
-            sides[side] = {name: matrix.tolist() for name, matrix in scores.confusion_matrices().items()}
-            numbers[side] = {task: scores.numbers_of(task).tolist() for task in scores.tops}
-    return {**sides, NUMBERS: numbers}
+SHOWN, COLUMNS = 32, 8  # photos in augmented.png, and in one of its rows
+POSITIONS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)  # of a phase, in the schedule table
 
 
 def save_augmented(folder: Path, data: FaceDataModule, space: LabelSpace) -> None:
-    """augmented.png: see `plot_augmented`."""
+    """Write augmented.png, see `plot_augmented`."""
     save_figure(plot_augmented(data, space), folder / "augmented.png")
 
 
 def plot_augmented(data: FaceDataModule, space: LabelSpace) -> Figure:
-    """Training photos as the network sees them (before normalisation), with their labels.
+    """Plot augmented training photos as the network sees them (before normalisation), with their classes.
 
-    Where batches are mixed, every row is a batch of its own; a batch that would be left as it is is mixed, too.
+    If batches are mixed (mixup, CutMix), every row is one batch and is always mixed, whatever the probability.
     """
     dataset = data.train_dataset()
     rows = [int(row) for row in np.linspace(0, len(dataset) - 1, min(SHOWN, len(dataset)))]
@@ -69,9 +56,11 @@ def plot_augmented(data: FaceDataModule, space: LabelSpace) -> Figure:
     photos: list[npt.NDArray[np.uint8]] = []
     captions: list[str] = []
     for i in range(0, len(samples), COLUMNS):
-        batch = data.changed(collate(samples[i : i + COLUMNS]))
+        batch = data.augment_on_device(collate(samples[i : i + COLUMNS]))
         batch["image"] = batch["image"].float()
-        batch = mix_batch(batch, replace(data.mix, probability=1.0), np.random.default_rng((data.seed, i)))
+        batch = mix_batch(
+            batch, data.mix.model_copy(update={"probability": 1.0}), np.random.default_rng((data.seed, i))
+        )
         photos += list(batch["image"].round().byte().permute(0, 2, 3, 1).numpy())
         captions += _captions(batch, space)
     title = "training photos, augmented"
@@ -81,7 +70,7 @@ def plot_augmented(data: FaceDataModule, space: LabelSpace) -> Figure:
 
 
 def _captions(batch: Sample, space: LabelSpace) -> list[str]:
-    """The classes of each photo; of a mixed one also its partner's, and how much there is of each."""
+    """Return the classes of each photo; for a mixed photo, the shares and the classes of both parts."""
     columns = zip(*(batch["target"][task].tolist() for task in space.names), strict=True)
     own = [" ".join(name_classes(space, dict(zip(space.names, targets, strict=True)))) for targets in columns]
     if "mix" not in batch:
@@ -93,13 +82,13 @@ def _captions(batch: Sample, space: LabelSpace) -> list[str]:
 
 
 def name_classes(space: LabelSpace, target: Mapping[str, Any]) -> list[str]:
-    """Targets of one photo -> class names, `?` where it is not labelled."""
+    """Return the class names of one photo, `?` for a missing label."""
     targets = ((task, int(target[task.name])) for task in space.tasks)
     return ["?" if i == UNLABELLED else task.classes[i] for task, i in targets]
 
 
 def save_schedule(folder: Path, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-    """schedule.png, of a fit that is about to start; rank 0 draws it."""
+    """Write schedule.png at the start of a fit."""
     if not trainer.is_global_zero:
         return
     scheduler = trainer.lr_scheduler_configs[0].scheduler
@@ -109,7 +98,14 @@ def save_schedule(folder: Path, trainer: pl.Trainer, module: pl.LightningModule)
 
 
 def save_figures(folder: Path, history: pd.DataFrame, module: MultiTaskModule, evidence: dict[str, Any]) -> None:
-    """curves.png; of the best checkpoint confusion.png per task and combined, <task>_scatter.png of a number."""
+    """Write curves.png, confusion*.png and, for tasks that predict a number, <task>_scatter.png.
+
+    Args:
+        folder: folder of the run.
+        history: content of metrics.csv.
+        module: trained module.
+        evidence: data of the best checkpoint, see `MultiTaskModule.figure_data`.
+    """
     space = module.space
     save_figure(plot_curves(history, module.phases, space.names), folder / "curves.png")
     side = "val" if "val" in evidence else "clean_train"
@@ -125,36 +121,36 @@ def save_figures(folder: Path, history: pd.DataFrame, module: MultiTaskModule, e
     for task, rows in evidence.get(NUMBERS, {}).get(side, {}).items():
         top, numbers = module.side_scores(side).tops[task], torch.tensor(rows).reshape(-1, 3)
         errors = number_errors(numbers, space[task], top=top)
-        title = f"{task}, {where}; beside each class the mean of predicted - true"
+        title = f"{task}, {where}; at each class: mean of predicted - true"
         figure = plot_numbers(numbers.numpy(), space[task].classes, top=top, errors=errors, title=title)
         save_figure(figure, folder / f"{task}_scatter.png")
 
 
 def print_portraits_banner(root: Path) -> None:
-    """Say that scores on drawn portraits mean nothing about photos."""
+    """Print a warning that scores on drawn portraits mean nothing for real photos."""
     text = (
-        f"These are [bold]drawn portraits[/bold] ({root}), not photos: they show that everything works, "
-        "and their scores say nothing about real faces.\n"
-        "For your own photos: data.root=FOLDER with train/images/<id>_<male|female>_<race>_<age>/"
+        f"These are [bold]drawn portraits[/bold] ({escape(str(root))}), not photos: they show that everything works, "
+        "but their scores mean nothing for real faces.\n"
+        "To train on your own photos: data.root=FOLDER with train/images/<id>_<male|female>_<race>_<age>/"
         "{mask1..mask5,incorrect_mask,normal}.jpg"
     )
-    _console().print(Panel(text, border_style="yellow", expand=False))
+    Console(stderr=True).print(Panel(text, border_style="yellow", expand=False))
 
 
 def print_result(folder: RunFolder, result: RunResult, space: LabelSpace) -> None:
-    """The table of scores, what to look at, and the next command."""
+    """Print the scores of a finished run, its files and the next command."""
     table = Table(title=f"{escape(str(folder.path))}  (best.ckpt: epoch {result.best_epoch}, by {result.monitor})")
     table.add_column("")
-    sides = [side for side in ("val", "clean_train") if f"{side}/f1" in result.best]
+    sides = [side for side in ("val", "clean_train") if f"{side}/{MAIN_METRIC}" in result.best]
     for side in sides:
-        table.add_column(f"{side} macro F1", justify="right")
-        table.add_column(f"{side} accuracy", justify="right")
+        for metric in METRICS.values():
+            table.add_column(f"{side} {metric.title}", justify="right")
     together = " x ".join(space.names) if space.num_codes <= MAX_JOINT else "mean of the tasks"
     names = {"": together} | ({f"{task}/": task for task in space.names} if len(space.tasks) > 1 else {})
     for prefix, name in names.items():
-        cells = [f"{result.best[f'{side}/{prefix}{metric}']:.3f}" for side in sides for metric in ("f1", "accuracy")]
-        table.add_row(name, *cells)
-    console = _console()
+        cells = [f"{result.best[f'{side}/{prefix}{metric}']:.3f}" for side in sides for metric in METRICS]
+        table.add_row(escape(name), *cells)
+    console = Console(stderr=True)
     console.print(table)
     for line in describe_numbers(result.best, space):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -176,28 +172,104 @@ def print_result(folder: RunFolder, result: RunResult, space: LabelSpace) -> Non
 
 
 def describe_numbers(scores: Mapping[str, float], space: LabelSpace) -> list[str]:
-    """A line per task and side whose scores have a mean absolute error: that, and the bias per class."""
+    """Return a line with mean absolute error and bias per class for every side and task that predicts a number."""
     lines = []
     for side, task in ((side, task) for side in SIDES for task in space.tasks):
         if f"{side}/{task.name}/mae" in scores:
             keys = {name: f"{side}/{task.name}/bias/{name}" for name in task.classes}
             biases = ", ".join(f"{name} {scores[key]:+.1f}" for name, key in keys.items() if key in scores)
             error = scores[f"{side}/{task.name}/mae"]
-            lines.append(f"{side} {task.name}: off by {error:.1f} on average; predicted - true: {biases}")
+            lines.append(f"{side} {task.name}: mean absolute error {error:.1f}; predicted - true: {biases}")
     return lines
 
 
 def print_interrupted(folder: RunFolder) -> None:
-    """Name the last checkpoint and the command that goes on from it."""
-    console = _console()
+    """Print the last checkpoint and the command that resumes from it."""
+    console = Console(stderr=True)
     if folder.last.is_file():
-        console.print(f"the last checkpoint is {folder.last}; go on with:", markup=False, soft_wrap=True)
+        console.print(f"the last checkpoint is {folder.last}; resume with:", markup=False, soft_wrap=True)
         console.print(
             f"  python -m mask_lightning.train resume={folder.path}", markup=False, highlight=False, soft_wrap=True
         )
     else:
-        console.print("nothing was trained yet; start the run again")
+        console.print("there is no checkpoint yet; start the run again")
 
 
-def _console() -> Console:
-    return Console(stderr=True)
+def print_inspection(module: MultiTaskModule, split: Split, spec: TransformSpec, steps_per_epoch: int) -> None:
+    """Print split, layer groups, schedule and cost of a run (`inspect=true`)."""
+    console = Console()
+    console.print(split_table(module, split))
+    console.print(layer_table(module))
+    console.print(schedule_table(module, steps_per_epoch))
+    optimizer = module.hparams["optim"]
+    auto = module.hparams["config"]["optim"]["lr"] == "auto"
+    lr = "auto (LR range test before training; the lrs above are multiples of it)" if auto else f"{optimizer['lr']:g}"
+    console.print(
+        f"{module.hparams['backbone']} at {spec.size} x {spec.size}: {describe_cost(module, spec.size)}; "
+        f"{optimizer['name']}, lr {lr}"
+    )
+
+
+def describe_cost(module: MultiTaskModule, size: int) -> str:
+    """Return parameters and FLOPs per photo of `size` pixels, compared with hard sharing if the sharing differs."""
+    parameters, flops = count_parameters(module.network), count_flops(module.network, size)
+    text = f"{parameters / 1e6:.2f} M parameters, {flops / 1e9:.2f} GFLOPs per photo"
+    options = module.hparams["network"]
+    name = (options.get("sharing") or {}).get("name", "hard")
+    if name == "hard":
+        return text
+    num_classes = {task.name: task.num_classes for task in module.space.tasks}
+    with torch.device("meta"):  # no memory: only the shapes are needed
+        hard = MultiTaskNetwork(module.hparams["backbone"], num_classes, **{**options, "sharing": None})
+    more = (parameters / count_parameters(hard), flops / count_flops(hard, size))
+    return f"{text} (sharing={name}: {more[0]:.2f} and {more[1]:.2f} times those of sharing=hard)"
+
+
+def split_table(module: MultiTaskModule, split: Split) -> Table:
+    """Build the table of people and photos per side and class."""
+    table = Table(title="split")
+    for heading in ("", "train people", "train photos", "val people", "val photos"):
+        table.add_column(heading, justify="right" if heading else "left")
+    sides = (split.train, split.val)
+    table.add_row("all", *[str(n) for rows in sides for n in (rows["person_id"].nunique(), len(rows))])
+    for task in module.space.tasks:
+        for target, name in enumerate(task.classes):
+            chosen = [rows[rows[task.name] == target] for rows in sides]
+            counts = [str(n) for rows in chosen for n in (rows["person_id"].nunique(), len(rows))]
+            table.add_row(escape(f"{task.name} {name}"), *counts)
+        unlabelled = [str(int((rows[task.name] == UNLABELLED).sum())) for rows in sides]
+        if any(count != "0" for count in unlabelled):
+            table.add_row(escape(f"{task.name} not labelled"), "", unlabelled[0], "", unlabelled[1])
+    return table
+
+
+def layer_table(module: MultiTaskModule) -> Table:
+    """Build the table of layer groups, input first: parameters, and the maximum lr in each phase or "frozen"."""
+    groups = module.layer_groups()
+    names, lr = list(groups), module.hparams["optim"]["lr"]
+    table = Table(title="layer groups, input first")
+    table.add_column("group")
+    table.add_column("parameters", justify="right")
+    for i, phase in enumerate(module.phases, 1):
+        table.add_column(f"phase {i} ({phase}, {phase.epochs} epochs): lr", justify="right")
+    lrs = [group_lrs(phase, names, lr) for phase in module.phases]
+    for name in names:
+        count = sum(parameter.numel() for parameter in groups[name].values())
+        cells = [f"{each[name]:.2g}" if name in each else "frozen" for each in lrs]
+        table.add_row(name, f"{count:,}", *cells)
+    return table
+
+
+def schedule_table(module: MultiTaskModule, steps_per_epoch: int, positions: Sequence[float] = POSITIONS) -> Table:
+    """Build the table of the lr, as a factor of its maximum, at some positions of each phase."""
+    table = Table(title="schedule: lr as a factor of its maximum")
+    table.add_column("phase")
+    table.add_column("steps", justify="right")
+    for position in positions:
+        table.add_column(f"{position:.0%}", justify="right")
+    schedule = ScheduleSettings(**module.hparams["schedule"])
+    schedule = ScheduleSettings(**module.hparams["schedule"])
+    for i, phase in enumerate(module.phases, 1):
+        curve = phase_schedule(phase, schedule).lr
+        table.add_row(str(i), str(phase.epochs * steps_per_epoch), *[f"{curve(pos):.3g}" for pos in positions])
+    return table

@@ -1,4 +1,4 @@
-"""The folder of one run: what lies where, and its record result.json."""
+"""The folder of one run: its files, its lock, and its record result.json."""
 
 from __future__ import annotations
 
@@ -25,29 +25,31 @@ UNWRITABLE = frozenset(
 Status = Literal["running", "finished", "failed", "interrupted"]
 
 
-def new_name() -> str:
-    """Of a run's folder: the time, and what keeps runs of the same second apart."""
+def new_run_name() -> str:
+    """Return a name for a run's folder: timestamp plus a random suffix."""
     return f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What result.json holds: enough to know a run without opening its checkpoint.
+    """The record in result.json, which describes a run without its checkpoint.
 
     Attributes:
-        status: "running" also where the machine went down.
-        monitor: the metric that chose best.ckpt.
-        best: metric -> value of best.ckpt, null for NaN; `best_epoch` is its epoch, from 1.
-        last: metric -> value after the last validation, likewise.
-        seconds: wall clock of this and earlier parts of the run; photos_per_second: of training alone.
-        weights: where the backbone's weights came from.
-        parameters: of the network.
+        status: "running" also after the machine or the process was killed.
+        monitor: the metric that selects best.ckpt.
+        overrides: options as typed.
+        best: metric -> value of best.ckpt; NaN is stored as null.
+        best_epoch: epoch of best.ckpt, counted from 1.
+        last: metric -> value after the last validation; NaN is stored as null.
+        seconds: wall time, including the parts before a resume.
+        photos_per_second: training photos, without validation.
+        weights: origin of the backbone's weights.
+        parameters: number of the network's parameters.
         data: root, fingerprint, people and photos per side.
-        versions: of what computed it.
-        overrides: what was typed.
-        error: of a failed run.
-        lr: that the range test found, where optim.lr=auto.
-        config_hash: of the options that make the run what it is, see `settings.identity`; "" in older records.
+        versions: of Python and the libraries.
+        error: message of a failed run.
+        lr: learning rate found by the range test of optim.lr=auto.
+        config_hash: hash of the options that define the run, see `settings.identity`; "" in older records.
     """
 
     status: Status
@@ -68,7 +70,7 @@ class RunResult:
 
     @property
     def score(self) -> float | None:
-        """The monitored metric of the best checkpoint."""
+        """The monitored metric of the best checkpoint; None if there is none."""
         return self.best.get(self.monitor)
 
 
@@ -90,12 +92,12 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """A row per epoch."""
+        """The metrics, one row per epoch."""
         return self.path / "metrics.csv"
 
     @property
     def split(self) -> Path:
-        """The labelled photos: a row each, with the side of the split that it was on."""
+        """One row per labelled photo, with its side of the split."""
         return self.path / "split.csv"
 
     @property
@@ -105,7 +107,7 @@ class RunFolder:
 
     @property
     def calibration(self) -> Path:
-        """The temperatures of best.ckpt, where they were fitted."""
+        """The temperatures of best.ckpt; missing if none were fitted."""
         return self.path / "checkpoints" / "calibration.json"
 
     @property
@@ -114,20 +116,20 @@ class RunFolder:
         return self.path / "checkpoints" / "last.ckpt"
 
     def claim(self, config: Mapping[str, Any], result: RunResult) -> None:
-        """Make this folder the run's own.
+        """Create config and record of a new run, and the folder if necessary.
 
         Raises:
-            RunFolderError: another run has it, or it cannot be written.
+            RunFolderError: the folder belongs to another run, or cannot be written.
         """
         try:
             self.best.parent.mkdir(parents=True, exist_ok=True)
-            with self.result.open("x"):  # exclusive: of two runs, one gets it
+            with self.result.open("x"):  # exclusive: only one of two runs succeeds
                 pass
             write_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False).encode())
-            write_json(self.result, asdict(result))  # last: who can read it finds the rest
+            write_json(self.result, asdict(result))  # last: a readable record implies that the rest is there
         except FileExistsError:
             raise RunFolderError(
-                f"{self.path} already holds a run; go on with resume={self.path}, or leave hydra.run.dir to itself"
+                f"{self.path} already holds a run; continue it with resume={self.path}, or do not set hydra.run.dir"
             ) from None
         except OSError as error:
             raise RunFolderError(
@@ -136,10 +138,10 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep a claimed run to this process for the block; the lock ends with the process, also by SIGKILL.
+        """Lock a claimed run for the block; the lock ends with the process, even if it is killed.
 
         Raises:
-            RunFolderError: another process trains it.
+            RunFolderError: another process trains the run.
         """
         with hold(self.config) as got:
             if not got:
@@ -148,10 +150,10 @@ class RunFolder:
 
     @contextmanager
     def written(self) -> Iterator[None]:
-        """Around what writes here over a long time.
+        """Turn failed writes to this folder in the block into one error.
 
         Raises:
-            RunFolderError: a write failed: the disk is full or read-only, or the folder is not there any more.
+            RunFolderError: the disk is full or read-only, or the folder was removed.
         """
         try:
             yield
@@ -159,18 +161,18 @@ class RunFolder:
             gone = error.errno == errno.ENOENT and not self.config.exists()
             if error.errno not in UNWRITABLE and not gone:
                 raise
-            reason = "it is not there any more" if gone else error.strerror
+            reason = "it was removed" if gone else error.strerror
             raise RunFolderError(
-                f"cannot write to {self.path} ({reason}); mend that, then go on with resume={self.path}: its last "
-                "checkpoint is whole"
+                f"cannot write to {self.path} ({reason}); solve that, then continue with resume={self.path}: its last "
+                "checkpoint is complete"
             ) from error
 
     def is_held(self) -> bool:
-        """Whether some process trains it at this moment."""
+        """Return True if a process trains the run now."""
         return is_held(self.config)
 
     def read_config(self) -> dict[str, Any]:
-        """The resolved config. Raises RunFolderError if there is none, or it cannot be read."""
+        """Read the resolved config. Raises RunFolderError if it is missing or unreadable."""
         if not self.config.is_file():
             raise RunFolderError(f"expected the config of a run at {self.config}, found none; name a run's folder")
         try:
@@ -182,10 +184,10 @@ class RunFolder:
         return config
 
     def read_result(self) -> RunResult:
-        """The record. Raises RunFolderError if there is none, or it cannot be read."""
+        """Read the record. Raises RunFolderError if it is missing or unreadable."""
         try:
             values = json.loads(self.result.read_text())
-            for scores in ("best", "last"):  # null is what a file holds for NaN
+            for scores in ("best", "last"):  # JSON has null for NaN
                 values[scores] = {name: math.nan if v is None else v for name, v in values.get(scores, {}).items()}
             known = {entry.name for entry in fields(RunResult)}
             return RunResult(**{key: value for key, value in values.items() if key in known})
@@ -195,11 +197,11 @@ class RunFolder:
             ) from error
 
     def write_result(self, result: RunResult) -> None:
-        """Replace the record, atomically."""
+        """Replace the record atomically."""
         write_json(self.result, asdict(result))
 
     def update_result(self, **changes: Any) -> RunResult:
-        """Change some fields of the record."""
+        """Change some fields of the record, and return it."""
         result = replace(self.read_result(), **changes)
         self.write_result(result)
         return result

@@ -1,12 +1,14 @@
-"""How composed values are checked: names, types and ranges, and a mistake told in one line."""
+"""Base of all option classes, and their validation: names, types, ranges, and one-line errors."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from mask_lightning.errors import ConfigError, MaskLightningError, one_line
@@ -20,27 +22,83 @@ LearningRate = Annotated[float, Field(gt=0, le=100)]
 
 
 class Settings(BaseModel):
-    """Base of all sections: immutable, and strict about what it does not know."""
+    """Base of all option objects: immutable; an unknown option is an error.
+
+    Attributes:
+        by_choice: True if each choice in conf/ lists the options that it has, so that the defaults of the class are not
+            composed into a config.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    by_choice: ClassVar[bool] = False
+
+
+def default_options(settings: type[BaseModel]) -> dict[str, Any]:
+    """Return the default of every option as nested plain values; null for options without a default.
+
+    Sections whose options depend on a choice (`Settings.by_choice`) are left out.
+
+    Example:
+        >>> class Model(Settings):
+        ...     backbone: str
+        ...     drop_rate: float = 0.0
+        >>> default_options(Model)
+        {'backbone': None, 'drop_rate': 0.0}
+    """
+    values: dict[str, Any] = {}
+    for name, field in settings.model_fields.items():
+        section = _section(field.annotation)
+        if section is None:
+            values[name] = _plain_default(field)
+        elif not getattr(section, "by_choice", False):
+            values[name] = default_options(section)
+    return values
+
+
+def describe_options(settings: type[BaseModel], prefix: str = "") -> dict[str, str]:
+    """Return the description of every option by its dotted name; options without a description are left out."""
+    found: dict[str, str] = {}
+    for name, field in settings.model_fields.items():
+        section = _section(field.annotation)
+        if section is not None:
+            found |= describe_options(section, f"{prefix}{name}.")
+        elif field.description:
+            found[f"{prefix}{name}"] = field.description
+    return found
+
+
+def _plain_default(field: FieldInfo) -> Any:
+    if isinstance(field.json_schema_extra, dict) and "composed" in field.json_schema_extra:
+        return field.json_schema_extra["composed"]  # an interpolation, such as "${seed}"
+    if field.is_required():
+        return None
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, list):
+        return [str(value) if isinstance(value, Path) else value for value in default]
+    return str(default) if isinstance(default, Path) else default
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """Return the class of a field that is a section of options, else None."""
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
 
 def check(settings: type[Checked], config: Mapping[str, Any]) -> Checked:
-    """Composed plain values -> settings of that class. Raises ConfigError, in one line, for the first wrong value."""
+    """Validate composed plain values as settings of a class. Raises ConfigError with one line for the first mistake."""
     try:
         return settings.model_validate(config)
     except ValidationError as error:
-        raise ConfigError(one_line(_told(error.errors(include_url=False)))) from None
-    except MaskLightningError as error:  # of a validator that knows one; what was typed stands in it
+        raise ConfigError(one_line(_describe(error.errors(include_url=False)))) from None
+    except MaskLightningError as error:  # raised by a validator; it contains what was typed
         raise type(error)(one_line(str(error))) from None
 
 
-def _told(errors: list[ErrorDetails]) -> str:
+def _describe(errors: list[ErrorDetails]) -> str:
     first, path = errors[0], _option(errors[0])
-    # A value that fits none of a union's types has an error for each.
+    # A value that fits no type of a union has an error for each type.
     same = [error for error in errors if _option(error) == path]
     expected = " or ".join(dict.fromkeys(_expected(error["msg"]) for error in same))
     if first["type"] == "value_error":
@@ -62,7 +120,7 @@ def _expected(message: str) -> str:
     return message
 
 
-_WORDINGS = (  # pydantic's, and what fits after "must be"
+_WORDINGS = (  # pydantic's wording, and ours to follow "must be"
     (r"^Input should be ", ""),
     (r"^Input is not a valid path for .*", "a path"),
     (r"^List should have (.*) after validation.*", r"a list with \1"),
@@ -73,14 +131,35 @@ _WORDINGS = (  # pydantic's, and what fits after "must be"
 
 
 def _is_type_name(part: int | str) -> bool:
-    """pydantic puts the tried member of a union into the path of its errors."""
+    """Return True for the type names that pydantic inserts into the path of a union's errors."""
     return isinstance(part, str) and (
         part in ("int", "float", "str", "bool", "none") or bool(re.search(r"[-\[A-Z]", part))
     )
 
 
+def check_range(name: str, value: Any, interval: str, remedy: str = "") -> None:
+    """Check that a value is a number within an interval.
+
+    Args:
+        name: what the value is called in the message.
+        value: the value; booleans are not numbers here.
+        interval: such as "[0, 1)" or "(0, inf)"; a round bracket excludes the end.
+        remedy: end of the message, what to do.
+
+    Raises:
+        ConfigError: the value is not a number, or not in the interval.
+
+    Example:
+        >>> check_range("decay", 0.999, "(0, 1)")
+    """
+    low, high = map(float, interval[1:-1].split(", "))
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+    if not fits or (value == low and interval[0] == "(") or (value == high and interval[-1] == ")"):
+        raise ConfigError(f"{name} must be in {interval}, got {value!r}" + (remedy and f"; {remedy}"))
+
+
 def refuse_others(group: str, name: str, owners: Mapping[str, str], options: Mapping[str, Any]) -> None:
-    """Raises ValueError for an option that is another choice's own."""
+    """Raise ValueError if an option belongs to another choice of its group."""
     for option, owner in owners.items():
         if option in options and name != owner:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What every door that reads labelled photos can be told of them: where they are, and what their labels mean."""
+"""Options of labelled photos: where they are, how they are split, and what their labels mean."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mask_lightning.settings.base import Count, Positive, Seed, Settings, Share
 
 Crop = Annotated[int, Field(ge=8)] | None
 
-ROOTS = {  # what data.root must be, for the kinds of data that need one
+ROOTS = {  # description of data.root for the kinds of data that need one
     "competition": "the folder that holds train/",
     "utkface": "the folder of the photos",
     "fairface": "the folder that holds fairface_label_train.csv, train/ and val/",
@@ -22,35 +22,58 @@ ROOTS = {  # what data.root must be, for the kinds of data that need one
 
 
 def _as_text(name: Any) -> Any:
-    """A class called by a number stays that; `no` and `yes` in a YAML file are booleans, and refused."""
+    """Convert a class name that YAML read as a number; booleans, which it reads for no and yes, are refused later."""
     return str(name) if isinstance(name, (int, float)) and not isinstance(name, bool) else name
 
 
 class DataSettings(Settings):
-    """Which photos, who is held out, and what becomes of a photo before augmentation."""
+    """Photos, the split by person, the crop, and how photos are loaded."""
 
-    name: Literal["auto", "competition", "table", "utkface", "fairface"]
-    root: Path | None
-    table: Path | None = None
-    portraits: Positive
-    corrections: Path | None
-    agreed_by: Positive
-    val_fraction: Share
-    folds: Annotated[int, Field(ge=2)] | None = None
-    fold: Count | None = None
-    split_seed: Seed
-    limit_people: Positive | None
-    match_minority: bool = True
-    on_bad_photo: Literal["error", "skip"] = "error"
-    crop_height: Crop
-    crop_width: Crop
-    batch_size: Positive
-    balanced_by: Annotated[list[str], Field(min_length=1)] | None = None
-    clean_train_photos: Positive
-    num_workers: Count | None
-    cache: Literal["auto", "on", "off"] = "auto"
-    cache_dir: Path | None = None
-    device_augment: Literal["auto", "on", "off"] = "auto"
+    name: Literal["auto", "competition", "table", "utkface", "fairface"] = Field(
+        "auto", description="layout of the photos; set by data=NAME"
+    )
+    root: Path | None = Field(None, description="folder of the photos; never written to")
+    table: Path | None = Field(None, description="data=table: the CSV")
+    portraits: Positive = Field(60, description="people to draw if there is no root")
+    corrections: Path | None = Field(None, description="CSV of label corrections")
+    agreed_by: Positive = Field(1, description="apply only corrections on which this many reviewers agree")
+    val_fraction: Share = Field(0.2, description="share of people held out for validation; 0 trains on everyone")
+    folds: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="k: deal people into k folds and hold out one; val_fraction becomes 1/k"
+    )
+    fold: Count | None = Field(
+        None, description="fold to hold out, 0 to k-1; -m data.folds=5 data.fold=0,1,2,3,4 is a cross-validation"
+    )
+    split_seed: Seed = Field(
+        0, description="seed of the split; by default the run's seed", json_schema_extra={"composed": "${seed}"}
+    )
+    limit_people: Positive | None = Field(None, description="train on at most this many people, drawn after the split")
+    match_minority: bool = Field(
+        True,
+        description="members of the age ensemble: match the number of people of 60 and over; false: use all",
+    )
+    on_bad_photo: Literal["error", "skip"] = Field(
+        "error", description="skip: train without photos that cannot be decoded, up to 1 % of them"
+    )
+    crop_height: Crop = Field(
+        None, description="centre crop in pixels of the photo; null: the largest square in the middle"
+    )
+    crop_width: Crop = Field(None, description="see crop_height")
+    batch_size: Positive = Field(32, description="photos per training batch, of all devices together")
+    balanced_by: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        description="[age]: draw training photos so that every class of these tasks (or combination) is as frequent",
+    )
+    clean_train_photos: Positive = Field(256, description="unaugmented training photos scored as clean_train/*")
+    num_workers: Count | None = Field(None, description="processes that load photos; null: chosen from the cores")
+    cache: Literal["auto", "on", "off"] = Field(
+        "auto", description="decode photos once for all runs; on: an error if there is no room, auto: a warning"
+    )
+    cache_dir: Path | None = Field(None, description="folder of that cache; null: cache below outputs")
+    device_augment: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="on: RandAugment on batches on the device; off: on single photos on the CPU; auto: on for a GPU",
+    )
 
     @field_validator("cache", "device_augment", mode="before")
     @classmethod
@@ -60,7 +83,7 @@ class DataSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _a_fold_is_the_share_held_out(cls, values: Any) -> Any:
-        """So that nothing after this has to know which of the two was meant, and the run's config tells the truth."""
+        """Set val_fraction to 1 / folds, so that later code and the recorded options have one value."""
         folds = values.get("folds") if isinstance(values, Mapping) else None
         return {**values, "val_fraction": 1 / folds} if isinstance(folds, int) and folds > 1 else values
 
@@ -93,8 +116,13 @@ class DataSettings(Settings):
         return self
 
     @property
+    def is_drawn(self) -> bool:
+        """True if the photos are portraits that are drawn, because no root is named."""
+        return self.name == "auto" and self.root is None
+
+    @property
     def split_options(self) -> dict[str, Any]:
-        """The arguments of `data.splits.hold_out` that are options."""
+        """Options as arguments of `data.splits.hold_out`."""
         return {
             "val_fraction": self.val_fraction,
             "folds": self.folds,
@@ -108,11 +136,19 @@ Year = Annotated[int, Field(ge=0, le=120)]
 
 
 class AgeSettings(Settings):
-    """What the training photos alone are taught of ages; held-out people are scored on the true age bands."""
+    """Age targets of the training photos; held-out people are always scored on the true age bands."""
 
-    train_cuts: Annotated[list[Annotated[int, Field(ge=1, le=120)]], Field(min_length=2, max_length=2)] | None = None
-    leave_out: Annotated[list[tuple[Year, Year]], Field(min_length=1)] | None = None
-    bin_width: Literal[2, 3, 5, 6, 10, 15, 30] | None = None  # no bin may lie across 30 or 60
+    train_cuts: Annotated[list[Annotated[int, Field(ge=1, le=120)]], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="[30, 58]: train on other age cuts, here 58 years counts as >=60"
+    )
+    leave_out: Annotated[list[tuple[Year, Year]], Field(min_length=1)] | None = Field(
+        None, description="[[27, 29], [57, 59]]: train on nobody of these ages, both ends included"
+    )
+    # No bin may lie across 30 or 60.
+    bin_width: Literal[2, 3, 5, 6, 10, 15, 30] | None = Field(
+        None,
+        description="10: ages are known by decade only (FairFace); a regression head learns the middle: 25, 35, ...",
+    )
 
     @model_validator(mode="after")
     def _rises(self) -> AgeSettings:
@@ -130,31 +166,33 @@ class AgeSettings(Settings):
 
 
 class LabelSettings(Settings):
-    """The label space of data=table: FACE's, one written out, or inferred from the columns; and the ages taught."""
+    """Label space of data=table (FACE, written out, or inferred from the columns), and age targets."""
 
-    name: Literal["face", "infer"] = "infer"
-    tasks: dict[str, Annotated[list[Annotated[str, BeforeValidator(_as_text)]], Field(min_length=2)]] | None = None
+    name: Literal["face", "infer"] = Field("infer", description="label space of data=table; set by labels=NAME")
+    tasks: dict[str, Annotated[list[Annotated[str, BeforeValidator(_as_text)]], Field(min_length=2)]] | None = Field(
+        None, description="the label space written out: {smile: [no, yes]}; in a file, quote no and yes"
+    )
     age: AgeSettings = AgeSettings()
 
 
 class TaskSettings(Settings):
-    """Which tasks of the label space the network learns; none named: all."""
+    """Tasks of the label space that the network learns."""
 
-    tasks: list[str] | None
+    tasks: list[str] | None = Field(None, description="tasks that the network learns; null: all; set by task=NAME")
 
     def choose(self, space: LabelSpace) -> LabelSpace:
-        """The label space of the chosen tasks. Raises ConfigError for a task that it lacks."""
+        """Return the label space of the chosen tasks. Raises ConfigError for a task that the photos have no labels for."""
         for name in self.tasks or ():
             if name not in space.names:
                 hint = did_you_mean(name, space.names)
                 if name in FACE.names:
                     hint += " (python -m mask_lightning.mask_faces draws masks on faces)" if name == "mask" else ""
-                raise ConfigError(f"task.tasks names {name!r}, which these photos are not labelled with; {hint}")
+                raise ConfigError(f"task.tasks names {name!r}, but these photos have no labels for it; {hint}")
         return space.only(self.tasks or space.names)
 
 
 def known_space(data: DataSettings, labels: LabelSettings) -> LabelSpace | None:
-    """The label space of the photos, None where only their table tells it.
+    """Return the label space of the photos; None if only their table defines it.
 
     Raises:
         ConfigError: labels are given to photos that have their own.

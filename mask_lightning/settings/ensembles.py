@@ -1,6 +1,6 @@
-"""The names of an ensemble's members: nine for age, ten for mask, three for gender, as the original entry had them.
+"""Names of the ensembles' members: nine for age, ten for mask and three for gender, as in the original entry.
 
-Beside those, `balanced0`, `balanced1`, ... are members for whatever single task a run has.
+Further members, `balanced0`, `balanced1`, ..., exist for any run with a single task.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from mask_lightning.labels import AGE, GENDER, MASK, Task
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The networks that vote about one task; what each is trained on, `data.subsets` knows."""
+    """Networks that vote on one task; `ensemble.subsets` chooses what each is trained on."""
 
     task: Task
     size: int
 
     @property
     def members(self) -> tuple[str, ...]:
-        """Their names: age0, age1, ..."""
+        """Names of the members: age0, age1, ..."""
         return tuple(f"{self.task.name}{i}" for i in range(self.size))
 
 
@@ -29,7 +29,11 @@ ENSEMBLES = {ensemble.task.name: ensemble for ensemble in (Ensemble(AGE, 9), Ens
 
 
 def find_member(name: str) -> tuple[Ensemble | None, int]:
-    """`age3` -> the ensemble for age, and 3; `balanced3` -> None, as it is for any task, and 3.
+    """Return the ensemble of a member and its index; None instead of the ensemble for `balanced<i>`.
+
+    Example:
+        >>> find_member("balanced3")
+        (None, 3)
 
     Raises:
         ConfigError: no such member; names the nearest.

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
 from mask_lightning.labels import LabelSpace
 from mask_lightning.settings.base import Count, Positive, Seed, Settings
 from mask_lightning.settings.data import DataSettings, LabelSettings, TaskSettings, known_space
-from mask_lightning.settings.inference import PassSettings
+from mask_lightning.settings.inference import TTA, InferenceSettings, Tta
 
 
-class LabelledSettings(PassSettings):
-    """The network, the photos that it is judged on, and how they are predicted."""
+class LabelledSettings(InferenceSettings):
+    """A trained network, and the labelled photos that it is evaluated on."""
 
-    ckpt: Path
+    ckpt: Path = Field(description="a run folder (its best.ckpt) or a .ckpt file")
     data: DataSettings
-    seed: Seed
+    seed: Seed = Field(0, description="seed of the bootstrap")
 
     @field_validator("ckpt", mode="before")
     @classmethod
@@ -29,16 +29,16 @@ class LabelledSettings(PassSettings):
 
     @property
     def photos(self) -> DataSettings | None:
-        """The photos that are named; None: those of the people whom the run held out."""
+        """Photos that the options name; None for the people whom the run held out."""
         return None if self.data.root is None and self.data.table is None else self.data
 
 
 class EvaluateSettings(LabelledSettings):
-    """Everything that `python -m mask_lightning.evaluate` can be told."""
+    """Options of `python -m mask_lightning.evaluate`."""
 
-    against: Path | None
-    tta: Literal["none", "flip", "randaugment", "blend"]
-    calibrate: bool
+    against: Path | None = Field(None, description="another run: is the difference on the same photos real?")
+    tta: Tta = Field("none", description=TTA)
+    calibrate: bool = Field(False, description="true: store fitted temperatures beside the checkpoint, for predict")
 
     @model_validator(mode="after")
     def _temperatures_come_from_who_was_held_out(self) -> EvaluateSettings:
@@ -51,16 +51,24 @@ class EvaluateSettings(LabelledSettings):
 
 
 class ReportSettings(LabelledSettings):
-    """Everything that `python -m mask_lightning.report` can be told."""
+    """Options of `python -m mask_lightning.report`."""
 
 
-class SuspectsSettings(PassSettings):
-    """Everything that `python -m mask_lightning.suspects` can be told."""
+class SuspectsSettings(InferenceSettings):
+    """Options of `python -m mask_lightning.suspects`."""
 
-    runs: list[Path] | None
-    predictions: Path | None
-    share: Annotated[float, Field(gt=0, le=1)]
-    shown: Positive
+    runs: list[Path] | None = Field(
+        None,
+        description="folder of a sweep over data.fold, or several: all folds of one split, each trained to its end",
+    )
+    predictions: Path | None = Field(
+        None,
+        description="instead of runs: predictions.parquet (or its folder) of people that no network trained on",
+    )
+    share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.05, description="list at most this share of each task's labels; 1: all that are doubted"
+    )
+    shown: Positive = Field(60, description="photos of each task shown on the page")
 
     @field_validator("runs", mode="before")
     @classmethod
@@ -79,10 +87,12 @@ class SuspectsSettings(PassSettings):
 
 
 class CompareSettings(Settings):
-    """Where the runs lie, and where the table goes."""
+    """Options of `python -m mask_lightning.compare`."""
 
-    runs: Annotated[list[Path], Field(min_length=1)]
-    out: Path | None
+    runs: Annotated[list[Path], Field(min_length=1)] = Field(
+        [Path("outputs")], description="a folder, or a list of folders, with runs and sweeps below"
+    )
+    out: Path | None = Field(None, description="a CSV to write, or a folder to write compare.csv into")
 
     @field_validator("runs", mode="before")
     @classmethod
@@ -91,18 +101,20 @@ class CompareSettings(Settings):
 
 
 class AuditSettings(Settings):
-    """The photos and tasks as a training takes them, and how closely to look."""
+    """Options of `python -m mask_lightning.audit`; photos and tasks are named as for training."""
 
-    seed: Seed
-    outputs: Path
-    near_bits: Annotated[int, Field(ge=0, le=64)]
-    people_shown: Positive
-    workers: Count | None
+    seed: Seed = Field(0, description="seed of the split that is tried")
+    outputs: Path = Field(Path("outputs"), description="audits and drawn data go below this folder")
+    near_bits: Annotated[int, Field(ge=0, le=64)] = Field(
+        28, description="bits of 256 that the perceptual hashes of near-duplicates may differ in"
+    )
+    people_shown: Positive = Field(6, description="people on the contact sheet, spread over gender and age")
+    workers: Count | None = Field(None, description="processes; null: one per core")
     data: DataSettings
     labels: LabelSettings
     task: TaskSettings
 
     @property
     def known_space(self) -> LabelSpace | None:
-        """The label space of the photos, before they are read; None where only their table tells it."""
+        """Label space of the photos before they are read; None if only their table defines it."""
         return known_space(self.data, self.labels)

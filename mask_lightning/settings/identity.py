@@ -1,4 +1,4 @@
-"""Which options make a run what it is: two runs with one hash train the same network, given the same photos."""
+"""Identity of a run: two runs with the same hash train the same network, given the same photos."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from mask_lightning.settings.train import TrainSettings
 
-# Where and how fast, not what: with every option that is a path, these change no network.
+# These options, and all paths, change where and how fast a network is trained, not the network.
 IGNORED = frozenset(
     {
         "inspect",
@@ -33,17 +33,17 @@ IGNORED = frozenset(
 
 
 def config_hash(settings: TrainSettings) -> str:
-    """16 hex digits from every option but paths, device and workers.
+    """Return 16 hex digits computed from every option except paths, device and workers.
 
-    What a path leads to is told by the fingerprint of the photos. A version that adds an option changes every hash:
-    what it does to a network is not known, so such runs are trained anew.
+    The fingerprint of the photos represents what the paths lead to. A version that adds an option changes every hash:
+    the effect of the option on a network is unknown, so such runs are trained again.
     """
     text = json.dumps(identity(settings), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def identity(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
-    """The options that count, nested as they are, as plain values."""
+    """Return the options that are part of the identity, as nested plain values."""
     plain = settings.model_dump(mode="json")
     kept: dict[str, Any] = {}
     for name, value in settings:
@@ -55,7 +55,12 @@ def identity(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
 
 
 def flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options -> dotted name -> value; a list of values stays whole, one of mappings is numbered."""
+    """Return nested options by dotted name; a list of mappings is numbered, another list stays whole.
+
+    Example:
+        >>> flatten({"optim": {"lr": 0.1}, "phases": [{"epochs": 1}]})
+        {'optim.lr': 0.1, 'phases.0.epochs': 1}
+    """
     flat: dict[str, Any] = {}
     for name, value in options.items():
         if isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):

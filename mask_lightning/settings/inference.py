@@ -1,4 +1,4 @@
-"""What every door that passes photos through a trained network can be told of that pass."""
+"""Options of the commands that predict photos, combine predictions and check submissions."""
 
 from __future__ import annotations
 
@@ -9,31 +9,42 @@ from pydantic import Field, field_validator, model_validator
 
 from mask_lightning.settings.base import Count, Positive, Settings
 
+Tta = Literal["none", "flip", "randaugment", "blend"]
+TTA = "average predictions over versions of each photo: flip (2), randaugment (4 mild draws), blend (both)"
 
-class PassSettings(Settings):
-    """How photos are predicted, and below which folder the outcome goes."""
 
-    batch_size: Positive
-    num_workers: Count | None
-    accelerator: Literal["auto", "cpu", "gpu", "mps"]
-    progress: bool
-    outputs: Path
+class InferenceSettings(Settings):
+    """How photos are passed through networks, and where results go."""
+
+    batch_size: Positive = Field(64, description="photos per batch")
+    num_workers: Count | None = Field(None, description="processes that load photos; null: chosen from the cores")
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="where to predict")
+    progress: bool = Field(True, description="show progress bars")
+    outputs: Path = Field(Path("outputs"), description="results go to a new folder below this one")
 
 
 class PhotosSettings(Settings):
-    """What to predict, or what was to be predicted."""
+    """Photos without labels."""
 
-    root: Path | None
+    root: Path | None = Field(
+        None, description="folder that holds eval/ (info.csv, images/), any folder of photos, one photo, or a CSV"
+    )
 
 
-class PredictSettings(PassSettings):
-    """Everything that `python -m mask_lightning.predict` can be told."""
+class PredictSettings(InferenceSettings):
+    """Options of `python -m mask_lightning.predict`."""
 
-    ckpt: Annotated[list[Path], Field(min_length=1)]
+    ckpt: Annotated[list[Path], Field(min_length=1)] = Field(
+        description="a run folder (its best.ckpt) or a .ckpt file, or several for different tasks: [RUN,RUN,RUN]"
+    )
     data: PhotosSettings
-    tta: Literal["none", "flip", "randaugment", "blend"]
-    calibrated: Literal["auto", False]
-    submission: Literal["auto"] | bool
+    tta: Tta = Field("none", description=TTA)
+    calibrated: Literal["auto", False] = Field(
+        "auto", description="auto: apply the temperatures of `evaluate calibrate=true` if there are any; false: never"
+    )
+    submission: Literal["auto"] | bool = Field(
+        "auto", description="true: submission.csv or an error; auto: if the runs predict all tasks; false: none"
+    )
 
     @field_validator("ckpt", mode="before")
     @classmethod
@@ -51,12 +62,18 @@ class PredictSettings(PassSettings):
 
 
 class BlendSettings(Settings):
-    """Everything that `python -m mask_lightning.blend` can be told."""
+    """Options of `python -m mask_lightning.blend`."""
 
-    files: list[Path]
-    kind: Literal["vote", "mean"]
-    out: Path | None
-    outputs: Path
+    files: list[Path] = Field(
+        default_factory=list,
+        description="[A,B,C]: submissions for a vote, predictions for a mean, or the folders that hold them",
+    )
+    kind: Literal["vote", "mean"] = Field(
+        "vote",
+        description="vote: the class that most files chose, of equals the lowest; mean: mean of the probabilities",
+    )
+    out: Path | None = Field(None, description="folder of the result; null: a new folder below outputs")
+    outputs: Path = Field(Path("outputs"), description="results go to a new folder below this one")
 
     @field_validator("files", mode="before")
     @classmethod
@@ -67,12 +84,15 @@ class BlendSettings(Settings):
 
 
 class CheckSubmissionSettings(Settings):
-    """Everything that `python -m mask_lightning.check_submission` can be told."""
+    """Options of `python -m mask_lightning.check_submission`."""
 
-    file: Path | None
+    file: Path | None = Field(None, description="submission.csv, or the folder that holds it")
     data: PhotosSettings
-    train: Path | None
-    against: Path | None
+    train: Path | None = Field(
+        None,
+        description="labelled photos whose class distribution is shown beside; null: looked for near data.root",
+    )
+    against: Path | None = Field(None, description="another submission to compare with")
 
     @field_validator("file")
     @classmethod
@@ -82,17 +102,30 @@ class CheckSubmissionSettings(Settings):
         return value
 
 
-class VoteSettings(PassSettings):
-    """Everything that `python -m mask_lightning.vote` can be told."""
+class VoteSettings(InferenceSettings):
+    """Options of `python -m mask_lightning.vote`."""
 
-    runs: Annotated[list[Path], Field(min_length=1)]
+    runs: Annotated[list[Path], Field(min_length=1)] = Field(
+        description="a sweep, a run, a folder that holds such folders, or a list of them: [SWEEP,RUN]"
+    )
     data: PhotosSettings
-    kind: Literal["hard", "soft", "weighted"]
-    weights: list[Annotated[float, Field(ge=0)]] | None
-    allow_missing: bool
-    soup: bool
-    tta: Literal["none", "flip", "randaugment", "blend"]
-    submission: Literal["auto"] | bool
+    kind: Literal["hard", "soft", "weighted"] = Field(
+        "hard",
+        description="hard: majority of the predictions; soft: mean of the probabilities; weighted: hard, see weights",
+    )
+    weights: list[Annotated[float, Field(ge=0)]] | None = Field(
+        None,
+        description="kind=weighted: one per member in the order of members.csv; null: val/f1 of its task",
+    )
+    allow_missing: bool = Field(False, description="true: vote although members of an ensemble are missing")
+    soup: bool = Field(
+        True,
+        description="also average the members' weights; greedy soups cost one more pass per member",
+    )
+    tta: Tta = Field("none", description=TTA)
+    submission: Literal["auto"] | bool = Field(
+        "auto", description="with data.root, true: submission.csv or an error; auto: true for eval/; false: none"
+    )
 
     @field_validator("runs", mode="before")
     @classmethod

@@ -1,28 +1,47 @@
-"""Options of the loss that is minimised: of each task, and of their sum."""
+"""Options of the training loss: the loss of each task, and the weights of the tasks' sum."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from mask_lightning.errors import ConfigError
+from mask_lightning.labels import FACE
 from mask_lightning.settings.base import Settings, Share, refuse_others
+
+ORDINAL_LOSS_OPTIONS = ("logit_adjustment", "class_weights")
+"""Options that `losses.ages.OrdinalLoss` has too; all others need a logit per class."""
 
 
 class LossSettings(Settings):
-    """What becomes of each task's classes, see `losses.classification`, and the weights of the tasks' sum."""
+    """Loss of each task's classes (`losses.classification`), and the weights of the tasks.
 
-    label_smoothing: Share = 0.0
-    logit_adjustment: Annotated[float, Field(ge=0, le=4)] = 0.0
-    class_weights: Literal["none", "balanced"] = "none"
-    focal_gamma: Annotated[float, Field(ge=0, le=10)] = 0.0
-    soft_f1: Annotated[float, Field(ge=0, le=100)] = 0.0
-    task_weights: dict[str, Annotated[float, Field(ge=0)]]
+    Three options balance rare classes: class_weights, logit_adjustment and soft_f1; use at most one of them.
+    """
+
+    label_smoothing: Annotated[Share, Field(description="share of the target that is spread over all classes")] = 0.0
+    logit_adjustment: Annotated[
+        float, Field(ge=0, le=4, description="factor tau of logit adjustment; 1 balances the classes, 0 turns it off")
+    ] = 0.0
+    class_weights: Annotated[
+        Literal["none", "balanced"],
+        Field(description="balanced weights each photo's loss by the inverse frequency of its class"),
+    ] = "none"
+    focal_gamma: Annotated[
+        float, Field(ge=0, le=10, description="gamma of the focal loss, 2 in the paper; 0 turns it off")
+    ] = 0.0
+    soft_f1: Annotated[
+        float, Field(ge=0, le=100, description="weight of 1 - soft macro F1 of the batch; 0 turns it off")
+    ] = 0.0
+    task_weights: Annotated[
+        dict[str, Annotated[float, Field(ge=0)]],
+        Field(description="task: weight of its loss in the sum, 1 if left out; +loss.task_weights.smile=2 adds one"),
+    ] = dict.fromkeys(FACE.names, 1.0)
 
     @model_validator(mode="after")
-    def _balances_once(self) -> LossSettings:
+    def _check_balancing(self) -> LossSettings:
         options = ("class_weights", "logit_adjustment", "soft_f1")
         balancing = {f"loss.{name}": getattr(self, name) for name in options if getattr(self, name) not in ("none", 0)}
         if len(balancing) > 1:
@@ -34,33 +53,44 @@ class LossSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _focal_loss_has_one_truth(self) -> LossSettings:
+    def _check_focal(self) -> LossSettings:
         if self.focal_gamma and self.label_smoothing:
             raise ValueError(
                 f"expected one of loss.focal_gamma and loss.label_smoothing, found {self.focal_gamma:g} and "
-                f"{self.label_smoothing:g}; the focal loss asks for the probability of one class, set the other to 0"
+                f"{self.label_smoothing:g}; the focal loss needs the probability of a single class, set the other to 0"
             )
         return self
 
 
 class WeightingSettings(Settings):
-    """How the tasks' losses are weighed: see `losses.weighting`; options are null where they are not its own."""
+    """Method that weights the tasks' losses against each other (`losses.weighting`)."""
 
-    name: Literal["fixed", "uncertainty", "dwa"] = "fixed"
-    temperature: Annotated[float, Field(gt=0, le=100)] | None = None
+    by_choice: ClassVar[bool] = True
+
+    name: Annotated[
+        Literal["fixed", "uncertainty", "dwa"],
+        Field(description="fixed: loss.task_weights; uncertainty: learned; dwa: by how fast each loss falls"),
+    ] = "fixed"
+    temperature: Annotated[
+        float | None, Field(gt=0, le=100, description="of dwa only, 2 in the paper; larger makes weights more equal")
+    ] = None
 
     @model_validator(mode="after")
-    def _has_its_own_options(self) -> WeightingSettings:
+    def _check_own_options(self) -> WeightingSettings:
         refuse_others("weighting", self.name, {"temperature": "dwa"}, self.options)
         return self
 
     @property
     def options(self) -> dict[str, Any]:
-        """As plain values, without what is null."""
+        """The name and the options that are set, as plain values."""
         return self.model_dump(exclude_none=True)
 
     def check(self, tasks: Sequence[str], task_weights: Mapping[str, float]) -> None:
-        """Raises ConfigError for one task, or weights that are given beside weights that are found."""
+        """Refuse weightings that cannot work for the tasks of a run.
+
+        Raises:
+            ConfigError: there is one task only, or task_weights are set although the weights are not fixed.
+        """
         if self.name == "fixed":
             return
         if len(tasks) == 1:

@@ -1,4 +1,4 @@
-"""What `python -m mask_lightning.mask_faces` can be told."""
+"""Options of `python -m mask_lightning.mask_faces`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,27 @@ from pydantic import Field, model_validator
 from mask_lightning.settings.base import Positive, Seed, Settings
 from mask_lightning.settings.data import DataSettings
 
+CropName = Literal["fairface_025", "fairface_125", "utkface", "portrait"]
+LandmarkSource = Literal["auto", "mediapipe", "geometry"]
+
 
 class MaskFacesSettings(Settings):
-    """The faces, how they are found in their photos, and where the drawn shots go."""
+    """Faces, how to find them in their photos, and where the drawn photos go."""
 
-    out: Path | None
-    seed: Seed
-    crop: Literal["fairface_025", "fairface_125", "utkface", "portrait"] | None
-    landmarks: Literal["auto", "mediapipe", "geometry"]
-    max_yaw: Annotated[float, Field(gt=0, le=90)]
-    workers: Positive | None
-    progress: bool
+    out: Path | None = Field(
+        None, description="a folder that does not exist yet: it gets train/images/, train.csv and provenance.csv"
+    )
+    seed: Seed = Field(0, description="seed of masks, framing and light; a person is drawn the same in any set")
+    crop: CropName | None = Field(None, description="where the photos have the face; null: as usual for this data")
+    landmarks: LandmarkSource = Field(
+        "auto",
+        description="mediapipe (extra `landmarks`), geometry (from the crop alone), auto: mediapipe if installed",
+    )
+    max_yaw: Annotated[float, Field(gt=0, le=90)] = Field(
+        25.0, description="degrees; heads turned further are left out (MediaPipe only)"
+    )
+    workers: Positive | None = Field(None, description="processes; null: one per core")
+    progress: bool = Field(True, description="show a progress bar")
     data: DataSettings
 
     @model_validator(mode="after")

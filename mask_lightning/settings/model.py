@@ -1,9 +1,9 @@
-"""What a task predicts with, and which options beside it make sense."""
+"""Options of the network: backbone, sharing between the tasks, and the head of the task age."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,49 +11,59 @@ from mask_lightning.errors import ConfigError
 from mask_lightning.labels import AGE, AGE_CUTS, LabelSpace
 from mask_lightning.settings.base import Settings, Share, refuse_others
 from mask_lightning.settings.data import AgeSettings
-
-# The options of the loss that act on no logits of classes; of the others, the ordinal head has some, too.
-OF_NO_HEAD = ("task_weights",)
-OF_ORDINAL = ("logit_adjustment", "class_weights")
+from mask_lightning.settings.loss import ORDINAL_LOSS_OPTIONS
 
 
 class HeadSettings(Settings):
-    """The head of the task that is an age in years; all other tasks predict classes. See `models.heads`.
+    """Head of the task age (`models.heads`); all other tasks have a logit per class.
 
-    Each option is of some heads only: `method` of ordinal, `number_share` of classes_and_regression, the others of
-    these two that predict a number.
+    method belongs to ordinal; top, sample_weights and smoothing to regression and classes_and_regression; number_share
+    to classes_and_regression.
     """
 
-    name: Literal["classes", "regression", "ordinal", "classes_and_regression"] = "classes"
-    method: Literal["corn", "coral"] = "corn"
-    top: Annotated[int, Field(ge=AGE_CUTS[-1], le=120)] = AGE_CUTS[-1]
-    sample_weights: Literal["none", "inverse"] = "inverse"
-    smoothing: Annotated[float, Field(ge=0, le=30)] = 2.0
-    number_share: Annotated[float, Field(gt=0, le=100)] = 0.1
+    by_choice: ClassVar[bool] = True
+
+    name: Annotated[
+        Literal["classes", "regression", "ordinal", "classes_and_regression"],
+        Field(description="what the head predicts: a logit per class, the age in years, ordered classes, or both"),
+    ] = "classes"
+    method: Annotated[Literal["corn", "coral"], Field(description="model of the ordered classes")] = "corn"
+    top: Annotated[
+        int, Field(ge=AGE_CUTS[-1], le=120, description="largest age that can be predicted; older ages count as this")
+    ] = AGE_CUTS[-1]
+    sample_weights: Annotated[
+        Literal["none", "inverse"], Field(description="inverse weights each age by its inverse frequency")
+    ] = "inverse"
+    smoothing: Annotated[
+        float, Field(ge=0, le=30, description="years; frequencies are smoothed over neighbouring ages; 0 turns it off")
+    ] = 2.0
+    number_share: Annotated[
+        float, Field(gt=0, le=100, description="weight of the loss in years beside the loss of the classes")
+    ] = 0.1
 
     @property
     def predicts_number(self) -> bool:
-        """Whether it learns from ages in years."""
+        """True if the head learns from ages in years."""
         return self.name in ("regression", "classes_and_regression")
 
     def check(self, tasks: LabelSpace, *, ages: AgeSettings, loss: Mapping[str, Any]) -> None:
-        """Refuse what cannot be, or would do nothing, for the tasks of a run.
+        """Refuse options that cannot work, or would have no effect, for the tasks of a run.
 
         Args:
-            tasks: that the network learns.
-            ages: what of them is taught.
+            tasks: the tasks that the network learns.
+            ages: how the targets of the task age are made.
             loss: the options of the loss that differ from their defaults.
 
         Raises:
             ConfigError: naming the option.
         """
-        taught = next((f"labels.age.{name}" for name in ("train_cuts", "leave_out") if getattr(ages, name)), None)
-        asking = taught or (None if self.name == "classes" else f"head={self.name}")
-        if asking and AGE not in tasks.tasks:
+        age_option = next((f"labels.age.{name}" for name in ("train_cuts", "leave_out") if getattr(ages, name)), None)
+        needs_age = age_option or (None if self.name == "classes" else f"head={self.name}")
+        if needs_age and AGE not in tasks.tasks:
             found = "; ".join(f"{task.name} ({', '.join(task.classes)})" for task in tasks.tasks)
             raise ConfigError(
-                f"{asking} is for the task age with the classes {', '.join(AGE.classes)}, found {found}; "
-                f"{f'set {taught}=null' if taught else 'set head=classes'}, or train the task age"
+                f"{needs_age} is for the task age with the classes {', '.join(AGE.classes)}, found {found}; "
+                f"{f'set {age_option}=null' if age_option else 'set head=classes'}, or train the task age"
             )
         if self.name == "regression" and ages.train_cuts:
             raise ConfigError(
@@ -69,10 +79,10 @@ class HeadSettings(Settings):
             self._check_loss(loss)
 
     def _check_loss(self, loss: Mapping[str, Any]) -> None:
-        """Where there is no other task, an option that this head's loss does not have would do nothing."""
-        has = {"regression": (), "ordinal": OF_ORDINAL}.get(self.name, tuple(loss))
+        """Refuse options that the loss of this head lacks: without another task they would have no effect."""
+        taken = {"regression": (), "ordinal": ORDINAL_LOSS_OPTIONS}.get(self.name, tuple(loss))
         for option, value in loss.items():
-            if option not in (*has, *OF_NO_HEAD):
+            if option not in (*taken, "task_weights"):
                 raise ConfigError(
                     f"loss.{option} is for classes, found {value} beside head={self.name}, whose loss has no such "
                     "option; leave it out (loss=cross_entropy has none of them), or set head=classes"
@@ -80,24 +90,38 @@ class HeadSettings(Settings):
 
 
 class SharingSettings(Settings):
-    """What the tasks' networks have in common: see `models.sharing`; options are null where they are not its own."""
+    """Way in which the tasks share backbones (`models.sharing`)."""
 
-    name: Literal["hard", "cross_stitch", "attention", "none"] = "hard"
-    own: Annotated[float, Field(gt=0, le=1)] | None = None
-    squeeze: Annotated[int, Field(ge=1, le=64)] | None = None
+    by_choice: ClassVar[bool] = True
+
+    name: Annotated[
+        Literal["hard", "cross_stitch", "attention", "none"],
+        Field(
+            description="hard: one backbone; none: one per task; cross_stitch: one per task, with mixed feature maps; "
+            "attention: one, with a mask per task"
+        ),
+    ] = "hard"
+    own: Annotated[
+        float | None,
+        Field(gt=0, le=1, description="of cross_stitch only: initial share of a task's own feature map in the mixture"),
+    ] = None
+    squeeze: Annotated[
+        int | None,
+        Field(ge=1, le=64, description="of attention only: channels of a feature map divided by hidden channels"),
+    ] = None
 
     @model_validator(mode="after")
-    def _has_its_own_options(self) -> SharingSettings:
+    def _check_own_options(self) -> SharingSettings:
         refuse_others("sharing", self.name, {"own": "cross_stitch", "squeeze": "attention"}, self.options)
         return self
 
     @property
     def options(self) -> dict[str, Any]:
-        """As plain values, without what is null."""
+        """The name and the options that are set, as plain values."""
         return self.model_dump(exclude_none=True)
 
     def check(self, tasks: Sequence[str]) -> None:
-        """Raises ConfigError for one task that is to have something in common with others."""
+        """Raise ConfigError for cross-stitch units in a network of a single task."""
         if self.name == "cross_stitch" and len(tasks) == 1:
             raise ConfigError(
                 f"sharing=cross_stitch joins the networks of two tasks or more, found {tasks[0]} alone; "
@@ -106,18 +130,32 @@ class SharingSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """The network; null takes what timm says of the backbone."""
+    """Backbone, and where its weights come from."""
 
-    backbone: str
-    pretrained: str
-    image_size: Annotated[int, Field(ge=32, le=1024)] | None
-    drop_rate: Share
-    drop_path_rate: Share
-    compile: bool = False
+    backbone: Annotated[str, Field(description="name of a timm classifier, such as resnet34")]
+    pretrained: Annotated[
+        str,
+        Field(
+            description="auto: pretrained weights if they can be found; true: fail without them; false: train from "
+            "scratch; or the path of a state dict"
+        ),
+    ] = "auto"
+    image_size: Annotated[
+        int | None,
+        Field(
+            ge=32, le=1024, description="side of the photos, pixels; null: the size that timm's weights were trained on"
+        ),
+    ] = None
+    drop_rate: Annotated[Share, Field(description="dropout before each head")] = 0.0
+    drop_path_rate: Annotated[Share, Field(description="stochastic depth in the backbone")] = 0.0
+    compile: Annotated[
+        bool, Field(description="use torch.compile, for long runs on a GPU; the first steps take minutes")
+    ] = False
 
     @model_validator(mode="before")
     @classmethod
-    def _yaml_booleans(cls, values: Any) -> Any:
+    def _read_booleans(cls, values: Any) -> Any:
+        """YAML reads pretrained=true as a boolean."""
         if isinstance(values, Mapping) and isinstance(values.get("pretrained"), bool):
             return {**values, "pretrained": str(values["pretrained"]).lower()}
         return values

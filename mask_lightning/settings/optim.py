@@ -1,35 +1,57 @@
-"""How the weights are learned: optimizer, learning rate, schedule, phases, averaging."""
+"""Options of optimization: optimizer, learning rate, schedule, phases and weight averaging."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from mask_lightning.settings.base import LearningRate, Positive, Ratio, Settings
 
 
-class OptimSettings(BaseModel):
-    """lr ("auto": see RangeTestSettings) and weight decay; further options are the optimizer's own, checked by it."""
+class OptimSettings(Settings):
+    """Optimizer, learning rate and weight decay.
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    Further options are arguments of the optimizer; `optim.optimizers.make_optimizer` checks them.
+    """
 
-    name: Literal["adamw", "ranger", "sgd"]
-    lr: LearningRate | Literal["auto"]
-    weight_decay: Annotated[float, Field(ge=0, le=10)]
+    model_config = ConfigDict(extra="allow")
+    by_choice: ClassVar[bool] = True
+
+    name: Annotated[Literal["adamw", "ranger", "sgd"], Field(description="one of optim.optimizers.OPTIMIZERS")]
+    lr: Annotated[
+        LearningRate | Literal["auto"],
+        Field(description="largest learning rate of the heads; auto runs an LR range test first"),
+    ]
+    weight_decay: Annotated[
+        float, Field(ge=0, le=10, description="decoupled weight decay; biases and norms are not decayed")
+    ]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The optimizer's arguments other than lr and weight_decay."""
+        return dict(self.model_extra or {})
 
 
 class RangeTestSettings(Settings):
-    """The learning rate range test of `optim.lr=auto` and find_lr: see `callbacks.lr_range_test`."""
+    """LR range test, run by find_lr and for `optim.lr=auto` (`callbacks.lr_range_test`)."""
 
-    start_lr: LearningRate = 1e-7
-    end_lr: LearningRate = 10.0
-    num_steps: Annotated[int, Field(ge=10)] = 100
-    phase: Positive = 1
-    suggestion: Literal["valley", "steep", "slide", "minimum"] = "minimum"
+    start_lr: Annotated[LearningRate, Field(description="first learning rate of the group with the largest lr")] = 1e-7
+    end_lr: Annotated[LearningRate, Field(description="last learning rate, unless the loss diverges before")] = 10.0
+    num_steps: Annotated[int, Field(ge=10, description="optimizer steps from start_lr to end_lr")] = 100
+    phase: Annotated[
+        Positive, Field(description="the phase of finetune.phases, counted from 1, whose groups are trained")
+    ] = 1
+    suggestion: Annotated[
+        Literal["valley", "steep", "slide", "minimum"],
+        Field(
+            description="rule that chooses the lr: minimum is a tenth of the lr with the lowest loss; valley is "
+            "fastai's default, smaller"
+        ),
+    ] = "minimum"
 
     @model_validator(mode="after")
-    def _rises(self) -> RangeTestSettings:
+    def _check_order(self) -> RangeTestSettings:
         if self.start_lr >= self.end_lr:
             raise ValueError(
                 f"range_test.end_lr must be greater than range_test.start_lr, got {self.end_lr:g} and "
@@ -38,43 +60,87 @@ class RangeTestSettings(Settings):
         return self
 
 
-class ScheduleSettings(BaseModel):
-    """The curve of lr and momentum; further options are the schedule's own and checked by it."""
+class ScheduleSettings(Settings):
+    """Curve of learning rate and momentum over a phase.
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    Further options are arguments of the schedule's function; `optim.schedules.make_schedule` checks them.
+    """
 
-    name: Literal["one_cycle", "flat_cosine", "cosine", "constant"]
+    model_config = ConfigDict(extra="allow")
+    by_choice: ClassVar[bool] = True
+
+    name: Annotated[
+        Literal["one_cycle", "flat_cosine", "cosine", "constant"],
+        Field(description="one of optim.schedules.SCHEDULES"),
+    ]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of the schedule's function."""
+        return dict(self.model_extra or {})
 
 
 class LastBlocks(Settings):
-    """The last n layer groups of the backbone."""
+    """The last n layer groups of the backbone, and the heads."""
 
-    last: Positive
+    last: Annotated[Positive, Field(description="number of layer groups, counted from the heads")]
 
 
 class PhaseSettings(Settings):
-    """One entry of finetune.phases: see `optim.phases.Phase`."""
+    """Part of a run during which the same layer groups are trained, an entry of `finetune.phases`.
 
-    epochs: Positive
-    unfreeze: LastBlocks | str | Annotated[list[str], Field(min_length=1)] = "all"
-    lr_scale: Annotated[float, Field(gt=0)] = 1.0
-    lr_ratio: Ratio = 1.0
-    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
-    schedule: dict[str, Any] = Field(default_factory=dict)
-    image_size: Annotated[int, Field(ge=32, le=1024)] | None = None
+    The functions that read it are in `optim.phases`. As text it is what is trained, such as "last 6 at 128 px".
+    """
+
+    epochs: Annotated[Positive, Field(description="length of the phase")]
+    unfreeze: Annotated[
+        LastBlocks | str | Annotated[list[str], Field(min_length=1)],
+        Field(description="trained layer groups: all, heads, {last: n}, or names"),
+    ] = "all"
+    lr_scale: Annotated[float, Field(gt=0, description="largest lr of the heads, as a multiple of optim.lr")] = 1.0
+    lr_ratio: Annotated[
+        Ratio,
+        Field(
+            description="lr of the heads divided by lr of the first layer group; groups between are spaced evenly in "
+            "log lr, as fastai's slice(lr / lr_ratio, lr)"
+        ),
+    ] = 1.0
+    layer_decay: Annotated[
+        float | None,
+        Field(gt=0, le=1, description="lr of a layer group divided by lr of the next one; replaces lr_ratio"),
+    ] = None
+    schedule: Annotated[
+        dict[str, Any],
+        Field(description="options that replace those of schedule in this phase; with another name, all of them"),
+    ] = Field(default_factory=dict)
+    image_size: Annotated[
+        int | None, Field(ge=32, le=1024, description="side of the training photos, pixels; null is the model's size")
+    ] = None
+
+    def __str__(self) -> str:
+        size = f" at {self.image_size} px" if self.image_size else ""
+        if isinstance(self.unfreeze, LastBlocks):
+            return f"last {self.unfreeze.last}{size}"
+        return (self.unfreeze if isinstance(self.unfreeze, str) else ", ".join(self.unfreeze)) + size
 
 
 class FinetuneSettings(Settings):
-    """The phases; the other keys are what the phases of a file are written with."""
+    """Phases of a run. The other options are shortcuts that the files of conf/finetune use in their phases."""
 
-    epochs: Positive
-    frozen_epochs: Positive | None = None
-    lr_ratio: Ratio = 1.0
-    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
-    phases: Annotated[list[PhaseSettings], Field(min_length=1)]
+    by_choice: ClassVar[bool] = True
+
+    epochs: Annotated[Positive, Field(description="epochs of the last phase; of each phase in progressive")]
+    frozen_epochs: Annotated[Positive | None, Field(description="epochs of the first phase, if part is frozen")] = None
+    lr_ratio: Annotated[Ratio, Field(description="lr_ratio of the phases that train everything")] = 1.0
+    layer_decay: Annotated[
+        float | None, Field(gt=0, le=1, description="layer_decay of the phases; replaces lr_ratio")
+    ] = None
+    phases: Annotated[list[PhaseSettings], Field(min_length=1, description="the phases, in order")]
 
 
 class AveragingSettings(Settings):
-    """The moving average of the weights: see `callbacks.weight_averaging`; null keeps the weights themselves."""
+    """Exponential moving average of the weights (`callbacks.weight_averaging`)."""
 
-    decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    decay: Annotated[
+        float | None, Field(gt=0, lt=1, description="share of the old average at each step; null averages nothing")
+    ] = None

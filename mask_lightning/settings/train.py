@@ -1,4 +1,4 @@
-"""What `python -m mask_lightning.train` can be told."""
+"""Options of `python -m mask_lightning.train`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from mask_lightning.errors import ConfigError, did_you_mean
 from mask_lightning.labels import FACE, LabelSpace
@@ -28,15 +28,22 @@ from mask_lightning.settings.trainer import CheckpointSettings, LoggerSettings, 
 
 
 class TrainSettings(Settings):
-    """Everything that `python -m mask_lightning.train` can be told."""
+    """All options of a training run."""
 
-    seed: Seed
-    outputs: Path
-    resume: Path | None
-    inspect: bool
-    skip_done: bool
-    ensemble: str | None = None
-    member: str | None = None
+    seed: Seed = Field(
+        0, description="seed of the weights, the order, the augmentation and, unless data.split_seed is set, the split"
+    )
+    outputs: Path = Field(Path("outputs"), description="folder of runs, sweeps, caches and drawn data")
+    resume: Path | None = Field(None, description="run folder: continue from its last checkpoint, with its own options")
+    inspect: bool = Field(False, description="print layers, groups, schedule and split, train nothing")
+    skip_done: bool = Field(
+        True, description="in a multirun: skip jobs that an earlier start has finished, continue those it interrupted"
+    )
+    ensemble: str | None = Field(None, description="ensemble whose members a multirun trains; set by ensemble=NAME")
+    member: str | None = Field(
+        None,
+        description="member of an ensemble: age0..age8, mask0..mask9, gender0..gender2; sets task and photos",
+    )
     data: DataSettings
     labels: LabelSettings = LabelSettings()
     task: TaskSettings
@@ -58,24 +65,24 @@ class TrainSettings(Settings):
 
     @property
     def epochs(self) -> int:
-        """Of all phases together."""
+        """Number of epochs of all phases together."""
         return sum(phase.epochs for phase in self.finetune.phases)
 
     @model_validator(mode="before")
     @classmethod
     def _a_member_has_its_task(cls, values: Any) -> Any:
-        """So that nothing after this has to ask the ensemble, and the run's config tells the truth."""
+        """Set the task of the member's ensemble, so that later code and the recorded options agree."""
         name = values.get("member") if isinstance(values, Mapping) else None
         if not isinstance(name, str):
             return values
         ensemble, _ = find_member(name)
-        asked = (values.get("task") or {}).get("tasks")
+        tasks = (values.get("task") or {}).get("tasks")
         if ensemble is None:
-            if not asked or len(asked) != 1:
-                raise ValueError(f"member={name} balances one task, found {asked or 'all'}; set task=age or another")
+            if not tasks or len(tasks) != 1:
+                raise ValueError(f"member={name} balances one task, found {tasks or 'all'}; set task=age or another")
             return values
-        if asked and asked != [ensemble.task.name]:
-            raise ValueError(f"member={name} learns {ensemble.task.name}, found task={','.join(asked)}; leave task out")
+        if tasks and tasks != [ensemble.task.name]:
+            raise ValueError(f"member={name} learns {ensemble.task.name}, found task={','.join(tasks)}; leave task out")
         return {**values, "task": {"tasks": [ensemble.task.name]}}
 
     @model_validator(mode="after")
@@ -94,7 +101,7 @@ class TrainSettings(Settings):
                 "raise it, or lower trainer.devices"
             )
         if self.checkpoint.patience is not None:
-            self._check_judged()
+            self._check_patience()
         if self.range_test.phase > len(self.finetune.phases):
             raise ValueError(
                 f"range_test.phase must be one of the {len(self.finetune.phases)} of finetune.phases, "
@@ -102,29 +109,34 @@ class TrainSettings(Settings):
             )
         return self
 
-    def _check_judged(self) -> None:
+    def _check_patience(self) -> None:
         if not self.data.val_fraction:
             raise ValueError(
-                "checkpoint.patience needs people who judge, found data.val_fraction=0; "
+                "checkpoint.patience needs held-out people, found data.val_fraction=0; "
                 "hold some out, or set patience to null"
             )
         if self.trainer.validate_every == "end":
             raise ValueError(
-                "checkpoint.patience needs validations on the way, found trainer.validate_every=end; "
+                "checkpoint.patience needs validations during the run, found trainer.validate_every=end; "
                 "set that to 1, or patience to null"
             )
 
     @property
+    def cache_folder(self) -> Path:
+        """Folder of the photo caches."""
+        return self.data.cache_dir or self.outputs / "cache"
+
+    @property
     def known_space(self) -> LabelSpace | None:
-        """The label space of the photos, before they are read; None where only their table tells it."""
+        """Label space of the photos before they are read; None if only their table defines it."""
         return known_space(self.data, self.labels)
 
     def choose(self, space: LabelSpace) -> LabelSpace:
-        """The tasks of the photos' label space that the network learns.
+        """Return the tasks of the photos' label space that the network learns.
 
         Raises:
-            ConfigError: `task`, `data.balanced_by`, `loss.task_weights` or `checkpoint.monitor` name what this run does
-                not have, or head, sharing or weighting do not fit its tasks.
+            ConfigError: `task`, `data.balanced_by`, `loss.task_weights` or `checkpoint.monitor` name a task or score
+                that this run does not have, or head, sharing or weighting do not fit its tasks.
         """
         chosen = self.task.choose(space)
         for task in self.data.balanced_by or ():
@@ -151,6 +163,6 @@ class TrainSettings(Settings):
 
     @property
     def monitor(self) -> str:
-        """The metric that chooses best.ckpt: by default f1 of the side that is scored."""
+        """Metric that chooses best.ckpt; by default f1 of the held-out people, or of clean training photos."""
         side = "val" if self.data.val_fraction else "clean_train"
         return self.checkpoint.monitor or f"{side}/f1"

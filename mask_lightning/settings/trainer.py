@@ -12,11 +12,19 @@ from mask_lightning.settings.base import Positive, Settings
 class CheckpointSettings(Settings):
     """What is kept and when: best.ckpt by this metric, and last.ckpt; and when to give up on a better one."""
 
-    monitor: str | None
-    patience: Positive | None = None
-    every_minutes: Annotated[float, Field(gt=0)] | None = None
-    keep: Literal["both", "best"] = "both"
-    half: bool = False
+    monitor: str | None = Field(
+        None, description="metric that chooses best.ckpt; null: val/f1, or clean_train/f1 if nobody is held out"
+    )
+    patience: Positive | None = Field(
+        None, description="end the run after this many validations of the last phase without a better score"
+    )
+    every_minutes: Annotated[float, Field(gt=0)] | None = Field(
+        10.0, description="also save last.ckpt within an epoch, this often; null: only at its end"
+    )
+    keep: Literal["both", "best"] = Field(
+        "both", description="best: delete last.ckpt and the optimizer state of best.ckpt when the run is finished"
+    )
+    half: bool = Field(False, description="with keep=best: store large weights as float16, half the size")
 
     @model_validator(mode="after")
     def _only_what_is_kept_alone_is_halved(self) -> CheckpointSettings:
@@ -31,19 +39,27 @@ class CheckpointSettings(Settings):
 class TrainerSettings(Settings):
     """Lightning's Trainer."""
 
-    accelerator: Literal["auto", "cpu", "gpu", "mps"]
-    devices: Positive | Literal["auto"]
-    precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
-    validate_every: Positive | Literal["end"]
-    max_batches: Positive | None
-    accumulate: Positive = 1
-    clip_norm: Annotated[float, Field(gt=0)] | None = None
-    deterministic: bool = False
-    progress: bool
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="where to train")
+    devices: Positive | Literal["auto"] = Field(
+        1, description="number of devices, one process each, that share every batch; auto: all GPUs"
+    )
+    precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = Field(
+        "auto", description="auto: 16-mixed on CUDA, 32-true elsewhere"
+    )
+    validate_every: Positive | Literal["end"] = Field(
+        1, description="validate after every n-th epoch; end: after the last epoch only"
+    )
+    max_batches: Positive | None = Field(None, description="at most this many batches per epoch, to try things out")
+    accumulate: Positive = Field(1, description="batches per optimizer step")
+    clip_norm: Annotated[float, Field(gt=0)] | None = Field(None, description="maximum norm of all gradients together")
+    deterministic: bool = Field(
+        False, description="the same seed gives the same bits on a GPU too, at some cost of speed"
+    )
+    progress: bool = Field(True, description="show progress bars")
 
 
 class LoggerSettings(Settings):
     """Beside metrics.csv, which is always written."""
 
-    name: Literal["tensorboard", "csv", "wandb", "none"]
-    project: str
+    name: Literal["tensorboard", "csv", "wandb", "none"] = Field("tensorboard", description="set by logger=NAME")
+    project: str = Field("mask_lightning", description="project of logger=wandb")

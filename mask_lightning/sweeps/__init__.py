@@ -1,4 +1,4 @@
-"""What a multirun leaves: a record per job, the table of its runs, skipping what is done.
+"""Sweeps (Hydra multiruns): job records, reuse of earlier runs, the table of runs, Optuna studies.
 
-Imports neither torch nor Lightning, so that the doors may use it.
+Imports neither torch nor Lightning, because the commands use it before they are loaded.
 """

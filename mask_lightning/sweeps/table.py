@@ -1,4 +1,4 @@
-"""Runs and jobs on disk -> one table: scores, cost, status, and the options that differ."""
+"""Table of runs and jobs: scores, cost, status, and the options that differ."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from mask_lightning.errors import RunFolderError
 from mask_lightning.metrics.names import lower_is_better
 from mask_lightning.runs.folder import RunFolder, RunResult
 from mask_lightning.settings.identity import flatten
-from mask_lightning.sweeps.earlier import find_runs
-from mask_lightning.sweeps.records import JobRecord, read_record
+from mask_lightning.sweeps.records import JobRecord, find_runs, read_record
+from mask_lightning.utils.files import write_atomically
 
 FIRST = ("status", "score", "last")
 COST = ("seconds", "photos_per_second", "parameters")
-# They say nothing about a run; the monitor is a column of its own.
-UNSHOWN = frozenset({"outputs", "resume", "inspect", "skip_done", "trainer.progress", "checkpoint.monitor"})
+# Options without influence on the result; the monitor is a column of its own.
+HIDDEN_OPTIONS = frozenset({"outputs", "resume", "inspect", "skip_done", "trainer.progress", "checkpoint.monitor"})
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run, or a job that never became one.
+    """A run, or a job that failed before its run started.
 
     Attributes:
-        status: as in result.json, but "interrupted" for one that nobody trains any more.
-        folder: of the run; where there is none, of the job's log.
-        result: its record; None where there is none.
-        options: dotted name -> value of its config; of a job without a run, what was typed.
-        job: the sweep's record of it; None for a run outside the sweep.
-        error: why it failed.
+        status: status of result.json, but "interrupted" instead of "running" if no process trains the run.
+        folder: run folder; without a run, the folder of the job's log.
+        result: content of result.json; None without a run.
+        options: config as dotted name -> value; without a run, the overrides of the job.
+        job: record of the job; None for a run outside a sweep.
+        error: why it failed, if it failed.
     """
 
     status: str
@@ -49,16 +49,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Found:
-    """Rows, and a line for each record that could not be read."""
+    """Rows of the table, and an error line for each unreadable record."""
 
     rows: list[Row]
     unreadable: list[str]
 
 
 def collect_runs(places: Iterable[Path]) -> Found:
-    """Every run below the places, and every job there that failed before it became a run, by what was typed once.
+    """Collect all runs below `places`, including runs elsewhere that jobs of a sweep skipped or resumed.
 
-    Jobs of sweeps that point to a run elsewhere (skipped or resumed there) bring that run along, once.
+    Jobs that failed before their run started are included, once per combination of overrides.
     """
     places = list(places)
     rows: dict[Path, Row] = {}
@@ -72,14 +72,14 @@ def collect_runs(places: Iterable[Path]) -> Found:
             continue
         folder = _folder_of(job, path.parents[1])
         if job.action is None:
-            early[tuple(job.overrides)] = _without_run(job, folder)
+            early[tuple(job.overrides)] = _row_without_run(job, folder)
         elif folder.resolve() not in rows and (folder / "result.json").exists():
             _add_run(folder, rows, unreadable)
     return Found([*rows.values(), *(row for row in early.values() if row.error)], unreadable)
 
 
 def collect_jobs(sweep: Path) -> Found:
-    """The jobs of one sweep in their order, with the runs that they trained, resumed or found."""
+    """Collect the jobs of one sweep in order, with the runs that they trained, resumed or skipped."""
     rows: list[Row] = []
     unreadable: list[str] = []
     for path in sorted((sweep / "jobs").glob("*.json"), key=lambda path: (len(path.stem), path.stem)):
@@ -90,8 +90,26 @@ def collect_jobs(sweep: Path) -> Found:
         found: dict[Path, Row] = {}
         if (folder / "result.json").exists():
             _add_run(folder, found, unreadable, job)
-        rows.extend(found.values() or [_without_run(job, folder)])
+        rows.extend(found.values() or [_row_without_run(job, folder)])
     return Found(rows, unreadable)
+
+
+def failed_jobs(sweep: Path) -> list[Row]:
+    """Return the failed jobs of a sweep."""
+    return [row for row in collect_jobs(sweep).rows if row.status == "failed"]
+
+
+def write_summary(sweep: Path) -> Found:
+    """Write summary.csv of the jobs so far, in order, and return them."""
+    found = collect_jobs(sweep)
+    if found.rows:
+        write_csv(to_frame(found.rows, varied_overrides(found.rows)), sweep / "summary.csv")
+    return found
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write the table as CSV, atomically."""
+    write_atomically(path, frame.to_csv(index=False).encode())
 
 
 def _folder_of(job: JobRecord, sweep: Path) -> Path:
@@ -120,28 +138,32 @@ def _add_run(folder: Path, rows: dict[Path, Row], unreadable: list[str], job: Jo
     rows[folder.resolve()] = Row("failed" if job and job.error else status, folder, result, options, job, reason)
 
 
-def _without_run(job: JobRecord, folder: Path) -> Row:
+def _row_without_run(job: JobRecord, folder: Path) -> Row:
     status = "failed" if job.error else "finished" if job.done else "interrupted"
-    options = {name: yaml.safe_load(value) for name, value in _typed(job).items()}
+    options = {name: yaml.safe_load(value) for name, value in _split_overrides(job).items()}
     return Row(status, folder, None, options, job, job.error)
 
 
-def _typed(job: JobRecord) -> dict[str, str]:
+def _split_overrides(job: JobRecord) -> dict[str, str]:
     return dict(override.lstrip("+").partition("=")[::2] for override in job.overrides)
 
 
 def to_frame(rows: Sequence[Row], options: pd.DataFrame) -> pd.DataFrame:
-    """A row per run: what it is, its scores, its cost, `options` (one row per run too), and where it lies.
+    """Build the table: one row per run with status, scores, options, cost and folder.
 
-    `score` is the monitored metric of best.ckpt, `last` that of the last validation; one column per task holds its
-    macro F1 at best.ckpt. Columns that say the same of every run, or nothing, are left out.
+    `score` is the monitored metric of best.ckpt, `last` that of the last validation, and each task has a column with
+    its macro F1 at best.ckpt. Columns that are empty or the same for all runs are left out.
+
+    Args:
+        rows: runs and jobs.
+        options: one row per run, one column per shown option.
     """
     frame = pd.DataFrame([_cells(row) for row in rows], index=options.index)
     tasks = [column for column in frame if str(column).endswith("_f1")]
-    told = [name for name in ("monitor", "error") if name in frame and frame[name].nunique() > (name == "monitor")]
-    job = ["job", "action"] if all(row.job for row in rows) else []  # in a comparison they say nothing
+    optional = [name for name in ("monitor", "error") if name in frame and frame[name].nunique() > (name == "monitor")]
+    job = ["job", "action"] if all(row.job for row in rows) else []  # only within one sweep
     first = frame[[*job, *FIRST, *tasks]]
-    return pd.concat([first, options, frame[[*COST, *told, "folder"]]], axis=1)
+    return pd.concat([first, options, frame[[*COST, *optional, "folder"]]], axis=1)
 
 
 def _cells(row: Row) -> dict[str, Any]:
@@ -165,34 +187,34 @@ def _cells(row: Row) -> dict[str, Any]:
 
 
 def differing_options(rows: Sequence[Row]) -> pd.DataFrame:
-    """The options of the configs that are not the same in all runs, as text.
+    """Return the options that differ between the runs, as text.
 
-    Of options that are alike in every run, such as `data.split_seed` that follows `seed`, only the first stands.
+    If several options have the same values in every run, such as `seed` and `data.split_seed`, only the first is kept.
     """
-    known = dict.fromkeys(name for row in rows if row.result for name in row.options if name not in UNSHOWN)
+    known = dict.fromkeys(name for row in rows if row.result for name in row.options if name not in HIDDEN_OPTIONS)
     columns: dict[str, list[str | None]] = {}
     seen: list[list[str | None]] = []
     for name in known:
         values = [_text(row.options[name]) if name in row.options else None for row in rows]
         of_runs = [value for value, row in zip(values, rows, strict=True) if row.result]
-        told = {value for value in values if value is not None} | ({None} if None in of_runs else set())
-        if len(told) > 1 and of_runs not in seen:
+        distinct = {value for value in values if value is not None} | ({None} if None in of_runs else set())
+        if len(distinct) > 1 and of_runs not in seen:
             columns[name] = values
             seen.append(of_runs)
     return pd.DataFrame(columns, index=range(len(rows)), dtype=object)
 
 
 def varied_overrides(rows: Sequence[Row]) -> pd.DataFrame:
-    """What was typed differently for the jobs of a sweep, as text: the keys as people know them."""
-    typed = [_typed(row.job) if row.job else {} for row in rows]
-    names = list(dict.fromkeys(name for options in typed for name in options))
-    columns = {name: [options.get(name) for options in typed] for name in names}
+    """Return the overrides that differ between the jobs of a sweep, as typed."""
+    overrides = [_split_overrides(row.job) if row.job else {} for row in rows]
+    names = list(dict.fromkeys(name for options in overrides for name in options))
+    columns = {name: [options.get(name) for options in overrides] for name in names}
     varied = {name: values for name, values in columns.items() if len(set(values)) > 1}
     return pd.DataFrame(varied, index=range(len(rows)), dtype=object)
 
 
-def ranking(rows: Sequence[Row]) -> list[int]:
-    """Positions of the rows, the best score first, those without one last."""
+def best_first(rows: Sequence[Row]) -> list[int]:
+    """Return the indices of the rows, sorted by score, the best first and rows without a score last."""
 
     def key(i: int) -> tuple[bool, float]:
         row = rows[i]

@@ -1,1 +1,1 @@
-"""Draw portraits, the built-in default data, and masks on photos of faces."""
+"""Draw portraits (the default data) and masks on photos of faces (the command `mask_faces`)."""

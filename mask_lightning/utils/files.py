@@ -1,4 +1,4 @@
-"""Atomic file writes, and locks that end with the process."""
+"""Atomic file writes, and file locks that end with the process."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # Windows: locks always succeed
+    fcntl = None  # type: ignore[assignment]
+
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Write `content` to `path`; a crash leaves the old file or the new one, never half of one."""
+    """Write `content` to `path`, so that a crash leaves either the old or the new file, never a part."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
         try:
             temporary.write(content)
@@ -27,37 +32,32 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
     written.replace(path)
 
 
-def remove_drafts(path: Path) -> None:
-    """Remove what writes of `path` left that were killed; for who writes it alone."""
-    for draft in path.parent.iterdir():
-        if draft.name.startswith(f".{path.name}."):
-            draft.unlink(missing_ok=True)
+def remove_temporary_files(path: Path) -> None:
+    """Remove the temporary files of killed `write_atomically` calls; no other process may be writing `path`."""
+    for temporary in path.parent.iterdir():
+        if temporary.name.startswith(f".{path.name}."):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write `value` to `path` as indented JSON, atomically; numbers that JSON lacks (NaN, infinity) become null."""
-    write_atomically(path, (json.dumps(_strict(value), indent=2, allow_nan=False) + "\n").encode())
+    """Write `value` as indented JSON, atomically; NaN and infinity, which JSON lacks, become null."""
+    write_atomically(path, (json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n").encode())
 
 
-def _strict(value: Any) -> Any:
+def _without_nan(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _strict(inner) for key, inner in value.items()}
+        return {key: _without_nan(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_strict(inner) for inner in value]
+        return [_without_nan(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing is ever held there
-    fcntl = None  # type: ignore[assignment]
 
 _held: set[int] = set()
 
 
 @contextmanager
 def hold(path: Path) -> Iterator[bool]:
-    """Lock an existing file for the block; yields False, without a lock, where another holder has it."""
+    """Lock an existing file for the block; yield False, without waiting, if another process holds the lock."""
     descriptor = _lock(path)
     try:
         yield descriptor is not None
@@ -68,15 +68,16 @@ def hold(path: Path) -> Iterator[bool]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether some process holds the file at this moment."""
+    """Return True if a process holds the file's lock now."""
     with hold(path) as got:
         return not got
 
 
 def _lock(path: Path) -> int | None:
+    """Open and lock the file; return its descriptor, or None if another process holds the lock."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:  # a file that may not be written, or is not there, is held by nobody
+    except OSError:  # nobody holds a file that is missing or not writable
         descriptor = os.open(os.devnull, os.O_RDONLY)
     else:
         try:
@@ -91,12 +92,12 @@ def _lock(path: Path) -> int | None:
     return descriptor
 
 
-def _let_go() -> None:
+def _release_all() -> None:
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    # A DataLoader's worker outlives its killed parent by seconds and must not hold the parent's lock.
-    os.register_at_fork(after_in_child=_let_go)
+    # A DataLoader worker outlives its killed parent by seconds and must not keep the parent's lock.
+    os.register_at_fork(after_in_child=_release_all)

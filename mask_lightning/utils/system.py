@@ -7,26 +7,26 @@ import ctypes
 import os
 import signal
 
-JOBS = "MASK_LIGHTNING_JOBS"  # how many jobs a launcher runs at once on this machine: conf/launcher sets it
+JOBS = "MASK_LIGHTNING_JOBS"  # number of jobs that a launcher runs at once on this machine, set by conf/launcher
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from malloc.h
 
 
 def share_of_cores(processes: int = 1) -> int:
-    """Cores for each of `processes` alike ones: those that this one may run on, divided among all that run at once.
+    """Return the number of cores for each of `processes` equal processes, at least 1.
 
-    At least 1; where a launcher was asked for one job per core (n_jobs=-1), 1.
+    Counts the cores that this process may use, divided by the number of jobs that a launcher runs at once. For one job
+    per core (n_jobs=-1) it is 1.
     """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, usable // (int(os.environ.get(JOBS, "1")) * processes))
 
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
-
-
 def keep_memory() -> None:
-    """Have glibc keep what is freed, for the next of the same size; another C library: slower, nothing else.
+    """Let glibc keep freed memory for the next allocation of its size; does nothing for another C library.
 
-    Fetching the memory of every activation, or of every decoded photo, from the system anew costs a training step on
-    a CPU a third of its time, and a photo as long as its decoding.
+    Without it, the memory of every activation and of every decoded photo is requested from the system again. That takes
+    a third of a training step on a CPU, and doubles the time of decoding.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         libc = ctypes.CDLL(None)
@@ -35,13 +35,13 @@ def keep_memory() -> None:
 
 
 def trim_memory() -> None:
-    """Have glibc hand all free memory back to the system, once; another C library: nothing."""
+    """Let glibc return all free memory to the system once; does nothing for another C library."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def ignore_signals(*names: str) -> None:
-    """Ignore those of the signals that the system has: a terminal and a cluster signal all processes of a job."""
+    """Ignore the named signals if the system has them; a terminal or cluster sends them to all processes of a job."""
     for name in names:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

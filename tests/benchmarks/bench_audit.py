@@ -49,7 +49,7 @@ def decode_all(pool: ProcessPoolExecutor, paths: list[str]) -> None:
 
 def audit(root: Path, folder: Path) -> None:
     """As the command does, without its words."""
-    from mask_lightning.cli.command import compose
+    from mask_lightning.cli.compose import compose
     from mask_lightning.pipelines.audit import audit_run
     from mask_lightning.settings.base import check
     from mask_lightning.settings.evaluation import AuditSettings

@@ -34,9 +34,10 @@ from mask_lightning.data.batching import normalise
 from mask_lightning.data.cache import cached_photos
 from mask_lightning.data.dataset import FaceDataset, collate
 from mask_lightning.data.index import read_index
-from mask_lightning.synthetic.portraits import write_portraits
-from mask_lightning.data.transforms import AugmentSpec, TransformSpec, train_pipeline
+from mask_lightning.data.transforms import TransformSpec, train_pipeline
 from mask_lightning.labels import FACE
+from mask_lightning.settings.augment import AugmentSettings
+from mask_lightning.synthetic.portraits import write_portraits
 from mask_lightning.utils.system import keep_memory
 
 BATCH = 32
@@ -83,7 +84,7 @@ def off(rows: pd.DataFrame, spec: TransformSpec, folder: Path) -> int:
 
 
 def _ours(rows: pd.DataFrame, spec: TransformSpec, cache: Any) -> int:
-    dataset = FaceDataset(rows, FACE.names, train_pipeline(spec, AugmentSpec()), cache=cache)
+    dataset = FaceDataset(rows, FACE.names, train_pipeline(spec, AugmentSettings()), cache=cache)
     batches = (collate([dataset[row, row] for row in some]) for some in _batches(len(rows)))
     return sum(len(normalise(batch["image"], spec.mean, spec.std)) for batch in batches)
 

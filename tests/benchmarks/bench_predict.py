@@ -23,14 +23,14 @@ import torch
 from bench_vote import BATCH, decode, forward, seconds
 
 from mask_lightning.data.index import read_index
-from mask_lightning.synthetic.portraits import write_portraits
 from mask_lightning.data.transforms import TransformSpec
 from mask_lightning.engine.modules import module_class
-from mask_lightning.inference.forward import predict
-from mask_lightning.inference.predictions import Predictions
-from mask_lightning.inference.trained import Source, Trained
+from mask_lightning.inference.predict import predict
+from mask_lightning.inference.trained import Trained
 from mask_lightning.labels import FACE
 from mask_lightning.metrics.evaluation import evaluate
+from mask_lightning.metrics.predictions import Predictions, Source
+from mask_lightning.synthetic.portraits import write_portraits
 
 
 def build(backbone: str, spec: TransformSpec) -> Trained:

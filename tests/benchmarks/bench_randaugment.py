@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mask_lightning.data.randaugment import NUM_BINS, TabledRandAugment, change_batch, draw_changes
+from mask_lightning.data.randaugment import NUM_BINS, CachedRandAugment, augment_batch, draw_operations
 from mask_lightning.data.transforms import to_uint8
 
 NUM_OPS, MAGNITUDE = 3, 6
@@ -61,14 +61,14 @@ def stack(batch: Batch) -> Tensor:
 
 def one_by_one(batch: Batch) -> Tensor:
     """On PIL images."""
-    augment = TabledRandAugment(NUM_OPS, MAGNITUDE, NUM_BINS)
+    augment = CachedRandAugment(NUM_OPS, MAGNITUDE, NUM_BINS)
     return stack([augment(photo) for photo in batch])
 
 
 def at_once(batch: Batch) -> Tensor:
     """On tensors."""
-    changes = np.stack([draw_changes(NUM_OPS, 0.0) for _ in batch])
-    return change_batch(stack(batch), changes, magnitude=MAGNITUDE)
+    changes = np.stack([draw_operations(NUM_OPS, 0.0) for _ in batch])
+    return augment_batch(stack(batch), changes, magnitude=MAGNITUDE)
 
 
 def seconds_per_photo(work: Callable[[Batch], Tensor], batch: Batch, seed: int, batches: int = 4) -> float:
@@ -95,13 +95,13 @@ def launches_per_batch(count: int, batches: int = 20) -> tuple[float, float]:
     """Kernels and seconds of the host for `count` photos, means over `batches`."""
     images = stack(photos(count, 8))
     torch.manual_seed(0)
-    drawn = [np.stack([draw_changes(NUM_OPS, 0.0) for _ in range(count)]) for _ in range(batches)]
+    drawn = [np.stack([draw_operations(NUM_OPS, 0.0) for _ in range(count)]) for _ in range(batches)]
     with CountKernels() as counter:
         for changes in drawn:
-            change_batch(images, changes, magnitude=MAGNITUDE)
+            augment_batch(images, changes, magnitude=MAGNITUDE)
     start = time.process_time()
     for changes in drawn:
-        change_batch(images, changes, magnitude=MAGNITUDE)
+        augment_batch(images, changes, magnitude=MAGNITUDE)
     return float(counter.count) / batches, (time.process_time() - start) / batches
 
 

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from turns import Contestant, contest
 
-from mask_lightning.cli.command import compose
+from mask_lightning.cli.compose import compose
 from mask_lightning.pipelines import prepare as assembly
 from mask_lightning.settings.base import check
 from mask_lightning.settings.train import TrainSettings

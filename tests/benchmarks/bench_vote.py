@@ -25,14 +25,14 @@ from torch.utils.data import DataLoader
 
 from mask_lightning.data.batching import normalise
 from mask_lightning.data.index import read_index
-from mask_lightning.synthetic.portraits import write_portraits
 from mask_lightning.data.transforms import TransformSpec
 from mask_lightning.engine.modules import module_class
-from mask_lightning.ensemble.voting import cast_votes
-from mask_lightning.inference.forward import predict_many
-from mask_lightning.inference.trained import Source, Trained
-from mask_lightning.inference.views import ViewDataset
+from mask_lightning.ensemble.voting import vote_predictions
+from mask_lightning.inference.predict import PredictionDataset, collate_photos, predict_many
+from mask_lightning.inference.trained import Trained
 from mask_lightning.labels import FACE
+from mask_lightning.metrics.predictions import Source
+from mask_lightning.synthetic.portraits import write_portraits
 
 BATCH = 32
 
@@ -71,8 +71,9 @@ def seconds(work: Callable[[], Any], device: str) -> tuple[float, Any]:
 
 def decode(rows: pd.DataFrame, spec: TransformSpec, device: str) -> list[Tensor]:
     """Every photo as the networks want it, in batches on the device."""
-    loader = DataLoader(ViewDataset(rows["path"].tolist(), spec, "none"), batch_size=BATCH)
-    return [normalise(batch[:, 0].to(device), spec.mean, spec.std) for batch in loader]
+    dataset = PredictionDataset(rows["path"].tolist(), [spec], "none")
+    loader = DataLoader(dataset, batch_size=BATCH, collate_fn=collate_photos)
+    return [normalise(batch.images[0][:, 0].to(device), spec.mean, spec.std) for batch in loader]
 
 
 @torch.inference_mode()
@@ -105,7 +106,7 @@ def main() -> None:
             decoding, batches = seconds(lambda: decode(rows, spec, args.device), args.device)
             passing, _ = seconds(lambda batches=batches: forward(networks, batches), args.device)
             voting, _ = seconds(
-                lambda: cast_votes(predict_many(networks, rows, batch_size=BATCH, num_workers=0), kind="hard"),
+                lambda: vote_predictions(predict_many(networks, rows, batch_size=BATCH, num_workers=0), kind="hard"),
                 args.device,
             )
             rounds.append({"decode_s": decoding, "forward_s": passing, "vote_s": voting})

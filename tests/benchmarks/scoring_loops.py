@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader
 from training_loops import TimmHeads, summed_loss
 from turns import pause
 
-from mask_lightning.cli.command import compose
+from mask_lightning.cli.compose import compose
 from mask_lightning.data.batching import normalise
-from mask_lightning.data.cache_file import PhotoCache
+from mask_lightning.data.cache import PhotoCache
 from mask_lightning.data.dataset import FaceDataset, collate
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline
 from mask_lightning.engine import trainer as trainers
@@ -106,9 +106,9 @@ def ours(settings: TrainSettings, folder: Path, points: int) -> None:
     pause()
     cache = assembly.open_cache(settings, photos, spec)
     data = assembly.build_data(settings, photos, spec, cache)
-    learning = [*trainers.learning_callbacks(data, module), *trainers.keeping_callbacks(settings, module)]
+    learning = [*trainers.learning_callbacks(data, module), *trainers.selection_callbacks(settings, module)]
     judging = Judging(Judge(photos, spec, cache, points))
-    trainer = trainers.build_trainer(settings, folder, [*learning, judging])
+    trainer = trainers.make_trainer(settings, folder, [*learning, judging])
     with trainers.without_advice():
         trainer.fit(module, data)
 

@@ -24,8 +24,8 @@ from torchvision.transforms import RandAugment
 from turns import pause
 
 from mask_lightning.callbacks.finite_loss import FiniteLoss
-from mask_lightning.callbacks.throughput import Throughput
-from mask_lightning.cli.command import compose
+from mask_lightning.callbacks.progress import Throughput
+from mask_lightning.cli.compose import compose
 from mask_lightning.data.batching import normalise
 from mask_lightning.data.datamodule import default_workers
 from mask_lightning.data.images import open_photo
@@ -49,9 +49,9 @@ def ours(settings: TrainSettings, folder: Path) -> None:
     photos, spec = assembly.find_photos(settings), assembly.transform_spec(settings)
     module = assembly.build_pretrained_module(settings, photos, spec)
     data = assembly.build_data(settings, photos, spec, assembly.open_cache(settings, photos, spec))
-    learning = [*trainers.learning_callbacks(data, module), *trainers.keeping_callbacks(settings, module)]
+    learning = [*trainers.learning_callbacks(data, module), *trainers.selection_callbacks(settings, module)]
     finite = FiniteLoss(folder / "not_finite.csv", data.split.train["path"].tolist())
-    trainer = trainers.build_trainer(settings, folder, [*learning, finite, Throughput(), Turns()])
+    trainer = trainers.make_trainer(settings, folder, [*learning, finite, Throughput(), Turns()])
     pause()
     with trainers.without_advice():
         trainer.fit(module, data)

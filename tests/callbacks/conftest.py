@@ -1,4 +1,4 @@
-"""A Lightning module whose scores are dictated, and one real tiny network; both fit in milliseconds."""
+"""A Lightning module with given scores, and a real tiny network; both fit in milliseconds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def loader(photos: int = 10, batch: int = 4) -> DataLoader[dict[str, Any]]:
 
 
 class Dictated(pl.LightningModule):
-    """Learns one number; epoch i validates with `scores[i]` as val/f1."""
+    """Trains one number; epoch i validates with `scores[i]` as val/f1."""
 
     def __init__(self, scores: Sequence[float] = ()) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ def fit(tmp_path: Path) -> Fit:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Lightning's advice on workers and logging is not meant for tests."""
+    """Ignore Lightning's advice on workers and logging."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.filterwarnings("ignore:.*does not have many workers"))

@@ -8,8 +8,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from mask_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint, keep_weights
+from mask_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from mask_lightning.callbacks.weight_averaging import ExponentialAverage
+from mask_lightning.engine.checkpoint_files import keep_weights
 
 NAN = math.nan
 
@@ -45,13 +46,13 @@ def test_the_best_epoch_is_kept(fit, dictated, tmp_path: Path, scores: list[floa
     assert callback.evidence == {"epoch": epoch}
 
 
-def test_another_score_may_choose(fit, dictated, tmp_path: Path) -> None:
+def test_the_monitored_score_is_an_option(fit, dictated, tmp_path: Path) -> None:
     callback = best(tmp_path / "best.ckpt", "max", "clean_train/f1")
     fit(dictated([0.9, 0.5, 0.1]), callback, epochs=3)
     assert callback.epoch == 2
 
 
-def test_the_check_before_training_does_not_count(fit, dictated, tmp_path: Path) -> None:
+def test_sanity_checking_does_not_count(fit, dictated, tmp_path: Path) -> None:
     callback = best(tmp_path / "best.ckpt", "min")
     fit(dictated([0.3]), callback, epochs=0, num_sanity_val_steps=1)
     assert callback.score is None
@@ -66,7 +67,7 @@ def test_the_best_weights_are_those_of_its_epoch(fit, dictated, tmp_path: Path) 
     assert torch.equal(kept["weight"], alone.weight)
 
 
-def test_a_resumed_run_takes_no_worse_model_for_the_best(fit, dictated, tmp_path: Path) -> None:
+def test_a_resumed_run_does_not_replace_the_best_by_a_worse_model(fit, dictated, tmp_path: Path) -> None:
     scores = [0.4, 0.1, 0.2, 0.3]
     first = best(tmp_path / "best.ckpt")
     fit(dictated(scores), first, LastCheckpoint(tmp_path / "last.ckpt"), epochs=2)
@@ -90,7 +91,7 @@ class Stop(pl.Callback):
 
 
 @pytest.mark.parametrize(("epoch", "batch"), [(0, 0), (0, 2), (2, 1)])
-def test_a_run_goes_on_from_its_last_whole_epoch(fit, dictated, tmp_path: Path, epoch: int, batch: int) -> None:
+def test_a_run_resumes_from_its_last_complete_epoch(fit, dictated, tmp_path: Path, epoch: int, batch: int) -> None:
     scores, path = [0.1, 0.2, 0.3, 0.4], tmp_path / "last.ckpt"
     with pytest.raises(RuntimeError, match="power cut"):
         fit(dictated(scores), LastCheckpoint(path), Stop(epoch, batch), epochs=4)
@@ -140,7 +141,7 @@ def test_long_epochs_are_saved_between_their_steps(
     assert steps.seen == seen
 
 
-def test_weights_that_are_no_numbers_replace_nothing(fit, dictated, tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_not_saved(fit, dictated, tmp_path: Path) -> None:
     """A finite loss may have gradients that are not."""
 
     class Spoiler(pl.Callback):
@@ -160,7 +161,7 @@ def test_weights_that_are_no_numbers_replace_nothing(fit, dictated, tmp_path: Pa
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_what_is_kept_is_the_average_without_the_optimizer(fit, network, tmp_path: Path, half: bool) -> None:
+def test_keep_weights_keeps_the_average_without_the_optimizer(fit, network, tmp_path: Path, half: bool) -> None:
     path = tmp_path / "best.ckpt"
     trainer = fit(network, ExponentialAverage(0.9), LastCheckpoint(path), epochs=1)
     before = torch.load(path, weights_only=True)
@@ -178,7 +179,7 @@ def test_what_is_kept_is_the_average_without_the_optimizer(fit, network, tmp_pat
         torch.testing.assert_close(stored.to(tensor.dtype), tensor, rtol=2**-11 if half else 0, atol=2**-24)
 
 
-def test_values_that_half_precision_lacks_stay_as_they_are(tmp_path: Path) -> None:
+def test_values_outside_of_float16_stay_float32(tmp_path: Path) -> None:
     path, large = tmp_path / "best.ckpt", torch.tensor([[7e4, 1.0]])
     torch.save({"state_dict": {"large": large, "small": large / 10}}, path)
     keep_weights(path, half=True)

@@ -1,4 +1,4 @@
-"""Two processes, played one after the other."""
+"""Steps of two processes, simulated one after the other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def trainer_beside(*others: float | torch.Tensor) -> Any:
 
 
 @pytest.mark.parametrize("sizes", [(5, 5), (9, 8), (1, 3)])
-def test_the_mean_of_the_gradients_is_that_of_all_photos_together(sizes: tuple[int, int]) -> None:
+def test_averaged_gradients_equal_those_of_all_photos_together(sizes: tuple[int, int]) -> None:
     torch.manual_seed(0)
     x, y, weight = torch.randn(sum(sizes), 4), torch.randn(sum(sizes)), torch.randn(4)
     gradients = []
@@ -40,7 +40,7 @@ def test_the_mean_of_the_gradients_is_that_of_all_photos_together(sizes: tuple[i
     torch.testing.assert_close(torch.stack(gradients).mean(dim=0), together.grad)
 
 
-def test_running_statistics_become_those_of_all_and_frozen_ones_stay() -> None:
+def test_running_statistics_are_averaged_except_frozen_ones() -> None:
     module = nn.Sequential(nn.BatchNorm2d(2), nn.Linear(1, 1), nn.BatchNorm1d(3).eval())
     assert [len(each) for each in running_statistics(module)] == [2, 2]
     other = torch.tensor([4.0, 8.0, 3.0, 5.0])

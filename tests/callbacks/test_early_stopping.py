@@ -8,13 +8,13 @@ import pytest
 
 from mask_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from mask_lightning.callbacks.early_stopping import LastPhaseStopping
-from mask_lightning.optim.phases import Phase
+from mask_lightning.settings.optim import PhaseSettings
 
 NAN = math.nan
 
 
 def stopping(phases: list[int], patience: int, mode: str = "max") -> LastPhaseStopping:
-    plan = [Phase(epochs) for epochs in phases]
+    plan = [PhaseSettings(epochs=epochs) for epochs in phases]
     return LastPhaseStopping(plan, monitor="val/f1", mode=mode, patience=patience)  # type: ignore[arg-type]
 
 
@@ -33,20 +33,22 @@ def stopping(phases: list[int], patience: int, mode: str = "max") -> LastPhaseSt
         ([NAN, 0.1, 0.2, 0.3, 0.4], [5], 2, "max", 5),
     ],
 )
-def test_a_run_ends_where_the_last_phase_no_longer_improves(
+def test_a_run_ends_when_the_last_phase_no_longer_improves(
     fit, dictated, scores: list[float], phases: list[int], patience: int, mode: str, epochs: int
 ) -> None:
     trainer = fit(dictated(scores), stopping(phases, patience, mode), epochs=len(scores))
     assert trainer.global_step == 3 * epochs
 
 
-def test_it_is_said_and_the_best_epoch_is_kept(fit, dictated, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_stopping_is_logged_and_the_best_epoch_is_kept(
+    fit, dictated, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     best = BestCheckpoint(tmp_path / "best.ckpt", monitor="val/f1", mode="max")
     with caplog.at_level(logging.INFO, logger="mask_lightning"):
-        fit(dictated([0.2, 0.41, 0.3, 0.4, 0.9, 0.9]), best, stopping([6], 2), epochs=6)
+        fit(dictated([0.2, 0.41, 0.3, 0.4, 0.9, 0.9]), stopping([6], 2), best, epochs=6)
     assert best.epoch == 1
-    (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("mask_lightning")]
-    assert said == "val/f1 has not improved on 0.410 in 2 validations: the run ends after epoch 4 of 6"
+    (message,) = [record.getMessage() for record in caplog.records if record.name.startswith("mask_lightning")]
+    assert message == "val/f1 has not improved on 0.410 in 2 validations: the run ends after epoch 4 of 6"
 
 
 def test_only_validations_count(fit, dictated) -> None:
@@ -54,14 +56,14 @@ def test_only_validations_count(fit, dictated) -> None:
     assert trainer.global_step == 3 * 4
 
 
-def test_a_resumed_run_goes_on_counting(fit, dictated, tmp_path: Path) -> None:
+def test_a_resumed_run_continues_the_count(fit, dictated, tmp_path: Path) -> None:
     scores, path = [0.5, 0.4, 0.3, 0.2, 0.1, 0.0], tmp_path / "last.ckpt"
     fit(dictated(scores), stopping([6], 3), LastCheckpoint(path), epochs=2)
     trainer = fit(dictated(scores), stopping([6], 3), LastCheckpoint(path), epochs=6, resume=path)
     assert trainer.global_step == 3 * 4
 
 
-def test_a_run_that_was_to_end_does_not_train_on_when_it_is_resumed(fit, dictated, tmp_path: Path) -> None:
+def test_a_stopped_run_does_not_train_when_it_is_resumed(fit, dictated, tmp_path: Path) -> None:
     scores, path = [0.5, 0.4, 0.3, 0.2, 0.1, 0.0], tmp_path / "last.ckpt"
     whole = fit(dictated(scores), stopping([6], 2), LastCheckpoint(path), epochs=6)
     resumed = fit(dictated(scores), stopping([6], 2), LastCheckpoint(path), epochs=6, resume=path)

@@ -36,7 +36,7 @@ def poisoned(module: Any, step: int, value: float) -> Any:
         (5, math.nan, 2, PATHS[8:]),  # the last batch of the second epoch, before its checkpoint
     ],
 )
-def test_a_run_stops_at_the_first_loss_that_is_no_number(
+def test_a_run_stops_at_the_first_loss_that_is_not_finite(
     fit, dictated, tmp_path: Path, step: int, value: float, epoch: int, photos: list[str]
 ) -> None:
     report, last = tmp_path / "not_finite.csv", tmp_path / "last.ckpt"
@@ -50,7 +50,7 @@ def test_a_run_stops_at_the_first_loss_that_is_no_number(
     assert all(tensor.isfinite().all() for tensor in kept["state_dict"].values())
 
 
-def test_weights_that_are_no_numbers_reach_no_checkpoint(fit, dictated, tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_reach_no_checkpoint(fit, dictated, tmp_path: Path) -> None:
     module, last = dictated([0.1] * 2), tmp_path / "last.ckpt"
     module.on_after_backward = lambda: module.weight.grad.fill_(math.nan) if module.trainer.global_step == 5 else None
     with pytest.raises(DivergedError, match="expected finite weights, found NaN or infinity after epoch 2; lower"):
@@ -94,15 +94,15 @@ BAD, GOOD = math.nan, 1.0
         ([GOOD] * STRIDE + [BAD] * TOLERANCE + [GOOD], True, []),  # skipped by the GradScaler
         ([BAD] * (TOLERANCE + 1), True, list(range(TOLERANCE + 1))),
         (([BAD] * TOLERANCE + [GOOD]) * 2, True, []),  # never more than that in a row
-        ([GOOD, BAD, *[GOOD] * STRIDE], None, [1]),  # seen late, told right
+        ([GOOD, BAD, *[GOOD] * STRIDE], None, [1]),  # checked late, reported correctly
         ([GOOD] * 3 + [BAD], None, [3]),  # the last batch is always looked at
     ],
 )
-def test_a_gpu_is_asked_now_and_then_and_a_grad_scaler_may_skip(
+def test_a_gpu_is_checked_every_few_steps_and_a_grad_scaler_may_skip(
     tmp_path: Path, losses: list[float], scaler: object, steps: list[int]
 ) -> None:
     assert seen(losses, tmp_path, device="cuda", scaler=scaler) == steps
 
 
-def test_a_process_stops_with_another_that_saw_it(tmp_path: Path) -> None:
+def test_all_processes_stop_with_the_one_that_diverged(tmp_path: Path) -> None:
     assert seen([GOOD], tmp_path, device="cpu", scaler=None, decision=True) == [-1]

@@ -1,4 +1,4 @@
-"""What SIGINT and SIGTERM leave, at every moment of a fit."""
+"""SIGINT and SIGTERM at every moment of a fit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Sender(pl.Callback):
     def _send(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
         batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
         if trainer.current_epoch == self.epoch and (trainer.validating or batches == self.batch):
-            for _ in range(self.count):
+            for _sent in range(self.count):
                 os.kill(os.getpid(), self.number)
 
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
@@ -69,7 +69,7 @@ def test_one_signal_ends_the_fit_between_two_steps(
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
-def test_a_validation_that_takes_too_long_is_given_up(fit, dictated, tmp_path: Path, monkeypatch) -> None:
+def test_a_validation_that_takes_too_long_is_abandoned(fit, dictated, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(interruption, "GRACE", 0)
     sender, last = Sender(signal.SIGTERM, "on_validation_batch_start"), LastCheckpoint(tmp_path / "last.ckpt")
     with pytest.raises(SIGTERMException):
@@ -87,9 +87,9 @@ def test_a_second_signal_ends_it_at_once(fit, dictated, tmp_path: Path, number: 
 
 
 @pytest.mark.parametrize("moment", ["on_before_backward", "on_train_start"])
-def test_who_else_waits_for_sigterm_is_told_once(fit, dictated, tmp_path: Path, moment: str) -> None:
-    told = []
-    former = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+def test_an_earlier_sigterm_handler_is_called_once(fit, dictated, tmp_path: Path, moment: str) -> None:
+    received = []
+    former = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     last = LastCheckpoint(tmp_path / "last.ckpt")
     sender = Sender(signal.SIGTERM, moment, epoch=0)
     try:
@@ -97,12 +97,12 @@ def test_who_else_waits_for_sigterm_is_told_once(fit, dictated, tmp_path: Path, 
             fit(dictated([0.1] * 3), sender, last, Interruption(last), epochs=3)
     finally:
         signal.signal(signal.SIGTERM, former)
-    assert told == [signal.SIGTERM]
+    assert received == [signal.SIGTERM]
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_the_teardown_is_heeded_after_the_fit(
+def test_a_signal_during_the_teardown_is_raised_after_the_fit(
     fit, dictated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     last = LastCheckpoint(tmp_path / "last.ckpt")
@@ -118,7 +118,7 @@ def test_a_signal_in_the_teardown_is_heeded_after_the_fit(
         interruption.after_fit()
 
 
-def test_signals_are_given_back_after_a_fit(fit, dictated, tmp_path: Path) -> None:
+def test_signal_handlers_are_restored_after_a_fit(fit, dictated, tmp_path: Path) -> None:
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     last = LastCheckpoint(tmp_path / "last.ckpt")
     fit(dictated([0.1]), last, Interruption(last), epochs=1)
@@ -126,8 +126,8 @@ def test_signals_are_given_back_after_a_fit(fit, dictated, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_that_was_ignored_stays_ignored(fit, dictated, tmp_path: Path, number: int) -> None:
-    """As in a job that a script has started with `&`, or after `trap ''`."""
+def test_an_ignored_signal_stays_ignored(fit, dictated, tmp_path: Path, number: int) -> None:
+    """A script starts a job with `&`, or after `trap ''`."""
     former = signal.signal(number, signal.SIG_IGN)
     last = LastCheckpoint(tmp_path / "last.ckpt")
     try:
@@ -139,25 +139,25 @@ def test_a_signal_that_was_ignored_stays_ignored(fit, dictated, tmp_path: Path, 
 
 
 class Processes:
-    """The strategy of several, of which rank 0 was signalled with `told`; a signal comes while they wait."""
+    """Strategy of several processes: rank 0 has received `agreed`, and another signal arrives during the broadcast."""
 
-    def __init__(self, told: int | None, meanwhile: int | None) -> None:
-        self.told, self.meanwhile = told, meanwhile
+    def __init__(self, agreed: int | None, meanwhile: int | None) -> None:
+        self.agreed, self.meanwhile = agreed, meanwhile
 
     def broadcast(self, own: int | None) -> int | None:
         if self.meanwhile is not None:
             os.kill(os.getpid(), self.meanwhile)
-        return own if self.told is None else self.told
+        return own if self.agreed is None else self.agreed
 
 
 @pytest.mark.parametrize(
-    ("told", "meanwhile", "ends"),
+    ("agreed", "meanwhile", "ends"),
     [(None, None, []), (None, signal.SIGINT, [1]), (signal.SIGTERM, None, [0]), (signal.SIGTERM, signal.SIGINT, [0])],
 )
-def test_of_several_processes_all_heed_rank_zero_at_one_moment(
-    told: int | None, meanwhile: int | None, ends: list[int]
+def test_all_processes_follow_rank_zero_at_the_same_batch(
+    agreed: int | None, meanwhile: int | None, ends: list[int]
 ) -> None:
-    """A signal that comes while they tell each other is heeded the next time: by none alone, and not lost."""
+    """A signal that arrives during the broadcast is handled at the next one: by all processes, and not lost."""
     trainer = Mock(world_size=2, accumulate_grad_batches=1)
     trainer.fit_loop.epoch_loop.batch_progress.current.ready = 10
     interruption = Interruption(Mock())
@@ -166,7 +166,7 @@ def test_of_several_processes_all_heed_rank_zero_at_one_moment(
     interruption.on_train_start(trainer, Mock())
     try:
         for moment in range(2):
-            trainer.strategy = Processes(told, None if moment else meanwhile)
+            trainer.strategy = Processes(agreed, None if moment else meanwhile)
             try:
                 interruption.on_train_batch_end(trainer, Mock(), None, None, 0)
             except (KeyboardInterrupt, SIGTERMException):
@@ -177,7 +177,7 @@ def test_of_several_processes_all_heed_rank_zero_at_one_moment(
     assert ended == ends
 
 
-def test_what_a_signal_leads_to_is_said(fit, dictated, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_effect_of_a_signal_is_logged(fit, dictated, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     last = LastCheckpoint(tmp_path / "last.ckpt")
     with pytest.raises(SystemExit):
         fit(dictated([0.1] * 3), Sender(signal.SIGINT, "on_before_backward"), last, Interruption(last), epochs=3)

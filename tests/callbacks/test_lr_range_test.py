@@ -1,4 +1,4 @@
-"""The sweep leaves no trace in a real fit, and its curve is that of the real steps."""
+"""A range test leaves no trace in a real fit, its curve is that of real steps, and its rules equal fastai's."""
 
 from __future__ import annotations
 
@@ -22,10 +22,23 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from torchmetrics import MeanMetric
 
-from mask_lightning.callbacks.lr_range_test import LRRangeTest, range_test
+import mask_lightning
+from mask_lightning import Ranger
+from mask_lightning.callbacks.lr_range_test import (
+    LRRangeTest,
+    RangeTestResult,
+    is_past_lowest,
+    minimum,
+    range_test,
+    slide,
+    steep,
+    suggest,
+    usable,
+    valley,
+)
 from mask_lightning.callbacks.phased_finetuning import PhasedFinetuning
-from mask_lightning.errors import ConfigError, RangeTestError
-from mask_lightning.optim.phases import Phase
+from mask_lightning.errors import ConfigError, NoSuggestionError, RangeTestError
+from mask_lightning.settings.optim import PhaseSettings
 
 
 class Noisy(pl.LightningModule):
@@ -74,7 +87,7 @@ class Noisy(pl.LightningModule):
 
 
 class Spy(pl.Callback):
-    """The lrs and momenta of every optimizer step, and what of the batches' hooks is called."""
+    """Records lrs and momenta of every optimizer step, and counts calls of the batch hooks."""
 
     def __init__(self) -> None:
         self.lrs: list[list[float]] = []
@@ -141,7 +154,9 @@ def start_of_sweep(step: int, error: BaseException) -> pl.Callback:
         (1, 1, {}),
     ],
 )
-def test_training_goes_on_as_if_nothing_had_been(fit, tmp_path: Path, epoch: int, workers: int, options: Any) -> None:
+def test_training_continues_as_without_a_range_test(
+    fit, tmp_path: Path, epoch: int, workers: int, options: Any
+) -> None:
     ends = []
     for callbacks in ([], [LRRangeTest(epoch=epoch, num_steps=12, end_lr=1.0, stop_factor=1e3)]):
         pl.seed_everything(3, verbose=False)
@@ -153,7 +168,7 @@ def test_training_goes_on_as_if_nothing_had_been(fit, tmp_path: Path, epoch: int
     assert not list(tmp_path.iterdir())
 
 
-def test_a_loaders_own_generator_is_put_back(fit) -> None:
+def test_generators_of_loaders_are_restored(fit) -> None:
     def trained(*callbacks: pl.Callback) -> torch.Tensor:
         module, generator = Noisy(), torch.Generator().manual_seed(5)
         loader = DataLoader(torch.randn(20, 7, generator=generator), batch_size=4, shuffle=True, generator=generator)  # type: ignore[arg-type]
@@ -166,7 +181,7 @@ def test_a_loaders_own_generator_is_put_back(fit) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("power cut"), KeyboardInterrupt()])
-def test_what_is_cut_off_is_put_back_too(tmp_path: Path, error: BaseException) -> None:
+def test_everything_is_restored_after_an_exception(tmp_path: Path, error: BaseException) -> None:
     module, trainer = Noisy(), make_trainer(tmp_path)
     trainer.callbacks.append(start_of_sweep(6, error))  # type: ignore[attr-defined]
     before = {name: value.clone() for name, value in module.state_dict().items()}, rng()
@@ -190,14 +205,14 @@ class Wilful(Noisy):
 
 
 class Notes(DummyLogger):
-    """Keeps what it is told."""
+    """Keeps what is logged."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[Any] = []
+        self.logged: list[Any] = []
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        self.told.append((dict(metrics), step))
+        self.logged.append((dict(metrics), step))
 
 
 def test_sigterm_ends_a_range_test(tmp_path: Path) -> None:
@@ -212,21 +227,21 @@ def test_sigterm_ends_a_range_test(tmp_path: Path) -> None:
         range_test(trainer, module, num_steps=20, stop_factor=1e3)
 
 
-def test_no_logger_and_no_schedule_hears_of_it(tmp_path: Path) -> None:
-    told, schedules = [], []
+def test_loggers_and_schedules_are_not_affected(tmp_path: Path) -> None:
+    logged, schedules = [], []
     for callbacks in ((), (LRRangeTest(num_steps=12, end_lr=1.0, epoch=1, stop_factor=1e3),)):
         notes = Notes()
         pl.seed_everything(0, verbose=False)
         trainer = make_trainer(tmp_path, *callbacks, max_epochs=2, logger=notes, log_every_n_steps=1)
         trainer.fit(Wilful())
-        told.append(notes.told)
+        logged.append(notes.logged)
         schedules.append(trainer.lr_scheduler_configs[0].scheduler.last_epoch)
-    assert told[0] == told[1]
+    assert logged[0] == logged[1]
     assert schedules[0] == schedules[1]
 
 
 class Order(Sampler[int]):
-    """Notes the epoch of each time that it is begun."""
+    """Records the epoch of each start."""
 
     def __init__(self) -> None:
         self.epoch, self.begun = 0, []
@@ -242,15 +257,15 @@ class Order(Sampler[int]):
         yield from range(5)
 
 
-def test_data_begun_anew_is_in_another_order_and_the_epoch_in_its_own(fit) -> None:
+def test_restarted_data_has_another_order_and_the_epoch_its_own(fit) -> None:
     module, order = Dictated(lambda step: 1.0), Order()
     module.train_dataloader = lambda: DataLoader(torch.zeros(5, 1), batch_size=1, sampler=order)  # type: ignore
     fit(module, LRRangeTest(num_steps=12, epoch=1), epochs=3, limit_val_batches=0)
     assert order.begun == [0, 1, 2, 3, 1, 2]
 
 
-def test_what_a_phase_froze_is_open_again(tmp_path: Path, network) -> None:
-    freezing = PhasedFinetuning([Phase(1, "heads")], network.network.layer_groups())
+def test_frozen_groups_are_trainable_again(tmp_path: Path, network) -> None:
+    freezing = PhasedFinetuning([PhaseSettings(epochs=1, unfreeze="heads")], network.network.layer_groups())
     range_test(make_trainer(tmp_path, freezing, max_epochs=1), network, num_steps=10)
     assert all(parameter.requires_grad for parameter in network.parameters())
     assert all(each.training for each in network.modules())
@@ -269,7 +284,7 @@ def make_trainer(folder: Path, *callbacks: pl.Callback, **options: Any) -> pl.Tr
 
 
 @pytest.mark.filterwarnings("ignore:Found 1 module.* in eval mode")
-def test_the_module_is_what_it_was(tmp_path: Path) -> None:
+def test_the_module_is_restored(tmp_path: Path) -> None:
     module = Noisy()
     module.body[0].requires_grad_(False)
     module.body[1].eval()
@@ -288,7 +303,7 @@ def test_the_module_is_what_it_was(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_one_factor_moves_all_lrs_and_neither_schedule_nor_momentum(tmp_path: Path) -> None:
+def test_one_factor_scales_all_lrs_without_schedule_and_momentum(tmp_path: Path) -> None:
     spy = Spy()
     result = range_test(make_trainer(tmp_path, spy), Noisy(), start_lr=1e-6, end_lr=1e-2, num_steps=13, stop_factor=1e3)
     body, head = np.array(spy.lrs).T
@@ -299,8 +314,38 @@ def test_one_factor_moves_all_lrs_and_neither_schedule_nor_momentum(tmp_path: Pa
     assert (spy.started, spy.ended) == (13, 0)
 
 
+class FiveLines(pl.LightningModule):
+    """A module that knows nothing of this package, but for its optimizer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+
+    def training_step(self, batch: torch.Tensor) -> torch.Tensor:
+        return (self.layer(batch) - 3 * batch).square().mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return Ranger(self.parameters(), lr=1e-2)
+
+
+def test_callback_and_optimizer_serve_any_lightning_script(tmp_path: Path) -> None:
+    """The public imports find an lr for a five-line module, and training with it goes on undisturbed."""
+    torch.manual_seed(0)
+    data: Any = DataLoader(torch.linspace(-1, 1, 64).view(64, 1)[torch.randperm(64)], batch_size=32)
+    fits = []
+    for callbacks in ([], [mask_lightning.LRRangeTest(num_steps=60, start_lr=1e-5, end_lr=10.0)]):
+        pl.seed_everything(0, verbose=False)
+        module = FiveLines()
+        make_trainer(tmp_path, *callbacks, max_epochs=1).fit(module, data)
+        fits.append(module.layer.weight.item())
+    assert fits[0] == fits[1]
+    (test,) = callbacks
+    assert test.result is not None
+    assert 1e-4 < suggest(test.result).valley < 10.0
+
+
 class Dictated(pl.LightningModule):
-    """Whatever the lr, the losses are those of the list; gradients are 1."""
+    """Has the given losses whatever the lr is; gradients are 1."""
 
     def __init__(self, losses: Callable[[int], float], lr: float = 0.1, batches: int = 5) -> None:
         super().__init__()
@@ -331,7 +376,7 @@ def test_a_constant_loss_gives_a_flat_curve(tmp_path: Path) -> None:
     assert (result.stopped, len(result.lrs), result.restarts) == ("completed", 50, 9)
 
 
-def test_the_average_is_that_of_pandas(tmp_path: Path) -> None:
+def test_the_average_equals_pandas(tmp_path: Path) -> None:
     import pandas as pd
 
     losses = np.random.default_rng(0).uniform(1, 2, 30)
@@ -353,7 +398,7 @@ def test_the_average_is_that_of_pandas(tmp_path: Path) -> None:
         (lambda step: math.nan, 1),
     ],
 )
-def test_it_stops_where_the_loss_diverges(tmp_path: Path, losses: Callable[[int], float], points: int) -> None:
+def test_it_stops_when_the_loss_diverges(tmp_path: Path, losses: Callable[[int], float], points: int) -> None:
     result = range_test(make_trainer(tmp_path), Dictated(losses), num_steps=40, smoothing=0.0)
     assert len(result.lrs) == len(result.losses) == len(result.raw_losses) == points
     assert result.stopped == ("diverged" if points < 40 else "completed")
@@ -371,14 +416,14 @@ def test_accumulation_and_clipping_are_those_of_the_fit(tmp_path: Path) -> None:
     assert spy.grads == pytest.approx([0.25] * 11, rel=1e-5)
 
 
-def test_max_batches_of_the_fit_end_a_pass(tmp_path: Path) -> None:
+def test_the_batch_limit_of_the_fit_applies(tmp_path: Path) -> None:
     module = Dictated(lambda step: 1.0)
     assert range_test(make_trainer(tmp_path, limit_train_batches=2), module, num_steps=10).restarts == 4
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_only_open_groups_are_swept_in_any_phase(fit, network, epoch: int) -> None:
-    phases = [Phase(1, "heads"), Phase(1, {"last": 1})]
+def test_only_trainable_groups_are_swept_in_any_phase(fit, network, epoch: int) -> None:
+    phases = [PhaseSettings(epochs=1, unfreeze="heads"), PhaseSettings(epochs=1, unfreeze={"last": 1})]
     spy, test = Spy(), LRRangeTest(epoch=epoch, num_steps=10, end_lr=1e-2)
     frozen: list[dict[str, torch.Tensor]] = []
 
@@ -408,13 +453,13 @@ def test_only_open_groups_are_swept_in_any_phase(fit, network, epoch: int) -> No
         ({"stop_factor": 1.0}, "stop_factor must be"),
     ],
 )
-def test_impossible_options_are_told(options: dict[str, Any], message: str) -> None:
+def test_options_out_of_range_are_errors(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         LRRangeTest(**options)
 
 
 class Endless(torch.utils.data.IterableDataset[torch.Tensor]):
-    """An iterable whose length nobody knows."""
+    """An iterable without length."""
 
     def __init__(self, batches: int) -> None:
         self.batches = batches
@@ -425,25 +470,25 @@ class Endless(torch.utils.data.IterableDataset[torch.Tensor]):
 
 @pytest.mark.filterwarnings("ignore:Total length of .*:UserWarning")
 @pytest.mark.parametrize("data", [torch.zeros(0, 1), Endless(0)])
-def test_an_empty_loader_is_told(tmp_path: Path, data: Any) -> None:
+def test_an_empty_loader_is_an_error(tmp_path: Path, data: Any) -> None:
     module = Dictated(lambda step: 1.0)
     module.train_dataloader = lambda: DataLoader(data, batch_size=1)  # type: ignore[method-assign]
     with pytest.raises(RangeTestError, match=r"expected batches.*check the training data"):
         range_test(make_trainer(tmp_path), module)
 
 
-def test_an_iterable_without_a_length_is_begun_anew(tmp_path: Path) -> None:
+def test_an_iterable_without_a_length_is_restarted(tmp_path: Path) -> None:
     module = Dictated(lambda step: 1.0)
     module.train_dataloader = lambda: DataLoader(Endless(4), batch_size=1)  # type: ignore[method-assign]
     assert range_test(make_trainer(tmp_path), module, num_steps=10).restarts == 2
 
 
-def test_an_lr_of_zero_is_told(tmp_path: Path) -> None:
+def test_an_lr_of_zero_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RangeTestError, match=r"an lr above 0, found none; give the optimizer an lr"):
         range_test(make_trainer(tmp_path), Dictated(lambda step: 1.0, lr=0.0))
 
 
-def test_a_warm_up_from_nothing_is_swept(tmp_path: Path) -> None:
+def test_a_warm_up_from_zero_is_swept(tmp_path: Path) -> None:
     module = Dictated(lambda step: 1.0)
 
     def configure() -> Any:
@@ -454,7 +499,7 @@ def test_a_warm_up_from_nothing_is_swept(tmp_path: Path) -> None:
     assert len(range_test(make_trainer(tmp_path), module, num_steps=10).lrs) == 10
 
 
-def test_manual_optimization_is_told(tmp_path: Path) -> None:
+def test_manual_optimization_is_an_error(tmp_path: Path) -> None:
     module = Dictated(lambda step: 1.0)
     module.automatic_optimization = False
     with pytest.raises(RangeTestError, match="under manual optimization"):
@@ -462,7 +507,7 @@ def test_manual_optimization_is_told(tmp_path: Path) -> None:
 
 
 class Line(pl.LightningModule):
-    """A straight line; writes down its own losses, and at the end what the range test saw."""
+    """A straight line that writes its own losses and those of the range test to a file."""
 
     def __init__(self, test: LRRangeTest, folder: Path) -> None:
         super().__init__()
@@ -500,7 +545,7 @@ def test_two_processes_see_one_averaged_loss(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*before.*optimizer.step")  # the scaler skips first steps
-def test_the_scaler_is_put_back(fit) -> None:
+def test_the_grad_scaler_is_restored(fit) -> None:
     def trained(*callbacks: pl.Callback) -> tuple[dict[str, Any], torch.Tensor]:
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20, growth_interval=2)
         plugin = MixedPrecision("16-mixed", "cpu", scaler=scaler)
@@ -513,3 +558,117 @@ def test_the_scaler_is_put_back(fit) -> None:
     (scale, weight), (expected, other) = trained(test), trained()
     assert scale == expected
     assert torch.equal(weight, other)
+
+
+REFERENCE: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "fastai_reference.json").read_text())[
+    "lr_suggestions"
+]
+CURVES = REFERENCE["curves"]
+RULES = {"valley": valley, "steep": steep, "slide": slide, "minimum": minimum}
+
+
+def result_of(losses: Any, *, num_steps: int = 100, stopped: Any = "diverged") -> RangeTestResult:
+    """The curve of a sweep like those of the reference; raw losses are those whose debiased average it is."""
+    steps = np.arange(len(losses))
+    lrs = REFERENCE["start_lr"] * (REFERENCE["end_lr"] / REFERENCE["start_lr"]) ** (steps / REFERENCE["num_it"])
+    averages = np.asarray(losses, dtype=float) * (1 - 0.98 ** (steps + 1))
+    raw = np.diff(averages, prepend=0) / 0.02 + np.concatenate([[0.0], averages])[:-1]
+    values = (tuple(np.asarray(each, dtype=float).tolist()) for each in (lrs, losses, raw))
+    return RangeTestResult(*values, num_steps, stopped, 0)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("curve", CURVES, ids=[f"{i}-{curve['kind']}" for i, curve in enumerate(CURVES)])
+def test_every_rule_equals_fastai(curve: dict[str, Any], rule: str) -> None:
+    result = result_of(curve["losses"])
+    points = usable(result.lrs, result.losses, num_steps=100)
+    assert RULES[rule](*points) == pytest.approx(curve["suggestions"][rule], rel=1e-6)
+
+
+@pytest.mark.parametrize("curve", CURVES, ids=[f"{i}-{curve['kind']}" for i, curve in enumerate(CURVES)])
+def test_all_four_are_suggested_except_for_a_flat_curve(curve: dict[str, Any]) -> None:
+    result = result_of(curve["losses"])
+    if curve["kind"] == "flat":
+        with pytest.raises(NoSuggestionError, match=r"flat: .* set the lr by hand"):
+            suggest(result)
+    else:
+        found = suggest(result)
+        assert {rule: getattr(found, rule) for rule in RULES} == pytest.approx(curve["suggestions"], rel=1e-6)
+
+
+def test_usable_points_equal_fastai() -> None:
+    lrs, losses = usable(range(40), range(40, 80), num_steps=100)
+    assert lrs.tolist() == list(range(10, 35))
+    assert losses.tolist() == list(range(50, 75))
+
+
+STEPS = np.linspace(0, 1, 100)
+NOISE = np.random.default_rng(0).normal(0, 0.01, 100)
+
+
+@pytest.mark.parametrize(
+    ("losses", "reason", "remedy"),
+    [
+        (np.full(100, 1.7), "flat", "set the lr by hand"),
+        (1.7 + NOISE, "flat", "set the lr by hand"),
+        (1.7 + NOISE + 5 * (STEPS > 0.9), "flat", "set the lr by hand"),
+        (1.7 + STEPS, "rising", "lower start_lr"),
+        (1.7 + STEPS + NOISE, "rising", "lower start_lr"),
+        (np.exp(3 * STEPS), "rising", "lower start_lr"),
+        (1.7 - STEPS[:18], "too short", "found 3; lower start_lr, or raise num_steps"),
+        ([1.7], "too short", "found 0"),
+        ([math.nan], "NaN", "the loss is nan at step 1; check photos"),
+        ([2.0, math.inf], "NaN", "the loss is inf at step 2"),
+        (np.where(STEPS > 0.5, math.nan, 1.7), "NaN", "at step 51"),
+    ],
+)
+def test_curves_without_a_suggestion_are_errors(losses: Any, reason: str, remedy: str) -> None:
+    with pytest.raises(NoSuggestionError, match=f"no learning rate suggestion, {reason}: .*{remedy}") as caught:
+        suggest(result_of(losses))
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        1.7 - 0.05 * np.clip(STEPS - 0.5, 0, 0.3),  # little, but clearly
+        1.7 - np.clip(STEPS - 0.5, 0, 0.3) + NOISE,
+        -1.7 - np.clip(STEPS - 0.5, 0, 0.3),
+        [*(1.7 - STEPS[:80]), math.nan],  # the last points are not used
+        np.linspace(2, 1, 19),
+    ],
+)
+def test_falling_curves_have_a_suggestion(losses: Any) -> None:
+    result = result_of(losses, num_steps=len(losses))
+    found = suggest(result)
+    assert all(result.lrs[0] / 10 < getattr(found, rule) <= result.lrs[-1] for rule in RULES)
+
+
+def smoothed(raw: Any) -> list[float]:
+    """The debiased moving average, by its definition."""
+    weights = 0.98 ** np.arange(len(raw))
+    return [float(np.average(raw[: i + 1], weights=weights[: i + 1][::-1])) for i in range(len(raw))]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_noisy_curve_of_heads_alone_has_a_suggestion(seed: int) -> None:
+    """The smoothed loss falls by 5 % only, the raw one by twice its noise."""
+    raw = 1.05 - 0.16 * ((STEPS > 0.4) & (STEPS < 0.6)) + 4 * (STEPS > 0.9)
+    suggest(result_of(smoothed(raw + np.random.default_rng(seed).normal(0, 0.08, 100))))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pure_noise_has_no_suggestion(seed: int) -> None:
+    """A smoothed random walk."""
+    raw = 2.5 + np.random.default_rng(seed).normal(0, 0.1, 100)
+    with pytest.raises(NoSuggestionError):
+        suggest(result_of(smoothed(raw), stopped="completed"))
+
+
+def test_a_suggestion_after_the_lowest_loss_is_recognized() -> None:
+    """The loss is lowest at step 50, and falls fastest in the noise after it."""
+    losses = np.concatenate([np.linspace(2, 1, 51), 3 + 1.5 * (np.arange(40) % 2)])
+    result = result_of(losses)
+    found = suggest(result)
+    assert is_past_lowest(result, found.steep)
+    assert not is_past_lowest(result, found.valley)

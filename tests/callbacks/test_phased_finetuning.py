@@ -1,4 +1,4 @@
-"""What is frozen stands still to the last bit, in a real fit with weight decay, validation and resume."""
+"""Frozen groups stay equal bit for bit in a real fit with weight decay, validation and resume."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from mask_lightning.callbacks.phased_finetuning import PhasedFinetuning
-from mask_lightning.optim.phases import Phase
+from mask_lightning.errors import ConfigError
+from mask_lightning.settings.optim import PhaseSettings
 
 GROUPS = ["stem", "block1", "block2", "block3", "block4", "heads"]
 # Where each group's modules are in the network: test_resnet has one block per layer.
@@ -34,7 +36,7 @@ def snapshot(module: nn.Module) -> State:
 
 
 def moved(before: State, after: State) -> set[str]:
-    """Groups of which a parameter or running statistic changed; checks that none changed in part."""
+    """Return the groups whose parameters and running statistics changed; check that none changed in part."""
     changed: dict[str, set[bool]] = {}
     for name, value in after.items():
         changed.setdefault(group_of(name), set()).add(not torch.equal(before[name], value))
@@ -73,7 +75,7 @@ class Spy(pl.Callback):
         return [moved(before, after) for before, after in zip(self.states, self.states[1:], strict=False)]
 
 
-def run(fit, network, phases: list[Phase], **options: Any) -> Spy:
+def run(fit, network, phases: list[PhaseSettings], **options: Any) -> Spy:
     spy = Spy(network)
     callback = PhasedFinetuning(phases, network.network.layer_groups())
     fit(network, callback, spy, epochs=options.pop("epochs", sum(phase.epochs for phase in phases)), **options)
@@ -90,9 +92,9 @@ def run(fit, network, phases: list[Phase], **options: Any) -> Spy:
         (["stem", "block2"], {"stem", "block2"}),
     ],
 )
-def test_just_the_open_groups_move_and_only_they_build_a_graph(fit, network, unfreeze: Any, opened: set[str]) -> None:
+def test_only_open_groups_change_and_build_a_graph(fit, network, unfreeze: Any, opened: set[str]) -> None:
     """Two epochs with validation between: Lightning switches to eval mode and back."""
-    spy = run(fit, network, [Phase(2, unfreeze)])
+    spy = run(fit, network, [PhaseSettings(epochs=2, unfreeze=unfreeze)])
     lowest = min(GROUPS.index(group) for group in opened)
     assert spy.moved == [opened, opened]
     assert spy.with_graph == [set(GROUPS[lowest:])] * 2
@@ -100,26 +102,33 @@ def test_just_the_open_groups_move_and_only_they_build_a_graph(fit, network, unf
 
 
 def test_phases_follow_one_another(fit, network, caplog: pytest.LogCaptureFixture) -> None:
-    phases = [Phase(1, "heads"), Phase(2, {"last": 2}), Phase(1, "all"), Phase(1, ["heads"])]
+    phases = [
+        PhaseSettings(epochs=1, unfreeze="heads"),
+        PhaseSettings(epochs=2, unfreeze={"last": 2}),
+        PhaseSettings(epochs=1, unfreeze="all"),
+        PhaseSettings(epochs=1, unfreeze=["heads"]),
+    ]
     with caplog.at_level(logging.INFO, logger="mask_lightning"):
         spy = run(fit, network, phases)
     upper = {"block3", "block4", "heads"}
     assert spy.moved == [{"heads"}, upper, upper, set(GROUPS), {"heads"}]
-    said = [record.getMessage() for record in caplog.records if record.name.startswith("mask_lightning")]
-    assert said == [
-        "phase 1 of 4: heads learns",
-        "phase 2 of 4: last 2 learns",
-        "phase 3 of 4: all learns",
-        "phase 4 of 4: heads learns",
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("mask_lightning")]
+    assert messages == [
+        "phase 1 of 4: training heads",
+        "phase 2 of 4: training last 2",
+        "phase 3 of 4: training all",
+        "phase 4 of 4: training heads",
     ]
 
 
-def test_the_last_phase_goes_on(fit, network) -> None:
-    assert run(fit, network, [Phase(1, "all"), Phase(1, "heads")], epochs=3).moved[-1] == {"heads"}
+def test_the_last_phase_continues(fit, network) -> None:
+    assert run(
+        fit, network, [PhaseSettings(epochs=1, unfreeze="all"), PhaseSettings(epochs=1, unfreeze="heads")], epochs=3
+    ).moved[-1] == {"heads"}
 
 
-def test_norms_that_open_again_learn_their_statistics_again(fit, network) -> None:
-    spy = run(fit, network, [Phase(1, "heads"), Phase(1, "all")])
+def test_unfrozen_norms_update_their_statistics_again(fit, network) -> None:
+    spy = run(fit, network, [PhaseSettings(epochs=1, unfreeze="heads"), PhaseSettings(epochs=1, unfreeze="all")])
     means = [name for name in spy.states[0] if name.endswith("running_mean")]
     assert len(means) == 15
     assert all(torch.equal(spy.states[0][name], spy.states[1][name]) for name in means)
@@ -127,13 +136,13 @@ def test_norms_that_open_again_learn_their_statistics_again(fit, network) -> Non
 
 
 def test_frozen_groups_hold_no_gradients(fit, network) -> None:
-    run(fit, network, [Phase(1, "all"), Phase(1, "heads")])
+    run(fit, network, [PhaseSettings(epochs=1, unfreeze="all"), PhaseSettings(epochs=1, unfreeze="heads")])
     assert all(parameter.grad is None for parameter in network.network.sharing.backbone.parameters())
     assert not any(parameter.requires_grad for parameter in network.network.sharing.backbone.parameters())
 
 
-def test_a_resumed_run_is_in_the_phase_of_its_epoch(fit, network, tmp_path: Path) -> None:
-    phases = [Phase(1, "all"), Phase(2, {"last": 1})]
+def test_a_resumed_run_is_in_the_right_phase(fit, network, tmp_path: Path) -> None:
+    phases = [PhaseSettings(epochs=1, unfreeze="all"), PhaseSettings(epochs=2, unfreeze={"last": 1})]
     finetuning = PhasedFinetuning(phases, network.network.layer_groups())
     trainer = fit(network, finetuning, epochs=2)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
@@ -143,8 +152,8 @@ def test_a_resumed_run_is_in_the_phase_of_its_epoch(fit, network, tmp_path: Path
     assert spy.moved == [{"block4", "heads"}]
 
 
-def test_resuming_in_a_later_phase_ends_where_the_whole_run_does(fit, network, tmp_path: Path) -> None:
-    phases = [Phase(1, "heads"), Phase(2, "all")]
+def test_resuming_in_a_later_phase_equals_an_uninterrupted_run(fit, network, tmp_path: Path) -> None:
+    phases = [PhaseSettings(epochs=1, unfreeze="heads"), PhaseSettings(epochs=2, unfreeze="all")]
     half = type(network)()
     trainer = fit(half, PhasedFinetuning(phases, half.network.layer_groups()), epochs=2)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
@@ -152,3 +161,38 @@ def test_resuming_in_a_later_phase_ends_where_the_whole_run_does(fit, network, t
     whole, resumed = run(fit, network, phases), run(fit, rest, phases, epochs=3, resume=tmp_path / "last.ckpt")
     assert whole.states[-1].keys() == resumed.states[-1].keys()
     assert all(torch.equal(value, resumed.states[-1][name]) for name, value in whole.states[-1].items())
+
+
+class Plain(pl.LightningModule):
+    """A module of a user's own, without layer groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(3, 4), nn.Linear(4, 1)
+
+    def training_step(self, batch: Tensor) -> Tensor:
+        loss: Tensor = self.head(self.body(batch)).square().mean()
+        return loss
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(torch.ones(8, 3), batch_size=4)  # type: ignore[arg-type]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), lr=1e-2)
+
+
+def test_a_plain_module_needs_only_named_groups(fit) -> None:
+    """Groups may be modules or parameters."""
+    module = Plain()
+    before = snapshot(module)
+    groups = {"body": module.body, "heads": module.head.parameters()}
+    fit(module, PhasedFinetuning([PhaseSettings(epochs=1, unfreeze="heads")], groups), epochs=1)
+    after = snapshot(module)
+    assert {name for name in after if not torch.equal(before[name], after[name])} == {"head.weight", "head.bias"}
+
+
+def test_a_phase_that_trains_no_group_is_an_error(fit) -> None:
+    module = Plain()
+    groups = {"body": module.body, "head": module.head}
+    with pytest.raises(ConfigError, match="expected a layer group 'heads', which a phase trains, found body, head"):
+        fit(module, PhasedFinetuning([PhaseSettings(epochs=1, unfreeze="heads")], groups), epochs=1)

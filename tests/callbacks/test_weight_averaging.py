@@ -1,4 +1,4 @@
-"""The average is what is judged, kept and left over; what learns is as if there were none."""
+"""The average is validated, saved and left in the module; training is not affected."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mask_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from mask_lightning.callbacks.phased_finetuning import PhasedFinetuning
 from mask_lightning.callbacks.weight_averaging import ExponentialAverage, decay_after
 from mask_lightning.errors import ConfigError
-from mask_lightning.optim.phases import Phase
+from mask_lightning.settings.optim import PhaseSettings
 
 State = dict[str, Tensor]
 
 
 class Spy(pl.Callback):
-    """Notes the learning weight after every optimizer step, and the weight that is validated."""
+    """Records the trained weight after every optimizer step, and the weight that is validated."""
 
     def __init__(self) -> None:
         self.learning: list[float] = []
@@ -61,14 +61,16 @@ def test_the_decay_grows_up_to_its_value(updates: int, decay: float, want: float
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -0.1, math.nan])
-def test_a_decay_that_averages_nothing_is_refused(decay: float) -> None:
+def test_a_decay_out_of_range_is_an_error(decay: float) -> None:
     with pytest.raises(ConfigError, match=r"decay must be in \(0, 1\)"):
         ExponentialAverage(decay)
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.99])
 @pytest.mark.parametrize(("accumulate", "steps"), [(1, 9), (2, 6)])  # three epochs of three batches
-def test_the_average_is_validated_kept_and_left(fit, dictated, tmp_path: Path, decay, accumulate, steps: int) -> None:
+def test_the_average_is_validated_saved_and_left_in_the_module(
+    fit, dictated, tmp_path: Path, decay, accumulate, steps: int
+) -> None:
     module, spy = dictated([0.1, 0.3, 0.2]), Spy()
     best = BestCheckpoint(tmp_path / "best.ckpt", monitor="val/f1", mode="max")
     last = LastCheckpoint(tmp_path / "last.ckpt")
@@ -84,15 +86,15 @@ def test_the_average_is_validated_kept_and_left(fit, dictated, tmp_path: Path, d
     assert not np.allclose(spy.learning[-1], want[-1], rtol=1e-3)
 
 
-def test_what_learns_is_as_if_there_were_no_average(fit, dictated) -> None:
+def test_training_is_not_affected_by_the_average(fit, dictated) -> None:
     with_average, without = Spy(), Spy()
     fit(dictated([0.1, 0.2]), ExponentialAverage(0.9), with_average, epochs=2)
     fit(dictated([0.1, 0.2]), without, epochs=2)
     assert with_average.learning == without.learning
 
 
-def test_no_checkpoint_holds_weights_from_before_the_first_step(fit, dictated, tmp_path: Path) -> None:
-    """The one before training aside, from which a run is resumed."""
+def test_no_checkpoint_contains_untrained_weights(fit, dictated, tmp_path: Path) -> None:
+    """Except the checkpoint before training, from which a run is resumed."""
     module = dictated([0.1])
     path, spy = tmp_path / "best.ckpt", Spy()
     best = BestCheckpoint(path, monitor="val/f1", mode="max")
@@ -101,7 +103,7 @@ def test_no_checkpoint_holds_weights_from_before_the_first_step(fit, dictated, t
 
 
 def test_an_average_over_phases_resumes_exactly(fit, network, tmp_path: Path) -> None:
-    phases = [Phase(1, "heads"), Phase(2, "all")]
+    phases = [PhaseSettings(epochs=1, unfreeze="heads"), PhaseSettings(epochs=2, unfreeze="all")]
 
     def run(module: Any, name: str, epochs: int, resume: Path | None = None) -> None:
         finetuning = PhasedFinetuning(phases, module.network.layer_groups())
@@ -117,9 +119,9 @@ def test_an_average_over_phases_resumes_exactly(fit, network, tmp_path: Path) ->
     assert_equal(rest.state_dict(), network.state_dict())
 
 
-def test_what_is_frozen_stands_still_and_statistics_are_averaged(fit, network, tmp_path: Path) -> None:
+def test_frozen_groups_do_not_drift_and_statistics_are_averaged(fit, network, tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    finetuning = PhasedFinetuning([Phase(1, {"last": 1})], network.network.layer_groups())
+    finetuning = PhasedFinetuning([PhaseSettings(epochs=1, unfreeze={"last": 1})], network.network.layer_groups())
     fit(network, finetuning, ExponentialAverage(0.9), LastCheckpoint(tmp_path / "last.ckpt"), epochs=1)
     average, current = (state_of(tmp_path / "last.ckpt", key) for key in ("state_dict", "current_model_state"))
     opened = ("network.sharing.backbone.layer4.", "network.heads.")
@@ -135,7 +137,7 @@ def test_what_is_frozen_stands_still_and_statistics_are_averaged(fit, network, t
     type(network)().load_state_dict(average)
 
 
-def test_the_memory_format_survives(fit, network) -> None:
+def test_the_memory_format_is_kept(fit, network) -> None:
     network.to(memory_format=torch.channels_last)
     fit(network, ExponentialAverage(0.9), epochs=1)
     convolution = next(module for module in network.modules() if isinstance(module, nn.Conv2d))

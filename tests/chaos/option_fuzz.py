@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-
-from mask_lightning.cli import command as doors
+from mask_lightning.cli.compose import compose, config_dir, option_names, store_defaults
 from mask_lightning.errors import MaskLightningError
-from mask_lightning.settings.base import check
+from mask_lightning.settings.base import Settings, check
 from mask_lightning.settings.evaluation import (
     AuditSettings,
     CompareSettings,
@@ -30,7 +28,7 @@ from mask_lightning.settings.train import TrainSettings
 
 SECONDS = 30  # for one command line, on a machine that has other things to do
 
-DOORS: dict[str, tuple[type[BaseModel], tuple[str, ...]]] = {  # what each command checks, and a line that it takes
+COMMANDS: dict[str, tuple[type[Settings], tuple[str, ...]]] = {  # what each command checks, and a line that it takes
     "train": (TrainSettings, ("data=competition", "data.root=photos")),
     "audit": (AuditSettings, ("data=competition", "data.root=photos")),
     "blend": (BlendSettings, ("files=[a.csv,b.csv]",)),
@@ -73,11 +71,12 @@ class Vocabulary:
     groups: dict[str, tuple[str, ...]]
 
     @classmethod
-    def of(cls, door: str) -> Vocabulary:
+    def of(cls, command: str) -> Vocabulary:
         """Of the command as it is composed without overrides."""
-        folders = [path for path in sorted(doors.config_dir().iterdir()) if path.is_dir()]
+        folders = [path for path in sorted(config_dir().iterdir()) if path.is_dir()]
+        store_defaults(COMMANDS[command][0])
         choices = {folder.name: tuple(sorted(path.stem for path in folder.glob("*.yaml"))) for folder in folders}
-        return cls(tuple(doors._known_options(door)), choices)
+        return cls(tuple(option_names(command)), choices)
 
 
 def a_value(known: Vocabulary, rng: random.Random) -> str:
@@ -138,15 +137,15 @@ def misspelt(word: str, rng: random.Random) -> str:
     return rng.choice([lost, doubled, before + after[:1] + sign + after[1:], before + other + after])
 
 
-def command_lines(door: str, count: int, *, seed: int) -> Iterator[Line]:
+def command_lines(command: str, count: int, *, seed: int) -> Iterator[Line]:
     """`count` lines for a command, the same whenever the seed is: the one that it takes, with up to three mutations."""
-    rng, known, (_, good) = random.Random(f"{door}-{seed}"), Vocabulary.of(door), DOORS[door]
+    rng, known, (_, good) = random.Random(f"{command}-{seed}"), Vocabulary.of(command), COMMANDS[command]
     for _ in range(count):
         base = good if rng.random() < 0.8 else ()
         yield [*base, *(rng.choice(MUTATIONS)(known, rng) for _ in range(rng.choice((1, 1, 1, 2, 3))))]
 
 
-def is_taken(door: str, line: Sequence[str]) -> bool:
+def is_taken(command: str, line: Sequence[str]) -> bool:
     """Whether the command takes the line; False where it refuses it as it should.
 
     Raises:
@@ -154,17 +153,17 @@ def is_taken(door: str, line: Sequence[str]) -> bool:
     """
     try:
         with no_longer_than(SECONDS):
-            check(DOORS[door][0], doors.compose(door, line))
+            check(COMMANDS[command][0], compose(command, COMMANDS[command][0], line))
     except MaskLightningError as error:
         told = str(error)
-        assert told.strip(), f"{door} {line} is refused without a word"
-        assert "\n" not in told, f"{door} {line} is refused in several lines: {told}"
-        assert len(told) < 2000, f"{door} {line} is refused in {len(told)} signs"
+        assert told.strip(), f"{command} {line} is refused without a word"
+        assert "\n" not in told, f"{command} {line} is refused in several lines: {told}"
+        assert len(told) < 2000, f"{command} {line} is refused in {len(told)} signs"
         return False
     except TimeoutError:
-        raise AssertionError(f"{door} {line} has no end") from None
+        raise AssertionError(f"{command} {line} has no end") from None
     except Exception as error:
-        raise AssertionError(f"{door} {line} ends in {type(error).__name__}: {error}") from error
+        raise AssertionError(f"{command} {line} ends in {type(error).__name__}: {error}") from error
     return True
 
 

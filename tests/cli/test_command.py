@@ -1,4 +1,4 @@
-"""What every command does with help, mistakes and interruptions."""
+"""Help, mistakes and interruptions of every command."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from typing import Any
 import pytest
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from mask_lightning.cli import command as doors
+from mask_lightning.cli import compose
+from mask_lightning.cli.command import Job, run_command, shorten
+from mask_lightning.cli.explain import explain
 from mask_lightning.errors import ConfigError
-from mask_lightning.settings.base import check
 from mask_lightning.settings.train import TrainSettings
 
 Outcome = tuple[int, str]  # exit code, stderr
-Door = Callable[..., Outcome]
+Command = Callable[..., Outcome]
 
 
-def look(config: DictConfig) -> None:
-    """The part of train.main that sees the options."""
-    check(TrainSettings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+def nothing(settings: TrainSettings, job: Job) -> None:
+    """A main that does nothing with its validated options."""
 
 
 @pytest.fixture
-def door(
+def command(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     handlers: None,
-) -> Door:
-    """Knock with arguments; everything is written below tmp_path."""
+) -> Command:
+    """Call train with arguments and return exit code and stderr; everything is written below tmp_path."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
 
-    def knock(*arguments: str, main: Callable[[DictConfig], Any] = look) -> Outcome:
+    def call(*arguments: str, main: Callable[[TrainSettings, Job], Any] = nothing) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["train", *arguments])
         with pytest.raises(SystemExit) as left:
-            doors.open_door("train", main)
+            run_command("train", TrainSettings, main)
         assert isinstance(left.value.code, int)
         return left.value.code, capsys.readouterr().err
 
-    return knock
+    return call
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def door(
         ("seed={", ["cannot read seed={ ("]),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(door: Door, argument: str, parts: list[str]) -> None:
-    code, error = door(argument)
+def test_a_mistake_is_one_line_and_exit_code_2(command: Command, argument: str, parts: list[str]) -> None:
+    code, error = command(argument)
     assert code == 2
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -80,73 +80,73 @@ def test_a_mistake_is_one_line_and_exit_code_2(door: Door, argument: str, parts:
 def test_a_plugin_that_is_not_installed_is_named_with_our_extra(choice: str) -> None:
     missing = MissingConfigException("no such file", f"hydra/{choice}", ["basic"])
     extra = choice.split("/")[1].replace("submitit_", "")
-    assert doors.explain(missing, "train") == (
+    assert explain(missing, list) == (
         f"hydra/{choice.replace('/', '=')} needs a plugin; pip install 'mask_lightning[{extra}]'"
     )
 
 
-def test_choices_that_only_files_use_are_not_offered(door: Door) -> None:
-    assert "_base" not in door("model=bas")[1]
+def test_choices_that_only_files_use_are_not_offered(command: Command) -> None:
+    assert "_base" not in command("model=bas")[1]
 
 
-def test_a_run_that_ends_well_exits_with_0(door: Door) -> None:
+def test_a_run_that_ends_well_exits_with_0(command: Command) -> None:
     seen: list[int] = []
-    assert door("seed=5", main=lambda config: seen.append(config.seed)) == (0, "")
+    assert command("seed=5", main=lambda settings, job: seen.append(settings.seed)) == (0, "")
     assert seen == [5]
 
 
-def test_ctrl_c_exits_with_130(door: Door) -> None:
-    def interrupted(_: DictConfig) -> None:
+def test_ctrl_c_exits_with_130(command: Command) -> None:
+    def interrupted(settings: TrainSettings, job: Job) -> None:
         raise KeyboardInterrupt
 
-    assert door(main=interrupted)[0] == 130
+    assert command(main=interrupted)[0] == 130
 
 
-def test_a_bug_shows_its_traceback(door: Door) -> None:
+def test_a_bug_shows_its_traceback(command: Command) -> None:
     with pytest.raises(ZeroDivisionError):
-        door(main=lambda _: 1 / 0)
+        command(main=lambda settings, job: 1 / 0)
 
 
-def test_a_job_that_never_began_leaves_no_folder(door: Door, tmp_path: Path) -> None:
-    assert door("data.val_fraction=2")[0] == 2
+def test_a_job_that_never_began_leaves_no_folder(command: Command, tmp_path: Path) -> None:
+    assert command("data.val_fraction=2")[0] == 2
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert list(tmp_path.glob("outputs/runs/*")) == []
 
 
-def test_a_failed_job_keeps_what_it_wrote(door: Door, tmp_path: Path) -> None:
-    def half_done(_: DictConfig) -> None:
+def test_a_failed_job_keeps_what_it_wrote(command: Command, tmp_path: Path) -> None:
+    def half_done(settings: TrainSettings, job: Job) -> None:
         Path("outputs/runs/mine/notes.txt").write_text("found so far")
         raise ConfigError("no more")
 
-    assert door("hydra.run.dir=outputs/runs/mine", main=half_done) == (2, "error: no more\n")
+    assert command("hydra.run.dir=outputs/runs/mine", main=half_done) == (2, "error: no more\n")
     assert (tmp_path / "outputs/runs/mine/notes.txt").is_file()
 
 
-def test_a_sweep_goes_on_after_a_job_that_failed(door: Door) -> None:
+def test_a_sweep_goes_on_after_a_job_that_failed(command: Command) -> None:
     seen: list[int] = []
 
-    def fails_first(config: DictConfig) -> None:
-        seen.append(config.seed)
-        if config.seed == 1:
+    def fails_first(settings: TrainSettings, job: Job) -> None:
+        seen.append(settings.seed)
+        if settings.seed == 1:
             raise ConfigError("seed 1 is unlucky")
 
-    code, error = door("-m", "seed=1,2,3", main=fails_first)
+    code, error = command("-m", "seed=1,2,3", main=fails_first)
     assert (code, seen) == (2, [1, 2, 3])
     assert error.count("error: seed 1 is unlucky\n") == 1
 
 
-def test_a_run_has_a_folder_of_its_own(door: Door, tmp_path: Path) -> None:
-    def writes(_: DictConfig) -> None:
+def test_a_run_has_a_folder_of_its_own(command: Command, tmp_path: Path) -> None:
+    def writes(settings: TrainSettings, job: Job) -> None:
         (Path(HydraConfig.get().runtime.output_dir) / "notes.txt").write_text("something")
 
-    assert door(main=writes)[0] == 0
+    assert command(main=writes)[0] == 0
     (run,) = (tmp_path / "outputs" / "runs").iterdir()
     assert len(run.name) == len("2026-01-31_12-59-59-a1b2")
     assert (run / "notes.txt").is_file()
 
 
-def test_a_job_that_writes_nothing_leaves_no_folder(door: Door, tmp_path: Path) -> None:
-    assert door(main=lambda _: None)[0] == 0
+def test_a_job_that_writes_nothing_leaves_no_folder(command: Command, tmp_path: Path) -> None:
+    assert command(main=nothing)[0] == 0
     assert list(tmp_path.glob("outputs/runs/*")) == []
 
 
@@ -164,8 +164,8 @@ def test_conf_lies_in_a_wheel_or_beside_a_checkout(
     package = tmp_path / "site" / "mask_lightning"
     conf = (package if installed else package.parent) / "conf"
     conf.mkdir(parents=True)
-    monkeypatch.setattr(doors, "__file__", str(package / "doors.py"))
-    assert doors.config_dir() == conf.resolve()
+    monkeypatch.setattr(compose, "__file__", str(package / "cli" / "compose.py"))
+    assert compose.config_dir() == conf.resolve()
 
 
 @pytest.mark.parametrize(("below", "want"), [(True, "runs/a"), (False, "elsewhere/runs/a")])
@@ -176,10 +176,10 @@ def test_paths_are_shown_as_people_type_them(
     here.mkdir()
     monkeypatch.chdir(here)
     path = (here / want) if below else (tmp_path / want)
-    assert doors.shorten(path) == (Path(want) if below else path)
+    assert shorten(path) == (Path(want) if below else path)
 
 
-KNOCK = """
+RUN_MODULE = """
 import runpy, sys
 sys.argv = ["train", *sys.argv[1:]]
 try:
@@ -194,8 +194,8 @@ except SystemExit as left:
     [("--help", 0, "model=effb2 task=age"), ("data.val_fraction=1.5", 2, "less than 1, got 1.5")],
 )
 def test_help_and_mistakes_do_not_wait_for_torch(tmp_path: Path, argument: str, code: int, says: str) -> None:
-    checkout = Path(doors.__file__).parents[1]
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(checkout)!r})" + KNOCK, argument]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    checkout = Path(compose.__file__).parents[2]
+    line = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(checkout)!r})" + RUN_MODULE, argument]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == f"exit code {code} quick"
     assert says in done.stdout + done.stderr

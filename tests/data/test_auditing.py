@@ -1,4 +1,4 @@
-"""Each kind of problem planted and found, and none found where there is none."""
+"""Every kind of problem is planted and found, and none is found in a clean folder."""
 
 from __future__ import annotations
 
@@ -11,13 +11,26 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageEnhance
 
-from mask_lightning.data.auditing import checks
-from mask_lightning.data.auditing.audit import Audit, audit_table
-from mask_lightning.data.auditing.counts import count_classes, count_codes, count_per_person
-from mask_lightning.data.auditing.findings import KINDS, Finding, by_kind, shorten_list
-from mask_lightning.data.auditing.likeness import KEPT, find_copies, find_near_pairs
-from mask_lightning.data.auditing.photos import HASH_BITS, PhotoFacts, examine, examine_photos, perceptual_hash
-from mask_lightning.data.auditing.survey import survey
+from mask_lightning.data.auditing.audit import (
+    Audit,
+    audit_table,
+    check_decoding,
+    check_sizes,
+    count_classes,
+    count_codes,
+    count_per_person,
+)
+from mask_lightning.data.auditing.findings import KINDS, Finding, by_kind, shorten_list, survey
+from mask_lightning.data.auditing.photos import (
+    HASH_BITS,
+    MAX_PAIRS,
+    PhotoFacts,
+    examine,
+    examine_photos,
+    find_copies,
+    find_near_duplicates,
+    perceptual_hash,
+)
 from mask_lightning.data.index import read_index
 from mask_lightning.errors import DatasetNotFoundError
 from mask_lightning.labels import FACE, UNLABELLED, LabelSpace, Task
@@ -28,7 +41,7 @@ Plant = Callable[[Path], object]
 
 
 def scene(seed: int, size: tuple[int, int] = (96, 128)) -> Image.Image:
-    """Blobs of colour, coarse and fine as in a photo: as different from another seed's as two photos are."""
+    """Coloured noise of several scales, which differs between seeds as much as two photos do."""
     rng = np.random.default_rng(seed)
     grids = [rng.integers(0, 256, (4 * n, 3 * n, 3), dtype=np.uint8) for n in (1, 2, 4, 8)]
     layers = [np.asarray(Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC), float) for grid in grids]
@@ -37,7 +50,7 @@ def scene(seed: int, size: tuple[int, int] = (96, 128)) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six people, one of each gender and age band, with a scene of its own on every photo."""
+    """Six people, one of each gender and age band, with a different scene on every photo."""
     images = tmp_path_factory.mktemp("clean") / "train" / "images"
     for person, (gender, years) in enumerate((g, y) for g in ("male", "female") for y in (25, 45, 65)):
         folder = images / f"{person + 1:06d}_{gender}_Asian_{years}"
@@ -72,7 +85,7 @@ def copy_photo(images: Path, source: tuple[int, str], target: tuple[int, str]) -
 
 
 def alter(images: Path, change: Callable[[Image.Image], Image.Image], **save: object) -> None:
-    """Person 2's `normal` becomes a changed copy of person 1's."""
+    """Replace person 2's `normal` by a changed copy of person 1's."""
     with Image.open(person(images, 1) / "normal.png") as photo:
         changed = change(photo.convert("RGB"))
     (person(images, 2) / "normal.png").unlink()
@@ -143,7 +156,7 @@ PLANTED: list[tuple[Plant, str, int, str]] = [
 
 
 @pytest.mark.parametrize(("plant", "kind", "count", "text"), PLANTED)
-def test_each_problem_is_found_alone(images: Path, plant: Plant, kind: str, count: int, text: str) -> None:
+def test_each_planted_problem_is_the_only_finding(images: Path, plant: Plant, kind: str, count: int, text: str) -> None:
     plant(images)
     found = audit(images)
     assert {name: len(group) for name, group in by_kind(found.findings).items()} == {kind: count}
@@ -152,8 +165,8 @@ def test_each_problem_is_found_alone(images: Path, plant: Plant, kind: str, coun
 
 
 @pytest.mark.parametrize("plant", [plant for plant, kind, *_ in PLANTED if KINDS[kind].stops_training])
-def test_what_stops_a_training_is_what_the_index_or_the_photos_refuse(images: Path, plant: Plant) -> None:
-    """By other means than the audit's: reading the index, opening the photos, looking for every class."""
+def test_findings_that_stop_training_do_stop_it(images: Path, plant: Plant) -> None:
+    """Without the audit: read the index, open the photos, and look for every class."""
     plant(images)
 
     def train() -> None:
@@ -187,14 +200,14 @@ def test_nothing_is_found_in_a_clean_folder(clean: Path) -> None:
     assert (found.near.across, found.near.within) == (0, 0)
 
 
-def test_the_table_is_that_of_the_index(competition: Path) -> None:
+def test_the_surveyed_table_equals_the_index(competition: Path) -> None:
     table, findings = survey(competition)
     pd.testing.assert_frame_equal(table, read_index(competition))
     assert findings == []
 
 
-def test_the_fixtures_own_numbers(competition: Path) -> None:
-    """24 folders of 23 people: 14 women, and 9 men of whom 000022 stands twice, 59 and 60 years old."""
+def test_counts_of_the_competition_fixture(competition: Path) -> None:
+    """24 folders of 23 people: 14 women and 9 men, of whom 000022 has two folders, aged 59 and 60."""
     found = audit(competition)
     plain = found.to_plain()
     assert (plain["photos"], plain["people"]) == (24 * 7, 23)
@@ -227,7 +240,7 @@ def test_near_duplicates_of_one_person_are_only_counted(images: Path) -> None:
     assert (found.near.within, found.near.across) == (1, 0)
 
 
-def test_a_copy_of_a_copy_is_told_once(images: Path) -> None:
+def test_copies_are_one_finding_and_not_near_duplicates(images: Path) -> None:
     copy_photo(images, (1, "mask1"), (2, "mask1"))
     copy_photo(images, (1, "mask1"), (3, "mask1"))
     (finding,) = audit(images).findings
@@ -258,30 +271,28 @@ def test_a_folder_whose_files_all_have_wrong_names_is_audited(tmp_path: Path) ->
     assert found.to_plain()["found"] == {"bad_name": 1, "class_absent": 8}
 
 
-def test_a_photo_is_described_as_stored_and_measured_upright(tmp_path: Path) -> None:
+def test_facts_have_the_stored_mode_and_the_upright_size(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     scene(0).convert("L").save(tmp_path / "grey.jpg", exif=exif)
     facts = examine(str(tmp_path / "grey.jpg"))
     assert (facts.width, facts.height, facts.mode, facts.format, facts.error) == (128, 96, "L", "JPEG", "")
-    assert len(facts.likeness) * 8 == HASH_BITS
+    assert len(facts.phash) * 8 == HASH_BITS
 
 
 @pytest.mark.parametrize(("content", "missing"), [(None, True), (b"", False), (b"text", False)])
-def test_a_photo_that_cannot_be_decoded_is_described(tmp_path: Path, content: bytes | None, missing: bool) -> None:
+def test_facts_say_why_a_photo_cannot_be_decoded(tmp_path: Path, content: bytes | None, missing: bool) -> None:
     path = tmp_path / "photo.jpg"
     if content is not None:
         path.write_bytes(content)
     facts = examine(str(path))
     assert str(path) in facts.error
     assert facts.is_missing == missing
-    (finding,) = checks.check_decoding([facts])
+    (finding,) = check_decoding([facts])
     assert finding.kind == ("missing" if missing else "unreadable")
 
 
-def test_a_decoder_that_fails_in_its_own_way_does_not_end_the_audit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unexpected_decoder_error_does_not_end_the_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: str) -> Image.Image:
         raise RuntimeError
 
@@ -289,7 +300,7 @@ def test_a_decoder_that_fails_in_its_own_way_does_not_end_the_audit(
     assert examine(str(tmp_path)).error == "RuntimeError()"
 
 
-def test_workers_tell_the_same_in_the_same_order(clean: Path) -> None:
+def test_workers_return_the_same_facts_in_the_same_order(clean: Path) -> None:
     paths = read_index(clean)["path"].tolist() * 4  # three chunks
     assert examine_photos(paths, workers=2) == examine_photos(paths, workers=0)
 
@@ -300,8 +311,8 @@ def test_photos_of_any_size_have_a_hash(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("max_bits", [6, 9])
-def test_near_pairs_are_those_that_counting_bits_finds(max_bits: int) -> None:
-    """Against the definition, pair by pair; more rows than one block holds."""
+def test_near_duplicates_match_a_bit_count_of_every_pair(max_bits: int) -> None:
+    """The expected pairs come from the definition; the rows do not fit into one block."""
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 256, (300, 8), dtype=np.uint8)
     hashes[150:] = hashes[:150] ^ (1 << rng.integers(0, 8, (150, 8))).astype(np.uint8) * (rng.random((150, 8)) < 0.7)
@@ -313,32 +324,32 @@ def test_near_pairs_are_those_that_counting_bits_finds(max_bits: int) -> None:
         for j in range(i + 1, 300)
         if (bits[i] != bits[j]).sum() <= max_bits
     }
-    near = find_near_pairs(hashes, people, max_bits=max_bits)
+    near = find_near_duplicates(hashes, people, max_bits=max_bits)
     assert set(map(tuple, near.pairs.tolist())) == {pair for pair in want if people[pair[0]] != people[pair[1]]}
     assert near.across + near.within == len(want)
     assert list(near.pairs[:, 2]) == sorted(near.pairs[:, 2])
 
 
-def test_of_many_near_pairs_the_nearest_are_kept_and_all_are_counted() -> None:
+def test_only_the_nearest_of_many_pairs_are_listed_but_all_are_counted() -> None:
     hashes = np.zeros((60, 8), np.uint8)
     hashes[-1, 0] = 1
-    near = find_near_pairs(hashes, np.arange(60), max_bits=1)
+    near = find_near_duplicates(hashes, np.arange(60), max_bits=1)
     assert near.across == 60 * 59 // 2
-    assert len(near.pairs) == KEPT
+    assert len(near.pairs) == MAX_PAIRS
     assert near.pairs[:, 2].max() == 0
 
 
-def test_no_photos_make_no_pairs() -> None:
-    assert find_near_pairs(np.empty((0, 32), np.uint8), np.empty(0, np.int64), max_bits=5).across == 0
+def test_no_photos_have_no_near_duplicates() -> None:
+    assert find_near_duplicates(np.empty((0, 32), np.uint8), np.empty(0, np.int64), max_bits=5).across == 0
 
 
 def test_equal_digests_are_grouped() -> None:
-    groups = find_copies(pd.Series(["a", "b", "a", "c", "b", "a"], index=[9, 8, 7, 6, 5, 4]))
+    groups = find_copies(["a", "b", "a", "c", "b", "a"])
     assert sorted(group.tolist() for group in groups) == [[0, 2, 5], [1, 4]]
-    assert find_copies(pd.Series([], dtype=str)) == []
+    assert find_copies([]) == []
 
 
-def test_every_class_is_counted_also_the_absent() -> None:
+def test_absent_classes_are_counted_as_zero() -> None:
     table = pd.DataFrame({"person_id": ["a", "a", "b"], "mask": [0, 2, 0], "gender": [1, 1, 0], "age": [0, 0, 2]})
     assert count_classes(table, FACE["age"]).to_dict("index") == {
         "<30": {"photos": 2, "people": 1},
@@ -357,7 +368,7 @@ def test_photos_without_a_label_are_not_counted() -> None:
     assert count_codes(table, FACE)["photos"].sum() == 1
 
 
-def test_of_many_codes_the_frequent_are_named() -> None:
+def test_only_the_most_frequent_of_many_codes_are_counted() -> None:
     space = LabelSpace(tuple(Task(name, tuple("0123456789")) for name in "abc"))
     table = pd.DataFrame({"person_id": list("xyxz"), "a": [1, 1, 9, 0], "b": [2, 2, 9, 0], "c": [3, 3, 9, 0]})
     assert count_codes(table, space, most=3)["photos"].to_dict() == {"0 0 0": 1, "1 2 3": 2, "9 9 9": 1}
@@ -366,7 +377,7 @@ def test_of_many_codes_the_frequent_are_named() -> None:
 
 def test_a_table_without_shots_and_years_is_audited(clean: Path) -> None:
     table = read_index(clean)[["path", "person_id", "family", "gender"]]
-    table.loc[0, "gender"] = UNLABELLED  # says nothing against the person's other photos
+    table.loc[0, "gender"] = UNLABELLED  # does not contradict the person's other photos
     found = audit_table(table, space=FACE.only(["gender"]), strata=("gender",))
     assert found.findings == ()
     assert found.to_plain()["tasks"]["gender"]["male"] == {"photos": 20, "people": 3}
@@ -388,7 +399,7 @@ def test_long_lists_are_cut(count: int, want: str) -> None:
     assert shorten_list([str(i) for i in range(count)], most=3) == want
 
 
-def test_sizes_that_hold_the_crop_are_no_finding() -> None:
+def test_photos_as_large_as_the_crop_are_no_finding() -> None:
     facts = [PhotoFacts("a", width=48, height=64), PhotoFacts("b", width=47, height=64), PhotoFacts("c", error="?")]
-    (finding,) = checks.check_sizes(facts, CROP)
+    (finding,) = check_sizes(facts, CROP)
     assert finding.photos == ("b",)

@@ -1,4 +1,4 @@
-"""Batches against NumPy by hand, and mixes also against torchvision's own."""
+"""Batch operations compared with NumPy, and mixing also with torchvision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torchvision.transforms import v2
 
 from mask_lightning.data.batching import (
     Box,
-    MixSpec,
     cut_box,
     cutmix,
     denormalise,
@@ -23,6 +22,7 @@ from mask_lightning.data.batching import (
     resize,
 )
 from mask_lightning.data.dataset import Sample
+from mask_lightning.settings.augment import MixSettings
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -43,7 +43,7 @@ def test_normalised_images_are_float32_in_channels_last() -> None:
     assert images.shape == IMAGES.shape
 
 
-def test_the_batch_given_stays_as_it_is() -> None:
+def test_normalising_does_not_change_its_input() -> None:
     before = IMAGES.clone()
     normalise(IMAGES, *IMAGENET)
     assert torch.equal(IMAGES, before)
@@ -53,20 +53,20 @@ def test_the_batch_given_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(("mean", "std"), [IMAGENET, HALF])
-def test_denormalised_images_are_the_photos_in_0_to_1(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+def test_denormalising_inverts_normalising(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     back = denormalise(normalise(IMAGES, mean, std), mean, std)
     np.testing.assert_allclose(back.numpy(), IMAGES.numpy() / 255, atol=1e-6)
 
 
-def test_pictures_stay_in_range() -> None:
-    """MixUp, noise and rounding may leave it."""
+def test_denormalised_values_are_clamped() -> None:
+    """Mixup, noise and rounding may leave the range."""
     pictures = denormalise(torch.tensor([-9.0, 9.0, 0.0]).view(1, 3, 1, 1), *HALF)
     assert pictures.flatten().tolist() == [0.0, 1.0, 0.5]
 
 
 @pytest.mark.parametrize("size", [11, 16, 40])
-def test_a_resized_photo_is_that_of_pillow(size: int) -> None:
-    """Pillow's bilinear filter is antialiased, too."""
+def test_resizing_matches_pillow(size: int) -> None:
+    """Pillow's bilinear filter is antialiased too."""
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     want = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
     image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
@@ -83,7 +83,7 @@ def test_resizing_keeps_type_and_memory_format(dtype: torch.dtype, layout: torch
 
 
 PARTNER = torch.tensor([2, 0, 1, 3])
-ROLLED = torch.tensor([3, 0, 1, 2])  # torchvision's partner is the photo before
+ROLLED = torch.tensor([3, 0, 1, 2])  # torchvision's partner is the previous photo
 FLOATS = IMAGES.float()
 
 
@@ -98,7 +98,7 @@ def test_mixup_is_a_weighted_mean(share: float) -> None:
 
 
 @pytest.mark.parametrize("box", [Box(1, 4, 2, 6), Box(0, 5, 0, 6), Box(2, 2, 3, 3)])
-def test_cutmix_replaces_the_box_and_no_more(box: Box) -> None:
+def test_cutmix_replaces_only_the_box(box: Box) -> None:
     want = FLOATS.numpy().copy()
     for i, other in enumerate(PARTNER.tolist()):
         want[i, :, box.top : box.bottom, box.left : box.right] = FLOATS[
@@ -110,7 +110,7 @@ def test_cutmix_replaces_the_box_and_no_more(box: Box) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_boxes_are_torchvisions_for_the_same_draws(seed: int) -> None:
+def test_boxes_match_torchvision_for_the_same_draws(seed: int) -> None:
     theirs = v2.CutMix(num_classes=2, alpha=1.0)
     torch.manual_seed(seed)
     params = theirs.make_params([torch.zeros(1, 3, 30, 50)])
@@ -137,14 +137,14 @@ def test_half_cutmix_joins_a_left_half_and_a_right_half(width: int, left: int) -
 
 
 def plain_batch(count: int = 8, size: int = 16) -> Sample:
-    """Photo i is full of i."""
+    """All pixels of photo i have the value i."""
     image = torch.arange(float(count)).view(-1, 1, 1, 1).expand(count, 3, size, size).clone()
     target = {"mask": torch.arange(count) % 3, "age": torch.full((count,), -1)}
     return Sample(image=image, target=target, index=torch.arange(count))
 
 
 def mixed_batch(seed: int = 0, count: int = 8, **spec: Any) -> Sample:
-    return mix_batch(plain_batch(count), MixSpec(**spec), np.random.default_rng(seed))
+    return mix_batch(plain_batch(count), MixSettings(**spec), np.random.default_rng(seed))
 
 
 KINDS = [{"name": "mixup", "alpha": 0.4}, {"name": "cutmix", "alpha": 1.0}, {"name": "half_cutmix"}]
@@ -152,7 +152,7 @@ KINDS = [{"name": "mixup", "alpha": 0.4}, {"name": "cutmix", "alpha": 1.0}, {"na
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [1, 8])
-def test_pixels_are_mixed_as_the_labels_are(kind: dict[str, Any], count: int) -> None:
+def test_the_recorded_share_is_the_share_of_pixels(kind: dict[str, Any], count: int) -> None:
     for seed in range(10):
         batch = mixed_batch(seed, count, **kind)
         partner, share = batch["mix"]
@@ -162,9 +162,9 @@ def test_pixels_are_mixed_as_the_labels_are(kind: dict[str, Any], count: int) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_targets_and_the_batch_given_stay_as_they_are(kind: dict[str, Any]) -> None:
+def test_mixing_changes_neither_targets_nor_its_input(kind: dict[str, Any]) -> None:
     given = plain_batch()
-    mixed = mix_batch(given, MixSpec(**kind), np.random.default_rng(0))
+    mixed = mix_batch(given, MixSettings(**kind), np.random.default_rng(0))
     assert "mix" not in given
     assert torch.equal(given["image"], plain_batch()["image"])
     for batch in (given, mixed):
@@ -181,8 +181,8 @@ def test_shares_are_drawn_from_the_beta_distribution(alpha: float) -> None:
     assert np.var(shares) == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)
 
 
-def test_both_sides_are_kept_alike() -> None:
-    """The left half of photo i is i where it was kept."""
+def test_left_and_right_halves_are_kept_equally_often() -> None:
+    """A kept left half of photo i has the value i."""
     batches = [mixed_batch(seed, name="half_cutmix") for seed in range(100)]
     others = [batch["mix"].partner != torch.arange(8) for batch in batches]
     kept = [batch["image"][:, 0, 0, 0] == torch.arange(8.0) for batch in batches]
@@ -190,11 +190,11 @@ def test_both_sides_are_kept_alike() -> None:
 
 
 @pytest.mark.parametrize("probability", [0.2, 0.75, 1.0])
-def test_so_many_batches_are_mixed(probability: float) -> None:
+def test_the_probability_is_the_share_of_mixed_batches(probability: float) -> None:
     mixed = ["mix" in mixed_batch(seed, name="half_cutmix", probability=probability) for seed in range(500)]
     assert np.mean(mixed) == pytest.approx(probability, abs=0.05)
 
 
-def test_without_a_mix_the_batch_is_the_one_given() -> None:
+def test_mix_none_returns_the_same_batch() -> None:
     batch = plain_batch()
-    assert mix_batch(batch, MixSpec(), np.random.default_rng(0)) is batch
+    assert mix_batch(batch, MixSettings(), np.random.default_rng(0)) is batch

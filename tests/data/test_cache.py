@@ -1,4 +1,4 @@
-"""Photos that are kept prepared: the same pixels, once for all processes, and never those of an older file."""
+"""Cached photos have the same pixels, are prepared once for all processes, and never come from an older file."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ import pytest
 import torch
 from PIL import Image
 
-from mask_lightning.data import cache as caching
-from mask_lightning.data.cache import Filling, cached_photos, file_name
-from mask_lightning.data.cache_file import PhotoCache
+from mask_lightning.data import cache as cache_module
+from mask_lightning.data.cache import DraftChunks, PhotoCache, cache_file_name, cached_photos
 from mask_lightning.data.datamodule import FaceDataModule
 from mask_lightning.data.dataset import FaceDataset
 from mask_lightning.data.images import open_photo
 from mask_lightning.data.index import read_index
 from mask_lightning.data.splits import split_people
-from mask_lightning.data.transforms import AugmentSpec, TransformSpec, eval_pipeline
+from mask_lightning.data.transforms import TransformSpec, eval_pipeline
 from mask_lightning.errors import CacheError, PhotoError
 from mask_lightning.labels import FACE
+from mask_lightning.settings.augment import AugmentSettings
 from mask_lightning.utils.files import hold
 
 SPEC = TransformSpec(crop_height=110, crop_width=90, size=32)
@@ -36,7 +36,7 @@ SPEC = TransformSpec(crop_height=110, crop_width=90, size=32)
 
 @pytest.fixture
 def root(competition: Path, tmp_path: Path) -> Path:
-    """A copy to change: 24 people x 7 photos."""
+    """A copy of 24 people x 7 photos that tests may change."""
     return Path(shutil.copytree(competition, tmp_path / "faces"))
 
 
@@ -47,14 +47,14 @@ def paths(root: Path) -> list[str]:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the photos that the cache decodes, in this process."""
+    """Names of the photos that the cache decodes in this process."""
     names: list[str] = []
 
     def note(path: str) -> Image.Image:
         names.append(path)
         return open_photo(path)
 
-    monkeypatch.setattr(caching, "open_photo", note)
+    monkeypatch.setattr(cache_module, "open_photo", note)
     return names
 
 
@@ -76,7 +76,7 @@ def check_pixels(cache: PhotoCache, paths: list[str], spec: TransformSpec = SPEC
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("spec", [SPEC, TransformSpec(None, None, 48)])
-def test_kept_photos_are_the_prepared_ones(keep, paths: list[str], spec: TransformSpec, workers: int) -> None:
+def test_cached_photos_equal_prepared_photos(keep, paths: list[str], spec: TransformSpec, workers: int) -> None:
     cache = keep(paths, spec, workers)
     check_pixels(cache, paths, spec)
     assert cache.find("elsewhere.jpg") is None
@@ -84,8 +84,10 @@ def test_kept_photos_are_the_prepared_ones(keep, paths: list[str], spec: Transfo
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("augment", [AugmentSpec(), AugmentSpec(num_ops=2, flip=0.5, min_area=0.5)])
-def test_batches_are_the_same_bits_with_and_without(root: Path, tmp_path: Path, augment: AugmentSpec) -> None:
+@pytest.mark.parametrize("augment", [AugmentSettings(), AugmentSettings(num_ops=2, flip=0.5, min_area=0.5)])
+def test_batches_are_bit_identical_with_and_without_a_cache(
+    root: Path, tmp_path: Path, augment: AugmentSettings
+) -> None:
     split = split_people(read_index(root), val_fraction=0.25, seed=0)
     everyone = pd.concat([split.train, split.val])["path"].tolist()
     cache = cached_photos(everyone, SPEC, root=root, folder=tmp_path / "cache", workers=0)
@@ -113,7 +115,7 @@ def test_batches_are_the_same_bits_with_and_without(root: Path, tmp_path: Path, 
             assert found["image"].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_what_is_there_is_not_decoded_again(keep, paths: list[str], decoded: list[str], caplog) -> None:
+def test_cached_photos_are_not_decoded_again(keep, paths: list[str], decoded: list[str], caplog) -> None:
     caplog.set_level(logging.INFO)
     keep(paths)
     assert sorted(decoded) == sorted(paths)
@@ -134,7 +136,7 @@ def test_photos_of_the_same_folder_share_a_file(keep, paths: list[str], decoded:
 
 
 @pytest.mark.parametrize("change", ["other pixels", "other time"])
-def test_a_photo_that_changed_is_decoded_anew_and_no_other(keep, paths: list[str], decoded: list[str], change) -> None:
+def test_only_a_changed_photo_is_decoded_again(keep, paths: list[str], decoded: list[str], change) -> None:
     before = keep(paths)
     if change == "other pixels":
         Image.new("RGB", (96, 128), "red").save(paths[3])
@@ -145,20 +147,20 @@ def test_a_photo_that_changed_is_decoded_anew_and_no_other(keep, paths: list[str
     cache = keep(paths)
     assert decoded == [paths[3]]
     check_pixels(cache, paths)
-    np.testing.assert_array_equal(before.find(paths[3]), old)  # whoever reads the old file goes on with it
+    np.testing.assert_array_equal(before.find(paths[3]), old)  # an open cache keeps reading the old file
 
 
-def test_photos_that_are_gone_leave_the_file(keep, paths: list[str]) -> None:
+def test_deleted_photos_leave_the_cache(keep, paths: list[str]) -> None:
     size = keep(paths).file.stat().st_size
     for path in paths[:20]:
         Path(path).unlink()
-    cache = keep([*paths[20:], *paths[:1]])  # one that is missed
+    cache = keep([*paths[20:], *paths[:1]])  # one of the deleted photos
     assert cache.file.stat().st_size < 0.6 * size
     assert cache.find(paths[0]) is None
     check_pixels(cache, paths[20:])
 
 
-def test_a_broken_photo_gives_the_error_that_it_gives_without_a_cache(keep, root: Path, decoded) -> None:
+def test_a_broken_photo_raises_the_same_error_as_without_a_cache(keep, root: Path, decoded) -> None:
     rows = read_index(root).head(12)
     broken, gone = rows["path"][3], rows["path"][7]
     Path(broken).write_bytes(b"no photo")
@@ -175,12 +177,12 @@ def test_a_broken_photo_gives_the_error_that_it_gives_without_a_cache(keep, root
     assert torch.equal(with_cache[4]["image"], without[4]["image"])
     decoded.clear()
     keep(rows["path"].tolist())
-    assert not decoded  # it is tried again once its file has changed
+    assert not decoded  # not again before its file changes
     Image.new("RGB", (96, 128)).save(broken)
     check_pixels(keep(rows["path"].tolist()), [broken])
 
 
-def test_building_draws_nothing_from_torchs_generator(keep, paths: list[str]) -> None:
+def test_building_does_not_use_torchs_generator(keep, paths: list[str]) -> None:
     state = torch.get_rng_state()
     keep(paths)
     assert torch.equal(torch.get_rng_state(), state)
@@ -189,16 +191,16 @@ def test_building_draws_nothing_from_torchs_generator(keep, paths: list[str]) ->
 @pytest.mark.parametrize(
     ("field", "other"), [("crop_height", 100), ("crop_width", 80), ("size", 40), ("mean", (0.1, 0.1, 0.1))]
 )
-def test_all_that_decides_the_pixels_names_the_file(tmp_path: Path, field: str, other: object) -> None:
+def test_the_file_name_depends_on_all_that_determines_the_pixels(tmp_path: Path, field: str, other: object) -> None:
     plain = SPEC.to_plain()
     changed = TransformSpec.from_plain({**plain, field: other})
-    assert (file_name(tmp_path, SPEC) == file_name(tmp_path, changed)) == (field == "mean")
-    assert file_name(tmp_path, SPEC) != file_name(tmp_path / "others", SPEC)
-    assert file_name(tmp_path / "faces", SPEC).startswith("faces-32px-")
+    assert (cache_file_name(tmp_path, SPEC) == cache_file_name(tmp_path, changed)) == (field == "mean")
+    assert cache_file_name(tmp_path, SPEC) != cache_file_name(tmp_path / "others", SPEC)
+    assert cache_file_name(tmp_path / "faces", SPEC).startswith("faces-32px-")
 
 
 @pytest.mark.parametrize("damage", ["half", "text", "nothing"])
-def test_half_a_file_is_written_anew(keep, paths: list[str], damage: str) -> None:
+def test_a_damaged_file_is_rebuilt(keep, paths: list[str], damage: str) -> None:
     file = keep(paths).file
     content = {"half": file.read_bytes()[:-100], "text": b"no cache", "nothing": b""}[damage]
     file.write_bytes(content)
@@ -207,13 +209,13 @@ def test_half_a_file_is_written_anew(keep, paths: list[str], damage: str) -> Non
     check_pixels(keep(paths), paths)
 
 
-def test_a_crash_leaves_the_old_file_and_the_next_start_clears_up(keep, paths: list[str], monkeypatch) -> None:
+def test_a_crash_keeps_the_old_file_and_the_next_run_removes_the_draft(keep, paths: list[str], monkeypatch) -> None:
     file = keep(paths[:10]).file
     content = file.read_bytes()
     left = file.with_name(f".{file.name}.1234")
     left.write_bytes(b"half")
     with monkeypatch.context() as patch:
-        patch.setattr(Filling, "__getitem__", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(DraftChunks, "__getitem__", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             keep(paths)
     assert file.read_bytes() == content
@@ -221,17 +223,17 @@ def test_a_crash_leaves_the_old_file_and_the_next_start_clears_up(keep, paths: l
     check_pixels(keep(paths), paths)
 
 
-def test_a_small_disk_is_told_before_anything_is_decoded(keep, paths: list[str], decoded, monkeypatch) -> None:
-    free = caching.SPARE + 40 * 32 * 32 * 3
-    monkeypatch.setattr(caching.shutil, "disk_usage", lambda _: SimpleNamespace(free=free - 1))
+def test_too_little_disk_space_raises_before_decoding(keep, paths: list[str], decoded, monkeypatch) -> None:
+    free = cache_module.SPARE + 40 * 32 * 32 * 3
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free - 1))
     with pytest.raises(CacheError, match=r"needs 0\.0 GB in .* and 1\.1 GB to spare, found 1\.1 GB free; .*cache_dir"):
         keep(paths)
     assert not decoded
-    monkeypatch.setattr(caching.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     check_pixels(keep(paths), paths)
 
 
-def test_a_folder_that_cannot_be_written_is_told(root: Path, paths: list[str], tmp_path: Path) -> None:
+def test_a_folder_that_is_not_writable_raises(root: Path, paths: list[str], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CacheError, match=r"cannot write the photo cache .*; set data\.cache_dir"):
         cached_photos(paths, SPEC, root=root, folder=tmp_path / "file" / "cache")
@@ -239,40 +241,40 @@ def test_a_folder_that_cannot_be_written_is_told(root: Path, paths: list[str], t
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_disk_that_fills_up_meanwhile_is_told(keep, paths: list[str], monkeypatch, workers: int) -> None:
-    def full(self: Filling, chunk: int) -> list[bool]:
+def test_a_disk_that_fills_up_during_decoding_raises(keep, paths: list[str], monkeypatch, workers: int) -> None:
+    def full(self: DraftChunks, chunk: int) -> list[bool]:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Filling, "__getitem__", full)
+    monkeypatch.setattr(DraftChunks, "__getitem__", full)
     with pytest.raises(CacheError, match=r"cannot write the photo cache [^\n]*No space left on device[^\n]*$"):
         keep(paths, workers=workers)
 
 
-def build_and_tell(root: Path, folder: Path, told: SimpleQueue[str]) -> None:
-    """In a process of its own: what a job does, and what its log says."""
-    caching.log.setLevel(logging.INFO)
-    caching.log.addHandler(handler := logging.Handler())
-    handler.emit = lambda record: told.put(record.getMessage())  # type: ignore[method-assign]
+def build_and_report(root: Path, folder: Path, messages: SimpleQueue[str]) -> None:
+    """Build the cache in a separate process, and report its log messages."""
+    cache_module.log.setLevel(logging.INFO)
+    cache_module.log.addHandler(handler := logging.Handler())
+    handler.emit = lambda record: messages.put(record.getMessage())  # type: ignore[method-assign]
     paths = read_index(root)["path"].tolist()
     check_pixels(cached_photos(paths, SPEC, root=root, folder=folder, workers=0), paths[::20])
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="jobs are forked here to start fast")
-def test_of_twenty_jobs_one_decodes_and_the_others_wait(root: Path, tmp_path: Path) -> None:
-    """The lock is held until all of them wait for it, so that none is there first by chance."""
+def test_one_of_twenty_jobs_decodes_and_the_others_wait(root: Path, tmp_path: Path) -> None:
+    """The test holds the lock until all jobs wait for it, so that none starts early."""
     folder, context = tmp_path / "cache", multiprocessing.get_context("fork")
     folder.mkdir()
-    lock, told = (folder / file_name(root, SPEC)).with_suffix(".lock"), context.SimpleQueue()
+    lock, messages = (folder / cache_file_name(root, SPEC)).with_suffix(".lock"), context.SimpleQueue()
     lock.touch()
     with hold(lock) as got:
         assert got
-        jobs = [context.Process(target=build_and_tell, args=(root, folder, told)) for _ in range(20)]
+        jobs = [context.Process(target=build_and_report, args=(root, folder, messages)) for _ in range(20)]
         for job in jobs:
             job.start()
-        assert all("another process prepares" in told.get() for _ in jobs)
+        assert all("another process prepares" in messages.get() for _ in jobs)
     for job in jobs:
         job.join()
     assert [job.exitcode for job in jobs] == [0] * 20
-    assert "168 photos prepared" in told.get()
-    assert told.empty()
+    assert "168 photos prepared" in messages.get()
+    assert messages.empty()

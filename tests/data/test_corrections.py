@@ -1,3 +1,5 @@
+"""Label corrections change what they should, and errors name the line."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -72,27 +74,27 @@ def test_swapped_photos_swap_targets(table: pd.DataFrame, write, value: str, wan
 
 
 @pytest.mark.parametrize("photo", ["mask3", "mask3.jpg", "000005_female_Asian_28/mask3.jpg"])
-def test_one_photo_may_be_another_class(table: pd.DataFrame, write, photo: str) -> None:
+def test_a_single_photo_can_be_relabelled(table: pd.DataFrame, write, photo: str) -> None:
     corrected, _ = correct(table, write(f"000005,mask,{photo}:normal,25"))
     changed = corrected.index[corrected["mask"] != table["mask"]]
     assert table.loc[changed, ["person_id", "shot"]].to_numpy().tolist() == [["000005", "mask3"]]
     assert corrected.loc[changed, "mask"].tolist() == [2]
 
 
-def test_a_proposal_that_nobody_reviewed_is_never_applied(table: pd.DataFrame, write) -> None:
+def test_an_unreviewed_proposal_is_never_applied(table: pd.DataFrame, write) -> None:
     corrected, report = correct(table, write("000001,gender,male,0", "000002,gender,male,1"))
     assert (report.applied, report.too_few_agreed) == (1, 1)
     assert values(corrected, "000001", "gender") == {1}
 
 
-def test_the_table_given_stays_as_it_is(table: pd.DataFrame, write) -> None:
+def test_correcting_does_not_change_its_input(table: pd.DataFrame, write) -> None:
     before = table.copy(deep=True)
     correct(table, write("000001,gender,male,1", "000001,age,60,1", "000005,swap,normal:mask1,1"))
     pd.testing.assert_frame_equal(table, before)
 
 
 @pytest.mark.parametrize(("agreed_by", "applied"), [(1, 3), (2, 2), (10, 2), (25, 1), (26, 0)])
-def test_a_threshold_leaves_out_what_few_agree_on(table: pd.DataFrame, write, agreed_by: int, applied: int) -> None:
+def test_agreed_by_is_a_lower_limit(table: pd.DataFrame, write, agreed_by: int, applied: int) -> None:
     path = write("000001,gender,male,25", "000002,gender,male,10", "000005,gender,male,1")
     corrected, report = correct(table, path, agreed_by=agreed_by)
     assert (report.applied, report.too_few_agreed) == (applied, 3 - applied)
@@ -100,18 +102,18 @@ def test_a_threshold_leaves_out_what_few_agree_on(table: pd.DataFrame, write, ag
     assert list(changed[changed].index) == ["000001", "000002", "000005"][:applied]
 
 
-def test_without_the_column_every_line_counts_once(table: pd.DataFrame, write) -> None:
+def test_without_the_column_every_line_has_one_reviewer(table: pd.DataFrame, write) -> None:
     path = write("000001,gender,male", header="person_id,field,value")
     assert correct(table, path)[1].applied == 1
     assert correct(table, path, agreed_by=2)[1].applied == 0
 
 
-def test_people_who_are_not_here_are_reported(table: pd.DataFrame, write) -> None:
+def test_people_missing_from_the_table_are_reported(table: pd.DataFrame, write) -> None:
     path = write("999999,gender,male,25", "1,gender,male,25", "000001,gender,male,25", "000002,age,20,1")
     corrected, report = correct(table, path, agreed_by=2)
     assert report.unknown_people == ("1", "999999")
     assert values(corrected, "000001", "gender") == {0}
-    assert str(report) == ("1 corrections applied, 1 below agreed_by left out, 2 for people who are not here")
+    assert str(report) == ("1 corrections applied, 1 below agreed_by left out, 2 for people who are not in the table")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,7 @@ def test_people_who_are_not_here_are_reported(table: pd.DataFrame, write) -> Non
         (["000001,gender,male,many"], ["agreed_by", "many"]),
     ],
 )
-def test_a_line_that_makes_no_sense_is_named(table: pd.DataFrame, write, lines: list[str], parts: list[str]) -> None:
+def test_an_invalid_line_raises_with_its_number(table: pd.DataFrame, write, lines: list[str], parts: list[str]) -> None:
     path = write(*lines)
     with pytest.raises(SampleTableError) as caught:
         correct(table, path)
@@ -157,7 +159,9 @@ def test_a_swap_needs_both_photos(table: pd.DataFrame, write) -> None:
         ("", "cannot read .*corrections.csv"),
     ],
 )
-def test_a_file_that_is_none_is_told(table: pd.DataFrame, tmp_path: Path, content: str | None, message: str) -> None:
+def test_a_file_that_is_not_a_corrections_csv_raises(
+    table: pd.DataFrame, tmp_path: Path, content: str | None, message: str
+) -> None:
     path = tmp_path / "corrections.csv"
     if content is not None:
         path.write_text(content)

@@ -1,3 +1,5 @@
+"""Loaders of the datamodule, alone and under a Trainer."""
+
 from __future__ import annotations
 
 import os
@@ -14,8 +16,9 @@ from mask_lightning.data import datamodule
 from mask_lightning.data.datamodule import FaceDataModule
 from mask_lightning.data.index import read_index
 from mask_lightning.data.splits import Split, split_people
-from mask_lightning.data.transforms import AugmentSpec, TransformSpec
+from mask_lightning.data.transforms import TransformSpec
 from mask_lightning.labels import FACE
+from mask_lightning.settings.augment import AugmentSettings
 
 SPEC = TransformSpec(128, 96, 32, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
 
@@ -34,7 +37,7 @@ def build(split: Split, **options: Any) -> FaceDataModule:
     defaults: dict[str, Any] = {
         "tasks": FACE.names,
         "spec": SPEC,
-        "augment": AugmentSpec(),
+        "augment": AugmentSettings(),
         "num_workers": 0,
         "batch_size": 10,
         "clean_train_photos": 30,
@@ -46,7 +49,7 @@ def indices(loader: Any) -> list[int]:
     return [int(index) for batch in loader for index in batch["index"]]
 
 
-def test_training_sees_every_row_once_in_batches(split: Split) -> None:
+def test_an_epoch_has_every_training_row_once(split: Split) -> None:
     batches = list(build(split).train_dataloader())
     photos = len(split.train)
     assert [len(batch["index"]) for batch in batches] == [10] * (photos // 10) + [photos % 10] * (photos % 10 > 0)
@@ -55,7 +58,7 @@ def test_training_sees_every_row_once_in_batches(split: Split) -> None:
     assert seen != sorted(seen)
 
 
-def test_training_sees_rows_by_their_weights_and_scoring_does_not(split: Split) -> None:
+def test_weights_affect_training_but_not_evaluation(split: Split) -> None:
     weights = np.zeros(len(split.train))
     weights[[3, 5]] = 1.0
     data = build(split, sample_weights=weights)
@@ -65,8 +68,8 @@ def test_training_sees_rows_by_their_weights_and_scoring_does_not(split: Split) 
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_resumed_epoch_goes_on_with_its_own_batches(split: Split, workers: int) -> None:
-    """Workers draw the first keys before Lightning tells the epoch."""
+def test_a_resumed_epoch_continues_with_its_remaining_batches(split: Split, workers: int) -> None:
+    """Workers draw the first keys before Lightning sets the epoch."""
     whole = build(split).train_dataloader()
     whole.batch_sampler.sampler.set_epoch(3)
     wanted = list(whole)[2:]
@@ -75,11 +78,11 @@ def test_a_resumed_epoch_goes_on_with_its_own_batches(split: Split, workers: int
     found = list(resumed.train_dataloader())
     assert len(found) == len(wanted)
     assert all(torch.equal(a["image"], b["image"]) for a, b in zip(found, wanted, strict=True))
-    fresh = indices(resumed.train_dataloader())  # of the next fit
+    fresh = indices(resumed.train_dataloader())  # in the next fit
     assert fresh == indices(build(split).train_dataloader())
 
 
-def test_loaders_draw_nothing_from_the_generator_of_dropout(split: Split) -> None:
+def test_loaders_do_not_use_the_global_generator(split: Split) -> None:
     data = build(split)
     before = torch.get_rng_state()
     for loader in (data.train_dataloader(), *data.val_dataloader()):
@@ -87,7 +90,7 @@ def test_loaders_draw_nothing_from_the_generator_of_dropout(split: Split) -> Non
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_validation_sees_both_sides_as_they_are_and_in_order(split: Split) -> None:
+def test_validation_has_both_sides_unaugmented_and_in_order(split: Split) -> None:
     data = build(split)
     held_out, clean = data.val_dataloader()
     assert indices(held_out) == list(range(len(split.val)))
@@ -99,7 +102,7 @@ def test_validation_sees_both_sides_as_they_are_and_in_order(split: Split) -> No
         assert batch["target"]["age"].tolist() == rows["age"][: len(batch["index"])].tolist()
 
 
-def test_the_clean_sample_is_of_the_training_photos_and_stratified_by_task(split: Split) -> None:
+def test_the_clean_sample_is_a_stratified_part_of_the_training_photos(split: Split) -> None:
     rows = build(split).clean_rows
     assert len(rows) == 30
     assert set(rows["path"]) <= set(split.train["path"])
@@ -120,14 +123,14 @@ def test_the_clean_sample_is_no_larger_than_there_are_photos(split: Split, photo
     assert len(build(split, clean_train_photos=photos).clean_rows) == (want or len(split.train))
 
 
-def test_where_nobody_is_held_out_the_clean_sample_is_alone(table: pd.DataFrame) -> None:
+def test_without_held_out_people_only_the_clean_sample_is_validated(table: pd.DataFrame) -> None:
     data = build(split_people(table, val_fraction=0, seed=0))
     (clean,) = data.val_dataloader()
     assert indices(clean) == list(range(30))
     assert sorted(indices(data.train_dataloader())) == list(range(len(table)))
 
 
-def test_without_a_clean_sample_the_held_out_side_is_alone(split: Split) -> None:
+def test_without_a_clean_sample_only_held_out_people_are_validated(split: Split) -> None:
     (held_out,) = build(split, clean_train_photos=0).val_dataloader()
     assert len(indices(held_out)) == len(split.val)
 
@@ -142,19 +145,19 @@ def test_batches_are_normalised_after_the_transfer(split: Split) -> None:
     assert torch.equal(moved["index"], batch["index"])
 
 
-def test_training_photos_may_change_on_the_device_and_others_never_do(split: Split) -> None:
-    """The same draws either way, and pixels that differ by rounding alone: of chains of three, few by more."""
+def test_only_training_photos_are_augmented_on_the_device(split: Split) -> None:
+    """The operations are equal, and pixels differ by rounding only; after three operations a few differ by more."""
     changed = {}
     for there in (True, False):
         data = build(split, device_augment=there)
         changed[there] = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
         (held_out, _) = data.val_dataloader()
-        assert "changes" not in next(iter(held_out))
+        assert "operations" not in next(iter(held_out))
     assert changed[True].keys() == changed[False].keys() == {"image", "target", "index"}
     assert torch.equal(changed[True]["index"], changed[False]["index"])
     off = (changed[True]["image"] - changed[False]["image"]).abs() * torch.tensor(SPEC.std).view(3, 1, 1) * 255
     assert (off < 1.5).float().mean() > 0.97
-    untouched = build(split, augment=AugmentSpec(num_ops=0)).train_dataloader()
+    untouched = build(split, augment=AugmentSettings(num_ops=0)).train_dataloader()
     plain = build(split).on_after_batch_transfer(next(iter(untouched)), 0)["image"]
     assert (plain - changed[True]["image"]).abs().mean() > 0.1
 
@@ -163,14 +166,16 @@ def test_training_photos_may_change_on_the_device_and_others_never_do(split: Spl
     ("cores", "cuda", "want"),
     [(1, False, 0), (2, False, 0), (3, False, 1), (16, False, 1), (1, True, 0), (4, True, 3), (64, True, 8)],
 )
-def test_workers_follow_the_cores(monkeypatch: pytest.MonkeyPatch, cores: int, cuda: bool, want: int) -> None:
+def test_the_default_number_of_workers_depends_on_the_cores(
+    monkeypatch: pytest.MonkeyPatch, cores: int, cuda: bool, want: int
+) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     assert datamodule.default_workers() == want
 
 
 class Watcher(pl.LightningModule):
-    """Learns next to nothing and notes which rows each epoch saw."""
+    """A minimal module that records the rows of each epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,7 +196,7 @@ class Watcher(pl.LightningModule):
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*smaller than the logging interval")
-def test_lightning_moves_the_sampler_on_each_epoch_and_after_a_resume(split: Split, tmp_path: Path) -> None:
+def test_lightning_sets_the_samplers_epoch_also_after_a_resume(split: Split, tmp_path: Path) -> None:
     small = Split(split.train.iloc[:21], split.val.iloc[:4])
     quiet: dict[str, Any] = {
         "logger": False,

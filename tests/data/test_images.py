@@ -1,4 +1,4 @@
-"""Photos as cameras, phones and programs write them."""
+"""Photos as cameras, phones and programs write them, and safe paths."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mask_lightning.data.images import is_photo, open_photo
-from mask_lightning.errors import PhotoError
+from mask_lightning.data.images import is_photo, missing_files, open_photo, path_inside
+from mask_lightning.errors import PhotoError, SampleTableError
 
 RNG = np.random.default_rng(0)
 RGB = Image.fromarray(RNG.integers(0, 256, (6, 4, 3), dtype=np.uint8))
@@ -30,7 +30,7 @@ def transparent(alpha: int) -> Image.Image:
 
 
 def on_white(alpha: int) -> np.ndarray:
-    """Porter and Duff's `over` with a white ground."""
+    """Compute Porter and Duff's `over` on white."""
     share = alpha / 255
     return pixels(RGB) * share + 255 * (1 - share)
 
@@ -81,7 +81,7 @@ def palette_with_a_hole() -> Image.Image:
         ),
     ],
 )
-def test_every_kind_of_file_becomes_8_bit_rgb(
+def test_every_format_and_mode_becomes_8_bit_rgb(
     tmp_path: Path, name: str, image: Image.Image, options: dict, want: np.ndarray, tolerance: int
 ) -> None:
     image.save(tmp_path / name, **options)
@@ -112,7 +112,7 @@ def test_photos_are_turned_upright(tmp_path: Path, orientation: int) -> None:
 
 
 def claims(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that claims to be large."""
+    """Return a PNG of a few bytes that claims to be large."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     body = b"IDAT" + zlib.compress(b"")
     chunks = (
@@ -130,7 +130,7 @@ def jpeg(size: int = 64) -> bytes:
 
 
 def half_a_png() -> bytes:
-    """Of its full size, as a disk leaves it after a crash."""
+    """Return a truncated PNG, padded to its full size, as a disk leaves it after a crash."""
     from io import BytesIO
 
     buffer = BytesIO()
@@ -154,12 +154,12 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\
         (jpeg()[:1500], ["cannot decode", "truncated", "replace or remove it"]),
         (jpeg()[:20], ["cannot decode", "replace or remove it"]),
         (claims(8_001, 8_000), ["claims 8001x8000 pixels, more than 64,000,000", "scale it down"]),
-        (claims(10_000, 10_000), ["claims 10000x10000 pixels", "scale it down"]),  # Pillow warns of it
-        (claims(20_000, 20_000), ["cannot decode", "decompression bomb"]),  # Pillow refuses it
+        (claims(10_000, 10_000), ["claims 10000x10000 pixels", "scale it down"]),  # Pillow warns
+        (claims(20_000, 20_000), ["cannot decode", "decompression bomb"]),  # Pillow raises
     ],
     ids=["half", "program", "missing", "empty", "text", "truncated", "header", "large", "larger", "bomb"],
 )
-def test_what_cannot_be_decoded_is_named(tmp_path: Path, content: bytes | None, parts: list[str]) -> None:
+def test_the_error_names_a_file_that_cannot_be_decoded(tmp_path: Path, content: bytes | None, parts: list[str]) -> None:
     path = tmp_path / "photo.jpg"
     if content is not None:
         path.write_bytes(content)
@@ -188,5 +188,46 @@ def test_a_folder_is_not_a_photo(tmp_path: Path) -> None:
         ("jpg", False),
     ],
 )
-def test_litter_is_not_a_photo(name: str, want: bool) -> None:
+def test_only_visible_files_with_a_photos_suffix_are_photos(name: str, want: bool) -> None:
     assert is_photo(Path("folder") / name) == want
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "faces"
+    (root / "a").mkdir(parents=True)
+    (root / "a" / "1.jpg").touch()
+    (tmp_path / "secret.jpg").touch()
+    (tmp_path / "faces-other").mkdir()
+    (root / "out.jpg").symlink_to(tmp_path / "secret.jpg")
+    (root / "away").symlink_to(tmp_path / "faces-other")
+    (root / "in.jpg").symlink_to(root / "a" / "1.jpg")
+    return root
+
+
+@pytest.mark.parametrize("name", ["a/1.jpg", "./a/1.jpg", "a/../a/1.jpg", "in.jpg", "{root}/a/1.jpg"])
+def test_paths_inside_are_resolved(root: Path, name: str) -> None:
+    assert path_inside(root, name.format(root=root)) == root.resolve() / "a" / "1.jpg"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../secret.jpg", "a/../../secret.jpg", "/etc/passwd", "out.jpg", "away/x.jpg", "../faces-other/x.jpg", ".."],
+)
+def test_paths_that_leave_the_folder_are_refused(root: Path, name: str) -> None:
+    with pytest.raises(SampleTableError, match=r"expected a path inside .*faces, found .*set data.root"):
+        path_inside(root, name)
+
+
+def test_a_path_with_a_zero_byte_is_refused(root: Path) -> None:
+    with pytest.raises(SampleTableError, match="expected a path"):
+        path_inside(root, "a\0.jpg")
+
+
+def test_the_root_may_be_a_symlink(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(root)
+    assert path_inside(tmp_path / "link", "a/1.jpg") == root.resolve() / "a" / "1.jpg"
+
+
+def test_folders_are_missing_files(root: Path) -> None:
+    assert missing_files([root / "a" / "1.jpg", root / "a", root / "2.jpg"]) == [root / "a", root / "2.jpg"]

@@ -1,4 +1,4 @@
-"""The competition's folder, read as it is and as it may be broken."""
+"""The competition's folder, intact and with defects."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ def test_a_row_per_photo(competition: Path) -> None:
 
 
 @pytest.mark.parametrize("below", ["", "train", "train/images"])
-def test_the_root_may_lie_higher_or_lower(competition: Path, below: str) -> None:
+def test_the_root_may_be_any_of_three_folders(competition: Path, below: str) -> None:
     assert find_images(competition / below) == competition / "train" / "images"
     assert len(read_index(str(competition / below))) == 24 * 7
 
 
-def test_a_root_from_here_gives_paths_for_anywhere(competition: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_root_gives_absolute_paths(competition: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(competition)
     assert all(Path(path).is_absolute() for path in read_index("train")["path"])
 
 
-def test_labels_are_those_of_names(competition: Path) -> None:
-    """Parsed anew from the paths; the first digit of a code is the mask, the second the gender, the third the age."""
+def test_labels_equal_those_in_the_names(competition: Path) -> None:
+    """Parse the paths again; a code's first digit is the mask, the second the gender, the third the age."""
     for row in read_index(competition).itertuples():
         path = Path(str(row.path))
         identity, gender, race, years = path.parent.name.split("_")
@@ -74,7 +74,7 @@ def test_labels_are_those_of_names(competition: Path) -> None:
         assert row.shot == path.stem
 
 
-def test_ids_are_text_and_namesakes_are_family(competition: Path) -> None:
+def test_ids_are_text_and_numbered_ids_share_a_family(competition: Path) -> None:
     people = read_index(competition).drop_duplicates(["person_id", "years"])
     assert "000003" in set(people["person_id"])
     families = people.groupby("family")["person_id"].agg(set)
@@ -84,7 +84,7 @@ def test_ids_are_text_and_namesakes_are_family(competition: Path) -> None:
     assert people["family"].nunique() == 22
 
 
-def test_the_table_of_the_same_folder_is_the_same(competition: Path) -> None:
+def test_indexing_twice_gives_the_same_table(competition: Path) -> None:
     pd.testing.assert_frame_equal(read_index(competition), read_index(competition / "train"))
 
 
@@ -106,7 +106,7 @@ def test_train_csv_is_not_needed(images: Path) -> None:
         (lambda root: add(root, "train/images/000001_male_Asian_45"), "folders of people without photos"),
     ],
 )
-def test_a_wrong_root_is_told_with_what_lies_there(tmp_path: Path, prepare, found: str) -> None:
+def test_the_error_of_a_wrong_root_lists_its_content(tmp_path: Path, prepare, found: str) -> None:
     root = tmp_path / "root"
     prepare(root)
     with pytest.raises(DatasetNotFoundError) as caught:
@@ -119,7 +119,7 @@ def test_a_wrong_root_is_told_with_what_lies_there(tmp_path: Path, prepare, foun
     "name",
     ["000002_male_Asian", "000002_man_Asian_30", "000002_male_Asian_old", "000002", "_male_Asian_30", "notes"],
 )
-def test_a_folder_that_does_not_parse_is_named(images: Path, name: str) -> None:
+def test_the_error_names_a_folder_that_does_not_parse(images: Path, name: str) -> None:
     add(images, name, "normal.jpg")
     with pytest.raises(SampleTableError, match=rf"<id>_<male\|female>_<race>_<age>, found .*/{name}; rename"):
         read_index(images)
@@ -132,7 +132,7 @@ def test_an_age_of_200_is_refused(images: Path) -> None:
 
 
 @pytest.mark.parametrize("photo", ["mask6.jpg", "selfie.png", "Normal.jpg"])
-def test_an_unknown_shot_is_named(images: Path, photo: str) -> None:
+def test_the_error_names_an_unknown_shot(images: Path, photo: str) -> None:
     add(images, "000002_male_Asian_30", "normal.jpg", photo)
     with pytest.raises(SampleTableError, match=f"found .*{photo}; rename or remove it"):
         read_index(images)
@@ -159,13 +159,13 @@ def test_an_odd_count_is_a_warning(
     assert warning in caplog.text
 
 
-def test_a_complete_folder_is_read_in_silence(competition: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_complete_folder_logs_no_warning(competition: Path, caplog: pytest.LogCaptureFixture) -> None:
     read_index(competition)
     assert caplog.text == ""
 
 
 @pytest.mark.parametrize("litter", ["._mask1.jpg", ".DS_Store", "Thumbs.db", "notes.txt"])
-def test_litter_is_passed_over(images: Path, litter: str) -> None:
+def test_other_files_and_hidden_folders_are_ignored(images: Path, litter: str) -> None:
     (images / "000001_female_Asian_45" / litter).write_bytes(b"")
     (images / litter).write_bytes(b"")
     (images / ".cache").mkdir()
@@ -180,7 +180,7 @@ def test_litter_is_passed_over(images: Path, litter: str) -> None:
         ("", "train.csv"),
     ],
 )
-def test_a_train_csv_that_does_not_fit_is_told(images: Path, content: str, message: str) -> None:
+def test_a_train_csv_that_does_not_fit_raises(images: Path, content: str, message: str) -> None:
     (images.parent / "train.csv").write_text(content)
     with pytest.raises(SampleTableError) as caught:
         read_index(images)
@@ -194,14 +194,14 @@ def test_a_train_csv_need_not_name_every_folder(images: Path, content: str) -> N
     assert len(read_index(images)) == 7
 
 
-def test_a_folder_that_vanished_is_told(competition: Path, tmp_path: Path) -> None:
+def test_a_folder_missing_from_disk_raises(competition: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(competition, tmp_path / "copy"))
     shutil.rmtree(root / "train" / "images" / "000015_male_Asian_19")
     with pytest.raises(SampleTableError, match="000015_male_Asian_19"):
         read_index(root)
 
 
-def test_fairmask_is_read_whole(fairmask: Path) -> None:
+def test_all_of_fairmask_is_read(fairmask: Path) -> None:
     table = read_index(fairmask)
     assert (table["person_id"].nunique(), len(table)) == (600, 4200)
     assert list(table["mask"].value_counts().sort_index()) == [3000, 600, 600]

@@ -1,4 +1,4 @@
-"""What workers cost: nothing that the process has freed."""
+"""Memory, signals and errors of loader workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mask_lightning.utils.system import keep_memory, trim_memory
     ("workers", "persistent", "trims"),
     [(0, False, [0, 0]), (1, False, [1, 2]), (1, True, [1, 1])],
 )
-def test_memory_is_handed_back_before_each_fork(
+def test_memory_is_trimmed_before_each_fork(
     monkeypatch: pytest.MonkeyPatch, workers: int, persistent: bool, trims: list[int]
 ) -> None:
     calls = []
@@ -33,10 +33,10 @@ def test_memory_is_handed_back_before_each_fork(
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
-def test_what_is_kept_can_be_handed_back() -> None:
+def test_trimming_returns_kept_memory() -> None:
     keep_memory()
     blocks = [b"1" * 2**22 for _ in range(32)]  # 128 MiB
-    end = b"2" * 2**10  # holds the heap's end, so that only free memory inside it is trimmed
+    end = b"2" * 2**10  # stays at the heap's end, so that only free memory inside the heap is trimmed
     del blocks
     before = resident()
     trim_memory()
@@ -50,7 +50,7 @@ def resident() -> float:
 
 
 class Deadly(Dataset[int]):
-    """Kills the process that asks for the item 2."""
+    """Kill the process that requests item 2."""
 
     def __init__(self, how: int) -> None:
         self.how = how
@@ -67,16 +67,16 @@ class Deadly(Dataset[int]):
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS])
-def test_a_killed_worker_is_told_in_one_line(how: int) -> None:
+def test_a_killed_worker_raises_one_line(how: int) -> None:
     loader = LeanLoader(Deadly(how), num_workers=1, batch_size=None)
-    told = r"^a process that decodes photos [^\n]+; set num_workers to fewer[^\n]+$"
-    with pytest.raises(WorkerError, match=told), worker_errors_in_one_line():
+    message = r"^a process that decodes photos [^\n]+; set num_workers to fewer[^\n]+$"
+    with pytest.raises(WorkerError, match=message), worker_errors_in_one_line():
         list(loader)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the system does not tell who has sent a signal")
-def test_a_worker_outlives_signals_to_all_and_obeys_its_trainer() -> None:
+def test_a_worker_ignores_signals_to_the_job_and_obeys_its_trainer() -> None:
     init = {"worker_init_fn": leave_signals_to_the_trainer}
     batches = iter(LeanLoader(range(100), num_workers=1, batch_size=None, **init))
     next(batches)
@@ -92,16 +92,16 @@ def test_a_worker_outlives_signals_to_all_and_obeys_its_trainer() -> None:
     assert worker.exitcode == 0
 
 
-def test_a_worker_that_is_gone_before_its_batch_is_fetched_is_told(tmp_path: Path) -> None:
-    """Killed between the two, it leaves an address where nobody answers."""
+def test_a_worker_killed_before_its_batch_is_fetched_raises_one_line(tmp_path: Path) -> None:
+    """A worker killed in between leaves an address where nobody answers."""
     gone = resource_sharer.DupFd(0)
-    gone._id = (str(tmp_path / "nobody"), 0)
+    gone._id = (str(tmp_path / "nobody"), 0)  # type: ignore[attr-defined]
     with pytest.raises(WorkerError, match="exited unexpectedly"), worker_errors_in_one_line():
         gone.detach()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("of course"), OSError(28, "No space left on device"), EOFError()])
-def test_other_errors_go_through(error: Exception) -> None:
+def test_other_errors_pass_unchanged(error: Exception) -> None:
     with pytest.raises(type(error)) as caught, worker_errors_in_one_line():
         raise error
     assert caught.value is error

@@ -28,7 +28,7 @@ ODD = ("39_1_20170116174525125.jpg.chip.jpg", "53__0_20170116184028385.jpg.chip.
 
 
 @pytest.mark.parametrize("below", ["", "UTKFace"])
-def test_utkface_names_are_labels(tmp_path: Path, below: str) -> None:
+def test_utkface_labels_are_read_from_the_names(tmp_path: Path, below: str) -> None:
     touch(*(tmp_path / below / name for name in UTK))
     table = read_utkface(tmp_path)
     found = {Path(row.path).name: (row.gender, row.years, row.race) for row in table.itertuples()}
@@ -39,7 +39,7 @@ def test_utkface_names_are_labels(tmp_path: Path, below: str) -> None:
     assert all(Path(path).is_absolute() for path in table["path"])
 
 
-def test_utkface_names_that_tell_nothing_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_utkface_photos_with_other_names_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     touch(*(tmp_path / name for name in (*UTK, *ODD, "._25_0_2_2017.jpg", "readme.txt")))
     with caplog.at_level(logging.WARNING):
         assert len(read_utkface(tmp_path)) == len(UTK)
@@ -55,7 +55,7 @@ def test_utkface_names_that_tell_nothing_are_left_out(tmp_path: Path, caplog: py
         (["part1/25_0_2_1.jpg", "part2/25_0_2_2.jpg"], r"them in several folders \(part1, part2\)"),
     ],
 )
-def test_a_folder_without_utkface_is_told(tmp_path: Path, files: list[str], found: str) -> None:
+def test_a_folder_without_utkface_raises(tmp_path: Path, files: list[str], found: str) -> None:
     touch(*(tmp_path / "set" / name for name in files))
     with pytest.raises(DatasetNotFoundError, match=rf"<age>_<gender>_<race>.*{found}.*set data.root"):
         read_utkface(tmp_path / "set")
@@ -89,7 +89,7 @@ def test_fairface_bands_become_their_middle(band: str, years: int) -> None:
 
 
 @pytest.mark.parametrize("band", ["", "old", "20", "20-29-39", "Jan-Feb"])
-def test_other_bands_are_told(band: str) -> None:
+def test_other_bands_raise(band: str) -> None:
     with pytest.raises(SampleTableError, match=f"expected an age band such as 20-29, found '{band}'"):
         fairface_years(band)
 
@@ -108,7 +108,7 @@ def fairface(tmp_path: Path) -> Path:
     return root
 
 
-def test_fairface_is_both_of_its_tables(fairface: Path) -> None:
+def test_fairface_reads_both_tables(fairface: Path) -> None:
     table = read_fairface(fairface)
     assert table["person_id"].tolist() == table["family"].tolist() == ["train1", "train2", "val1"]
     assert table["gender"].tolist() == [0, 1, 1]
@@ -118,12 +118,12 @@ def test_fairface_is_both_of_its_tables(fairface: Path) -> None:
     assert Path(table["path"][2]) == fairface.resolve() / "val" / "1.jpg"
 
 
-def test_one_of_fairfaces_tables_is_enough(fairface: Path) -> None:
+def test_one_fairface_table_is_enough(fairface: Path) -> None:
     (fairface / "fairface_label_train.csv").unlink()
     assert read_fairface(fairface)["person_id"].tolist() == ["val1"]
 
 
-def test_fairface_may_lie_where_its_archive_unpacks(fairface: Path) -> None:
+def test_fairface_is_found_where_its_archive_unpacks(fairface: Path) -> None:
     inner = fairface / "fairface-img-margin025-trainval"
     inner.mkdir()
     for side in ("train", "val"):
@@ -134,7 +134,7 @@ def test_fairface_may_lie_where_its_archive_unpacks(fairface: Path) -> None:
         read_fairface(fairface)
 
 
-def test_fairface_photos_that_are_not_there_are_left_out(fairface: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_fairface_photos_are_left_out(fairface: Path, caplog: pytest.LogCaptureFixture) -> None:
     (fairface / "train" / "1.jpg").unlink()
     with caplog.at_level(logging.WARNING):
         assert read_fairface(fairface)["person_id"].tolist() == ["train2", "val1"]
@@ -154,13 +154,13 @@ def test_fairface_photos_that_are_not_there_are_left_out(fairface: Path, caplog:
         ("train/1.jpg,20-29,man,White,True", "line 2: gender has no class 'man'"),
     ],
 )
-def test_a_wrong_cell_of_fairface_is_told_with_its_line(fairface: Path, line: str, message: str) -> None:
+def test_a_wrong_fairface_cell_raises_with_its_line(fairface: Path, line: str, message: str) -> None:
     (fairface / "fairface_label_val.csv").write_text(HEAD + line + "\n")
     with pytest.raises(SampleTableError, match=f"fairface_label_val.csv, {message}"):
         read_fairface(fairface)
 
 
-def test_a_missing_column_or_table_of_fairface_is_told(fairface: Path) -> None:
+def test_a_missing_fairface_column_or_table_raises(fairface: Path) -> None:
     (fairface / "fairface_label_val.csv").write_text("file,gender,race\nval/1.jpg,Male,White\n")
     with pytest.raises(SampleTableError, match=r"expected a column age in .*val.csv, found file, gender, race"):
         read_fairface(fairface)
@@ -168,8 +168,8 @@ def test_a_missing_column_or_table_of_fairface_is_told(fairface: Path) -> None:
         read_fairface(fairface / "train")
 
 
-def test_ids_make_no_families_in_the_competitions_layout(fairface: Path, tmp_path: Path) -> None:
-    """There `-1` at the end of an id is a namesake."""
+def test_ids_do_not_form_families_in_the_competitions_layout(fairface: Path, tmp_path: Path) -> None:
+    """In that layout `-1` at the end of an id marks another person of the family."""
     touch(*(tmp_path / "utk" / name for name in UTK))
     for table in (read_fairface(fairface), read_utkface(tmp_path / "utk")):
         assert all(person_id.isalnum() and family_of(person_id) == person_id for person_id in table["person_id"])

@@ -1,4 +1,4 @@
-"""Splits by person: nobody on both sides, nobody left out, strata alike."""
+"""Splits by person: nobody on both sides, nobody left out, similar strata."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STRATA = ["gender", "age"]
 
 
 def people(sizes: dict[tuple[int, int], int], *, photos: int = 7) -> pd.DataFrame:
-    """A table of `sizes[gender, age]` people, every tenth of whom shares the family of the one before."""
+    """Build a table of `sizes[gender, age]` people; every tenth shares the family of the person before."""
     rows = []
     for (gender, age), size in sizes.items():
         for _ in range(size):
@@ -53,7 +53,7 @@ quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCh
 
 
 def parts(table: pd.DataFrame, split: Split) -> None:
-    """Both sides together are the table, and share no family."""
+    """Check that both sides together are the table, and share no family."""
     columns = ["person_id", "mask"]
     both = pd.concat([split.train, split.val])
     key = both.sort_values(columns).reset_index(drop=True)
@@ -76,8 +76,8 @@ def test_folds_hold_out_everyone_once(table: pd.DataFrame, k: int, seed: int) ->
 
 @quick
 @given(st.lists(st.integers(6, 25), min_size=6, max_size=6), st.integers(2, 6), st.integers(0, 2**32 - 1))
-def test_folds_have_like_strata_within_one_person(sizes: list[int], k: int, seed: int) -> None:
-    """Where nobody has a namesake, and no stratum has fewer people than there are folds."""
+def test_folds_have_equal_strata_up_to_one_person(sizes: list[int], k: int, seed: int) -> None:
+    """Holds if every family is one person, and no stratum has fewer people than folds."""
     table = people(dict(zip(IMBALANCED, sizes, strict=True)), photos=1)
     table["family"] = table["person_id"]
     fold = assign_folds(table, k, seed=seed, strata=STRATA)
@@ -88,11 +88,11 @@ def test_folds_have_like_strata_within_one_person(sizes: list[int], k: int, seed
 
 @quick
 @given(tables, st.sampled_from([0.2, 0.25, 1 / 3, 0.5]) | st.floats(0.0001, 0.9999), st.integers(0, 2**32 - 1))
-def test_a_hold_out_parts_any_table_or_says_why_not(table: pd.DataFrame, fraction: float, seed: int) -> None:
+def test_a_hold_out_splits_any_table_or_names_the_option(table: pd.DataFrame, fraction: float, seed: int) -> None:
     try:
         split = split_people(table, val_fraction=fraction, seed=seed)
     except SplitError as error:
-        assert "data.val_fraction" in str(error)  # noqa: PT017 (either outcome is right)
+        assert "data.val_fraction" in str(error)  # noqa: PT017 (both outcomes are correct)
     else:
         parts(table, split)
         assert len(split.train)
@@ -101,7 +101,7 @@ def test_a_hold_out_parts_any_table_or_says_why_not(table: pd.DataFrame, fractio
 
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.25, 1 / 3, 0.5, 0.667, 0.9, 0.123])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_sides_have_the_share_and_the_strata_asked_for(fraction: float, seed: int) -> None:
+def test_sides_have_the_requested_share_and_strata(fraction: float, seed: int) -> None:
     split = split_people(TABLE, val_fraction=fraction, seed=seed)
     parts(TABLE, split)
     everyone = TABLE.drop_duplicates("person_id")
@@ -117,14 +117,14 @@ def product_of_strata() -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("fraction", [0.0001, 0.004, 0.996, 0.9999])
-def test_a_fraction_near_an_end_holds_out_few_or_all_but_few(fraction: float) -> None:
+def test_fractions_near_0_and_1_leave_people_on_both_sides(fraction: float) -> None:
     split = split_people(people({(1, 0): 150, (0, 1): 90}, photos=1), val_fraction=fraction, seed=0)
     small = split.val if fraction < 0.5 else split.train
     assert 1 <= len(small) <= 3
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
-def test_few_people_are_divided_too(size: int) -> None:
+def test_few_people_can_be_split(size: int) -> None:
     """No stratum has as many people as there are folds."""
     table = people(dict.fromkeys(IMBALANCED, size))
     split = split_people(table, val_fraction=0.2, seed=0)
@@ -132,19 +132,19 @@ def test_few_people_are_divided_too(size: int) -> None:
     assert len(split.val)
 
 
-def test_the_seed_alone_decides() -> None:
+def test_the_split_depends_on_the_seed_only() -> None:
     first, again, other = (split_people(TABLE, val_fraction=0.2, seed=seed) for seed in (0, 0, 1))
     pd.testing.assert_frame_equal(first.val, again.val)
     assert set(first.val["person_id"]) != set(other.val["person_id"])
 
 
 def test_photos_may_come_in_any_order() -> None:
-    """Where a file system or a table lists people in another order, shots of one person stay together."""
+    """If a file system or a table lists people in another order, a person's photos stay together."""
     split = split_people(TABLE.iloc[::-1].reset_index(drop=True), val_fraction=0.2, seed=0)
     parts(TABLE, split)
 
 
-def test_everyone_trains_where_nobody_is_held_out() -> None:
+def test_fraction_0_holds_out_nobody() -> None:
     split = split_people(TABLE, val_fraction=0, seed=0)
     pd.testing.assert_frame_equal(split.train, TABLE)
     assert split.val.empty
@@ -152,7 +152,7 @@ def test_everyone_trains_where_nobody_is_held_out() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_namesakes_and_one_id_at_two_ages_stay_together(competition: Path, seed: int) -> None:
+def test_families_and_one_id_at_two_ages_stay_together(competition: Path, seed: int) -> None:
     table = read_index(competition)
     for fold in k_folds(table, 4, seed=seed):
         side = {"train": fold.train, "val": fold.val}
@@ -170,13 +170,13 @@ def test_a_class_of_a_few_people_reaches_the_held_out_side(seed: int) -> None:
 
 
 @pytest.mark.parametrize("fraction", [1.0, 1.5, -0.2, float("nan")])
-def test_an_impossible_fraction_is_told(fraction: float) -> None:
+def test_a_fraction_outside_0_to_1_raises(fraction: float) -> None:
     with pytest.raises(SplitError, match=rf"val_fraction must be in \[0, 1\), got {fraction}; set data"):
         split_people(TABLE, val_fraction=fraction, seed=0)
 
 
 @pytest.mark.parametrize(("size", "fraction", "folds"), [(1, 0.5, 2), (3, 0.2, 5), (4, 0.2, 5)])
-def test_too_few_people_are_told(size: int, fraction: float, folds: int) -> None:
+def test_too_few_people_raise(size: int, fraction: float, folds: int) -> None:
     with pytest.raises(SplitError, match=f"at least {folds} people for {folds} folds, found {size}; add people"):
         split_people(people({(1, 0): size}), val_fraction=fraction, seed=0)
 
@@ -196,7 +196,7 @@ def test_a_person_on_both_sides_is_refused() -> None:
         (("train", "mask", 1), "training", "none of mask incorrect among"),
     ],
 )
-def test_a_class_missing_on_one_side_is_told(without: tuple[str, str, int], side: str, message: str) -> None:
+def test_a_class_missing_on_one_side_raises(without: tuple[str, str, int], side: str, message: str) -> None:
     split = split_people(TABLE, val_fraction=0.2, seed=0)
     sides = {"train": split.train, "val": split.val}
     name, task, target = without
@@ -230,7 +230,7 @@ def test_a_limit_above_all_people_keeps_every_row() -> None:
     assert len(limit_people(TABLE, 10_000, seed=0)) == len(TABLE)
 
 
-def test_a_stratified_draw_keeps_the_order_and_follows_the_seed() -> None:
+def test_a_stratified_draw_keeps_the_order_and_depends_on_the_seed() -> None:
     drawn = draw_stratified(TABLE, 50, strata=STRATA, seed=0)
     assert list(drawn.index) == sorted(drawn.index)
     pd.testing.assert_frame_equal(drawn, TABLE.loc[drawn.index])
@@ -239,7 +239,7 @@ def test_a_stratified_draw_keeps_the_order_and_follows_the_seed() -> None:
 
 
 @pytest.mark.parametrize(("count", "want"), [(0, 0), (50, 50), (10**6, len(TABLE))])
-def test_a_draw_has_the_size_asked_for(count: int, want: int) -> None:
+def test_a_draw_has_the_requested_size(count: int, want: int) -> None:
     assert len(draw_stratified(TABLE, count, strata=["mask"], seed=0)) == want
 
 
@@ -250,7 +250,7 @@ def test_folds_are_numbered_from_0(competition: Path) -> None:
 
 
 def unlabelled(share: float, *, seed: int = 0) -> pd.DataFrame:
-    """TABLE with a share of the people of unknown age, and of the photos of unknown mask."""
+    """TABLE, with unknown ages for a share of the people and unknown masks for a share of the photos."""
     rng = np.random.default_rng(seed)
     table = TABLE.copy()
     unknown = rng.choice(table["person_id"].unique(), int(share * table["person_id"].nunique()), replace=False)
@@ -260,7 +260,7 @@ def unlabelled(share: float, *, seed: int = 0) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("strata", [STRATA, ["age"], []])
-def test_people_without_labels_are_divided_too(strata: list[str]) -> None:
+def test_unlabelled_people_can_be_split(strata: list[str]) -> None:
     table = unlabelled(0.4)
     split = split_people(table, val_fraction=0.25, seed=0, strata=strata)
     parts(table, split)
@@ -279,14 +279,14 @@ def test_fewer_people_may_lack_labels_and_strata(strata: list[str]) -> None:
     assert len(draw_stratified(rows, 30, strata=strata, seed=0)) == 30
 
 
-def test_a_class_is_missing_where_only_photos_without_a_label_could_have_it() -> None:
+def test_unlabelled_photos_do_not_count_as_a_class() -> None:
     table = unlabelled(0.4)
     table.loc[table["age"] == 2, "age"] = UNLABELLED
     with pytest.raises(SplitError, match="found none of age >=60 among"):
         check_classes(split_people(table, val_fraction=0.25, seed=0), FACE)
 
 
-def test_class_counts_are_of_labelled_photos() -> None:
+def test_class_counts_leave_out_unlabelled_photos() -> None:
     table = unlabelled(0.4)
     counts = class_counts(table, FACE)
     for task in FACE.tasks:

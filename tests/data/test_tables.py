@@ -1,4 +1,4 @@
-"""Any CSV of labelled photos: what is read, what is inferred, what is refused."""
+"""CSVs of labelled photos: reading, inferring label spaces, and errors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mask_lightning.data.columns import MAX_CLASSES
-from mask_lightning.data.tables import person_tasks, read_table
+from mask_lightning.data.tables import MAX_CLASSES, find_target, infer_space, person_tasks, read_table
 from mask_lightning.errors import ConfigError, LabelError, SampleTableError
 from mask_lightning.labels import AGE, FACE, GENDER, LabelSpace, Task
 
@@ -48,13 +47,13 @@ def test_a_row_per_photo_and_a_target_per_cell(folder: Path) -> None:
     assert all(table[name].dtype == "int64" for name in space.names)
 
 
-def test_ages_in_years_are_bands_of_those_that_occur(folder: Path) -> None:
+def test_ages_in_years_become_the_age_bands_that_occur(folder: Path) -> None:
     table, space = read_table(write(folder, GOOD))
     assert space["age"] == Task("age", ("30-59", ">=60"))
     assert table["age"].tolist() == [0, 0, -1, 1]
 
 
-def test_a_given_space_decides_which_columns_are_read(folder: Path) -> None:
+def test_a_given_space_determines_the_columns_that_are_read(folder: Path) -> None:
     table, space = read_table(write(folder, GOOD), space=FACE, needed=["gender", "age"])
     assert space == FACE.only(["gender", "age"])
     assert table["age"].tolist() == [1, 1, -1, 2]
@@ -69,7 +68,7 @@ def test_paths_may_be_relative_to_another_folder(folder: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("text", ["\ufeff" + GOOD, GOOD.replace("\n", "\r\n"), GOOD.replace(",", " , "), GOOD + "\n\n"])
-def test_what_other_programs_write_is_read_too(folder: Path, text: str) -> None:
+def test_csv_variants_of_other_programs_are_read(folder: Path, text: str) -> None:
     pd.testing.assert_frame_equal(read_table(write(folder, text))[0], read_table(write(folder, GOOD, "good.csv"))[0])
 
 
@@ -91,10 +90,10 @@ def test_a_family_column_is_kept_and_filled(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "cells", "classes"),
     [
-        ("stars", ["10", "9", "1", "9"], ("1", "9", "10")),  # numbers by their size
+        ("stars", ["10", "9", "1", "9"], ("1", "9", "10")),  # numbers in numerical order
         ("hair", ["red", "Brown", "", "red"], ("Brown", "red")),
         ("gender", ["Female", "MALE", "female", ""], GENDER.classes),
-        ("gender", ["f", "m", "f", "m"], ("f", "m")),  # not FACE's words: a task of its own
+        ("gender", ["f", "m", "f", "m"], ("f", "m")),  # not FACE's class names: another task
         ("age", ["<30", ">=60", "", "<30"], ("<30", ">=60")),
         ("age", ["25", "30-59", "70", ""], AGE.classes),
         ("age", ["young", "old", "", "old"], ("old", "young")),
@@ -111,7 +110,9 @@ def test_classes_are_inferred(folder: Path, column: str, cells: list[str], class
         assert named == cells
 
 
-def test_what_cannot_be_a_task_is_left_out_and_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_columns_that_cannot_be_tasks_are_left_out_with_a_warning(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     many = [f"{i}.jpg" for i in range(MAX_CLASSES + 2)]
     for name in many:
         (folder / name).touch()
@@ -145,13 +146,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG)
-def test_what_is_wrong_is_told_with_its_line(folder: Path, text: str, message: str) -> None:
+def test_a_wrong_line_raises_with_its_number(folder: Path, text: str, message: str) -> None:
     with pytest.raises(SampleTableError, match=message) as caught:
         read_table(write(folder, text), space=SMILE, needed=["smile"])
     assert "\n" not in str(caught.value)
 
 
-def test_missing_files_are_told(folder: Path) -> None:
+def test_a_missing_csv_folder_or_task_raises(folder: Path) -> None:
     with pytest.raises(SampleTableError, match=r"expected a CSV at .*nothing.csv, found none; set data.table"):
         read_table(folder / "nothing.csv")
     with pytest.raises(ConfigError, match=r"expected the folder of the photos at .*nothing.*data.root"):
@@ -198,3 +199,27 @@ def test_few_contradictions_are_a_warning_and_many_a_task_of_the_photo(
     assert "smile" not in caplog.text
     assert person_tasks(table, space) == ()
     assert person_tasks(table[table["person_id"] != "p0"], space) == ("beard",)
+
+
+@pytest.mark.parametrize(
+    ("task", "value", "want"),
+    [
+        (AGE, "29.9", 0),
+        (AGE, "60", 2),
+        (AGE, "-1", None),
+        (AGE, "130", None),
+        (AGE, "nan", None),
+        (Task("age", ("young", "old")), "20", None),
+        (Task("stars", ("1", "2")), "2", 1),
+        (Task("size", ("s", "S")), "S", 1),
+        (Task("size", ("s", "S", "xl")), "XL", 2),
+        (Task("size", ("ss", "Ss")), "sS", None),  # ambiguous
+    ],
+)
+def test_find_target(task: Task, value: str, want: int | None) -> None:
+    assert find_target(task, value) == want
+
+
+def test_nan_and_inf_can_be_class_names() -> None:
+    space = infer_space(pd.DataFrame({"end": ["inf", "nan", "2", ""]}))
+    assert space["end"].classes == ("2", "inf", "nan")

@@ -1,4 +1,4 @@
-"""One photo's way into the network, checked against Pillow, NumPy and torchvision."""
+"""Preparation and augmentation of one photo, compared with Pillow, NumPy and torchvision."""
 
 from __future__ import annotations
 
@@ -13,15 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from torchvision.transforms import RandAugment
 
-from mask_lightning.data.transforms import (
-    AugmentSpec,
-    TransformSpec,
-    centre_crop,
-    eval_pipeline,
-    to_uint8,
-    train_pipeline,
-)
+from mask_lightning.data.transforms import TransformSpec, centre_crop, eval_pipeline, to_uint8, train_pipeline
 from mask_lightning.errors import ConfigError
+from mask_lightning.settings.augment import AugmentSettings
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -29,14 +23,14 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-PHOTO = noise(384, 512)  # the competition's format
+PHOTO = noise(384, 512)  # the competition's size
 SPEC = TransformSpec(size=64)
-PLAIN = AugmentSpec(num_ops=0, flip=0.0)
+PLAIN = AugmentSettings(num_ops=0, flip=0.0)
 
 
 @pytest.mark.parametrize("size", [224, 260])
-def test_the_competitions_photo_loses_its_margins(size: int) -> None:
-    """380 x 256 of 512 x 384: 66 pixels above and below, 64 left and right; then a square, aspect not kept."""
+def test_a_competition_photo_is_cropped_and_resized(size: int) -> None:
+    """380 x 256 of 512 x 384: 66 pixels less above and below, 64 left and right; then a square."""
     want = PHOTO.crop((64, 66, 320, 446)).resize((size, size), Image.Resampling.BILINEAR)
     prepared = eval_pipeline(TransformSpec(size=size))(PHOTO)
     assert prepared.size == (size, size)
@@ -45,12 +39,12 @@ def test_the_competitions_photo_loses_its_margins(size: int) -> None:
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 60), st.integers(1, 60))
 @settings(max_examples=60, deadline=None)
-def test_a_crop_is_the_middle_of_the_mirrored_photo(width: int, height: int, crop_h: int, crop_w: int) -> None:
+def test_a_crop_is_the_middle_of_the_reflected_photo(width: int, height: int, crop_h: int, crop_w: int) -> None:
     photo = noise(width, height)
     pixels = np.asarray(photo)
 
     def middle(size: int, crop: int) -> np.ndarray:
-        """Which row or column stands at each place: outside, the way back from the border."""
+        """Return the row or column at each position; outside, counted back from the border."""
         before = -((crop - size) // 2) if crop > size else (size - crop) // 2
         place = np.arange(before, before + crop) % (2 * size)
         return np.where(place < size, place, 2 * size - 1 - place)
@@ -59,7 +53,7 @@ def test_a_crop_is_the_middle_of_the_mirrored_photo(width: int, height: int, cro
     np.testing.assert_array_equal(np.asarray(centre_crop(photo, crop_h, crop_w)), want)
 
 
-def test_a_small_photo_is_padded_by_its_mirror_image() -> None:
+def test_a_small_photo_is_padded_by_reflection() -> None:
     photo = noise(96, 128)
     padded = np.asarray(centre_crop(photo, 380, 256))
     assert padded.shape == (380, 256, 3)
@@ -67,7 +61,7 @@ def test_a_small_photo_is_padded_by_its_mirror_image() -> None:
     np.testing.assert_array_equal(padded[125, 80:176], np.asarray(photo)[0])
 
 
-def test_photos_as_they_are_give_the_same_pixels_every_time() -> None:
+def test_the_evaluation_pipeline_is_deterministic() -> None:
     transform = eval_pipeline(SPEC)
     torch.manual_seed(0)
     first = np.asarray(transform(PHOTO))
@@ -75,15 +69,15 @@ def test_photos_as_they_are_give_the_same_pixels_every_time() -> None:
     np.testing.assert_array_equal(first, np.asarray(transform(PHOTO)))
 
 
-def test_training_without_augmentation_sees_what_validation_sees() -> None:
+def test_training_without_augmentation_equals_evaluation() -> None:
     np.testing.assert_array_equal(
         np.asarray(train_pipeline(SPEC, PLAIN)(PHOTO)), np.asarray(eval_pipeline(SPEC)(PHOTO))
     )
 
 
 @pytest.mark.parametrize(("num_ops", "magnitude"), [(3, 6), (1, 30), (2, 0)])
-def test_augmentation_is_torchvisions_on_the_resized_photo(num_ops: int, magnitude: int) -> None:
-    transform = train_pipeline(SPEC, AugmentSpec(num_ops, magnitude))
+def test_augmentation_equals_torchvisions_on_the_resized_photo(num_ops: int, magnitude: int) -> None:
+    transform = train_pipeline(SPEC, AugmentSettings(num_ops=num_ops, magnitude=magnitude))
     reference = RandAugment(num_ops=num_ops, magnitude=magnitude, num_magnitude_bins=31)
     resized = eval_pipeline(SPEC)(PHOTO)
     for seed in range(12):
@@ -94,7 +88,7 @@ def test_augmentation_is_torchvisions_on_the_resized_photo(num_ops: int, magnitu
 
 
 def test_augmentation_changes_most_photos() -> None:
-    transform = train_pipeline(SPEC, AugmentSpec())
+    transform = train_pipeline(SPEC, AugmentSettings())
     resized = np.asarray(eval_pipeline(SPEC)(PHOTO))
     torch.manual_seed(0)
     changed = [not np.array_equal(np.asarray(transform(PHOTO)), resized) for _ in range(20)]
@@ -102,25 +96,25 @@ def test_augmentation_changes_most_photos() -> None:
 
 
 @pytest.mark.parametrize("min_area", [0.25, 0.5, 0.9])
-def test_at_least_the_asked_share_of_the_area_is_enlarged(min_area: float) -> None:
-    """Red tells the column and green the row, so that the corners of the result say what was kept."""
+def test_a_zoom_keeps_at_least_min_area(min_area: float) -> None:
+    """Red encodes the column and green the row, so that the corners of the result show what was kept."""
     y, x = np.mgrid[0 : SPEC.size, 0 : SPEC.size] * 255.0 / (SPEC.size - 1)
     photo = Image.fromarray(np.stack([x, y, 0 * x], axis=-1).astype(np.uint8))
     photo = photo.resize((SPEC.crop_width, SPEC.crop_height), Image.Resampling.BILINEAR)
-    transform = train_pipeline(SPEC, AugmentSpec(num_ops=0, min_area=min_area))
+    transform = train_pipeline(SPEC, AugmentSettings(num_ops=0, min_area=min_area))
     areas = []
     for seed in range(40):
         torch.manual_seed(seed)
         pixels = np.asarray(transform(photo), dtype=float)
         areas.append(np.ptp(pixels[..., 0]) * np.ptp(pixels[..., 1]) / 255**2)
-    assert min_area - 0.08 < min(areas) < min_area + 0.3 * (1 - min_area) + 0.05  # half a pixel each way
+    assert min_area - 0.08 < min(areas) < min_area + 0.3 * (1 - min_area) + 0.05  # half a pixel on each side
     assert max(areas) <= 1.0
     assert np.std(areas) > 0.01
 
 
 @pytest.mark.parametrize(("flip", "at_least", "at_most"), [(0.0, 0, 0), (0.5, 20, 44), (1.0, 64, 64)])
-def test_photos_are_mirrored_as_often_as_asked(flip: float, at_least: int, at_most: int) -> None:
-    transform = train_pipeline(SPEC, AugmentSpec(num_ops=0, flip=flip))
+def test_photos_are_mirrored_with_the_requested_probability(flip: float, at_least: int, at_most: int) -> None:
+    transform = train_pipeline(SPEC, AugmentSettings(num_ops=0, flip=flip))
     plain = eval_pipeline(SPEC)(PHOTO)
     mirrored = np.asarray(ImageOps.mirror(plain))
     torch.manual_seed(0)
@@ -129,8 +123,8 @@ def test_photos_are_mirrored_as_often_as_asked(flip: float, at_least: int, at_mo
     assert at_least <= sum(np.array_equal(image, mirrored) for image in images) <= at_most
 
 
-@pytest.mark.parametrize("augment", [PLAIN, AugmentSpec(2, 9, 0.5, 0.5)])
-def test_a_pipeline_goes_to_a_worker_that_is_not_forked(augment: AugmentSpec) -> None:
+@pytest.mark.parametrize("augment", [PLAIN, AugmentSettings(num_ops=2, magnitude=9, flip=0.5, min_area=0.5)])
+def test_a_pipeline_can_be_pickled(augment: AugmentSettings) -> None:
     transform = train_pipeline(SPEC, augment)
     sent = pickle.loads(pickle.dumps(transform))
     results = []
@@ -140,7 +134,7 @@ def test_a_pipeline_goes_to_a_worker_that_is_not_forked(augment: AugmentSpec) ->
     np.testing.assert_array_equal(*results)
 
 
-def test_a_spec_survives_a_checkpoint() -> None:
+def test_a_spec_is_restored_from_plain_values() -> None:
     spec = TransformSpec(100, 90, 80, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
     plain = json.loads(json.dumps(spec.to_plain()))
     assert plain["mean"] == [0.5, 0.4, 0.3]
@@ -151,8 +145,8 @@ def test_a_spec_survives_a_checkpoint() -> None:
     ("width", "height", "box"),
     [(200, 200, (0, 0, 200, 200)), (384, 512, (0, 64, 384, 448)), (301, 200, (50, 0, 250, 200)), (5, 9, (0, 2, 5, 7))],
 )
-def test_without_a_crop_the_largest_square_counts(width: int, height: int, box: tuple[int, int, int, int]) -> None:
-    """All of an aligned face crop, of whatever size; the middle of any other photo."""
+def test_without_a_crop_the_largest_square_is_used(width: int, height: int, box: tuple[int, int, int, int]) -> None:
+    """The whole of an aligned face crop of any size, and the middle of any other photo."""
     spec = TransformSpec(None, None, 32)
     photo = noise(width, height)
     want = photo.crop(box).resize((32, 32), Image.Resampling.BILINEAR)
@@ -160,18 +154,18 @@ def test_without_a_crop_the_largest_square_counts(width: int, height: int, box: 
     assert TransformSpec.from_plain(json.loads(json.dumps(spec.to_plain()))) == spec
 
 
-def test_half_a_crop_is_told() -> None:
+def test_a_crop_without_width_raises() -> None:
     with pytest.raises(ConfigError, match=r"height and width or neither, got .*set data\.crop_height"):
         TransformSpec(crop_width=None)
 
 
 @pytest.mark.parametrize("sizes", [{"crop_height": 7}, {"crop_width": 0}, {"size": -1}])
-def test_a_size_too_small_is_told(sizes: dict[str, int]) -> None:
+def test_too_small_a_size_raises(sizes: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=r"at least 8 pixels, got .*set data\.crop"):
         TransformSpec(**sizes)
 
 
-def test_pixels_come_channels_first() -> None:
+def test_tensors_have_the_channels_first() -> None:
     tensor = to_uint8(PHOTO)
     assert (tensor.dtype, tuple(tensor.shape)) == (torch.uint8, (3, 512, 384))
     np.testing.assert_array_equal(tensor.numpy(), np.asarray(PHOTO).transpose(2, 0, 1))

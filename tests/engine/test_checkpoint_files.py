@@ -1,4 +1,4 @@
-"""Whatever ends a write, the checkpoint before it is whole."""
+"""A write that fails at any point keeps the previous checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def content(value: float, megabytes: float = 1.0) -> dict[str, Any]:
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """No file of this process may become larger: the write after it fails, as on a full disk."""
+    """Limit the file size of this process, so that a later write fails as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -35,7 +35,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 @pytest.fixture
 def last(tmp_path: Path) -> Path:
-    """A whole checkpoint in a folder of its own."""
+    """Return a complete checkpoint in a folder of its own."""
     path = tmp_path / "checkpoints" / "last.ckpt"
     path.parent.mkdir()
     CheckpointFiles().save_checkpoint(content(1), path)
@@ -52,20 +52,20 @@ def test_a_checkpoint_is_replaced(last: Path) -> None:
     check_whole(last, 2)
 
 
-def test_a_write_that_fails_leaves_the_one_before(last: Path) -> None:
+def test_a_failed_write_keeps_the_previous_checkpoint(last: Path) -> None:
     with largest_file(2**19), pytest.raises(RunFolderError, match=rf"cannot write {last} \(File too large\); .*resume"):
         CheckpointFiles().save_checkpoint(content(2), last)
     check_whole(last)
 
 
-def test_what_a_killed_write_left_is_cleared_up(last: Path) -> None:
+def test_drafts_of_a_killed_write_are_removed(last: Path) -> None:
     (last.parent / ".last.ckpt.abc123").write_bytes(b"half")
     (last.parent / ".best.ckpt.abc123").write_bytes(b"of another file")
     CheckpointFiles().save_checkpoint(content(2), last)
     assert sorted(path.name for path in last.parent.iterdir()) == [".best.ckpt.abc123", "last.ckpt"]
 
 
-def test_a_folder_that_vanished_is_told(last: Path) -> None:
+def test_a_missing_folder_is_an_error(last: Path) -> None:
     last.unlink()
     last.parent.rmdir()
     with pytest.raises(RunFolderError, match=r"cannot write .*last.ckpt \(No such file or directory\)"):
@@ -73,7 +73,7 @@ def test_a_folder_that_vanished_is_told(last: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_told(last: Path) -> None:
+def test_a_folder_without_permission_is_an_error(last: Path) -> None:
     last.parent.chmod(0o500)
     with pytest.raises(RunFolderError, match=r"\(Permission denied\)"):
         CheckpointFiles().save_checkpoint(content(2), last)
@@ -83,7 +83,7 @@ def test_a_folder_without_permission_is_told(last: Path) -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 3 MB of its own, another than /tmp's; skips where none may be mounted."""
+    """Mount a disk of 3 MB; skip if mounting is not permitted."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
@@ -97,7 +97,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_leaves_the_one_before(disk: Path) -> None:
+def test_a_full_disk_keeps_the_previous_checkpoint(disk: Path) -> None:
     last = disk / "last.ckpt"
     CheckpointFiles().save_checkpoint(content(1, 1.2), last)
     (disk / "others").write_bytes(bytes(1_000_000))
@@ -109,7 +109,7 @@ def test_a_full_disk_leaves_the_one_before(disk: Path) -> None:
     check_whole(last, 2)
 
 
-def test_a_read_only_disk_is_told(disk: Path) -> None:
+def test_a_read_only_disk_is_an_error(disk: Path) -> None:
     last = disk / "last.ckpt"
     CheckpointFiles().save_checkpoint(content(1), last)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)

@@ -1,4 +1,4 @@
-"""A run on two devices is the run on one: two processes on a CPU, by gloo."""
+"""A run on two devices equals a run on one: two CPU processes with gloo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import torch
 from tiny_runs import TINY_RUN, settings_for
 
-from mask_lightning.engine import ddp as parallel
+from mask_lightning.engine import ddp
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.errors import ProcessError, Terminated
 from mask_lightning.pipelines import train as runs
@@ -42,7 +42,7 @@ def settings(competition: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(settings, tmp_path: Path) -> None:
+def test_two_processes_train_like_one(settings, tmp_path: Path) -> None:
     one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
     runs.train_run(settings(), one.path)
     runs.train_run(settings("trainer.devices=2"), two.path)
@@ -61,7 +61,7 @@ def test_two_processes_train_what_one_does(settings, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_end_together_and_go_on_in_the_middle_of_an_epoch(
+def test_two_processes_end_together_and_resume_mid_epoch(
     settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ("data.batch_size=4", "trainer.devices=2", "weighting=dwa", "model.drop_rate=0.3")
@@ -71,7 +71,7 @@ def test_two_processes_end_together_and_go_on_in_the_middle_of_an_epoch(
 
     def signalled(self: MultiTaskModule, batch: Any, batch_idx: int) -> Any:
         if self.current_epoch == 1 and batch_idx == 2:
-            os.kill(os.getpid(), signal.SIGTERM)  # the other process is not told
+            os.kill(os.getpid(), signal.SIGTERM)  # only to this process
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(MultiTaskModule, "training_step", signalled)
@@ -90,22 +90,24 @@ def test_two_processes_end_together_and_go_on_in_the_middle_of_an_epoch(
         np.testing.assert_allclose(histories[1][name], histories[0][name], rtol=1e-5, err_msg=name)
 
 
-def test_a_process_that_cannot_go_on_is_told_with_its_last_words(tmp_path: Path, monkeypatch) -> None:
+def test_a_process_that_ends_early_is_an_error_with_its_last_output(tmp_path: Path, monkeypatch) -> None:
     interpreter = tmp_path / "python"
     interpreter.write_text("#!/bin/sh\necho ConfigError: of course >&2\nexit 3\n")
     interpreter.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(interpreter))
-    message = r"process 1 of the run ended with exit code 3, its last words: ConfigError: of course; all it said is in "
-    with pytest.raises(ProcessError, match=message) as told, parallel.other_ranks(2, {}):
+    message = (
+        r"process 1 of the run ended with exit code 3, its last output: ConfigError: of course; its whole output is in "
+    )
+    with pytest.raises(ProcessError, match=message) as raised, ddp.other_ranks(2, {}):
         pytest.fail("it was not ready")
     assert "LOCAL_RANK" not in os.environ
-    Path(str(told.value).rsplit(" ", 1)[1]).unlink()
+    Path(str(raised.value).rsplit(" ", 1)[1]).unlink()
 
 
 @pytest.mark.parametrize(
     ("devices", "accelerator", "gpus", "want"),
     [(3, "cpu", 0, 3), ("auto", "cpu", 4, 1), ("auto", "gpu", 4, 4), ("auto", "auto", 2, 2), ("auto", "auto", 0, 1)],
 )
-def test_how_many_processes_there_are(monkeypatch, devices, accelerator: str, gpus: int, want: int) -> None:
+def test_count_processes(monkeypatch, devices, accelerator: str, gpus: int, want: int) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert parallel.count_processes(devices, accelerator) == want
+    assert ddp.count_processes(devices, accelerator) == want

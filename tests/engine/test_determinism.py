@@ -1,4 +1,4 @@
-"""How a device computes during a fit, and that torch is as before afterwards."""
+"""Switches of torch during a fit, and that they are restored afterwards."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_runs import prepared
 
 from mask_lightning.engine.determinism import device_math
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.errors import ConfigError
-from mask_lightning.pipelines import find_lr as range_test_runs
-from mask_lightning.pipelines import prepare as assembly
 from mask_lightning.pipelines import train as runs
+from mask_lightning.pipelines.find_lr import run_range_test
 from mask_lightning.reports import run_report
 from mask_lightning.settings.train import TrainSettings
 
@@ -43,7 +43,7 @@ def workspace(monkeypatch: pytest.MonkeyPatch) -> None:
         (True, True, (True, False, "high")),
     ],
 )
-def test_what_a_block_computes_with_is_undone(cuda: bool, deterministic: bool, want: State, fails: bool) -> None:
+def test_switches_are_restored_after_the_block(cuda: bool, deterministic: bool, want: State, fails: bool) -> None:
     before = state()
     try:
         with device_math(cuda=cuda, deterministic=deterministic):
@@ -55,7 +55,7 @@ def test_what_a_block_computes_with_is_undone(cuda: bool, deterministic: bool, w
     assert state() == before == (False, False, "highest")
 
 
-def test_who_has_chosen_deterministic_algorithms_keeps_them() -> None:
+def test_deterministic_algorithms_chosen_before_stay_on() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         with device_math(cuda=True, deterministic=False):
@@ -81,12 +81,12 @@ def test_the_workspace_of_cublas_is_set_before_a_later_fit_needs_it(
 
 
 def put() -> None:
-    """Torch has no deterministic implementation, on a CPU either."""
+    """Run an operation without deterministic implementation, on a CPU either."""
     torch.zeros(3).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))
 
 
-def test_an_operation_that_cannot_be_had_is_one_line() -> None:
-    message = r"^torch cannot do put_ deterministically; set trainer\.deterministic=false$"
+def test_an_operation_without_deterministic_implementation_is_one_line() -> None:
+    message = r"^torch has no deterministic put_; set trainer\.deterministic=false$"
     with pytest.raises(ConfigError, match=message), device_math(cuda=False, deterministic=True):
         put()
     with device_math(cuda=False, deterministic=False):
@@ -98,17 +98,17 @@ class CompilerError(RuntimeError):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (
             RuntimeError("Deterministic behavior was enabled, but ... you must set CUBLAS_WORKSPACE_CONFIG=:4096:8"),
-            "^this process .* without CUBLAS_WORKSPACE_CONFIG=:4096:8, .* set trainer.deterministic=false$",
+            "^trainer.deterministic=true needs CUBLAS_WORKSPACE_CONFIG=:4096:8, .* set trainer.deterministic=false$",
         ),
         (CompilerError("no C++ compiler\n\nset TORCHDYNAMO"), r"\(no C\+\+ compiler set .*model\.compile=false$"),
     ],
 )
-def test_what_cannot_be_done_here_names_the_option(error: RuntimeError, told: str) -> None:
-    with pytest.raises(ConfigError, match=told), device_math(cuda=False, deterministic=True):
+def test_errors_of_torch_name_the_option(error: RuntimeError, message: str) -> None:
+    with pytest.raises(ConfigError, match=message), device_math(cuda=False, deterministic=True):
         raise error
 
 
@@ -118,9 +118,8 @@ def test_other_errors_are_left_as_they_are() -> None:
 
 
 def sweep(settings: TrainSettings, _: Path) -> None:
-    photos = assembly.find_photos(settings)
-    module = assembly.build_module(settings, photos, assembly.transform_spec(settings))
-    range_test_runs.sweep(settings, photos, module)
+    run = prepared(settings)
+    run_range_test(run, run.build_module())
 
 
 @pytest.mark.parametrize("harm", [False, True])

@@ -1,4 +1,4 @@
-"""Scores against scikit-learn's."""
+"""Scores of an epoch, compared with scikit-learn."""
 
 from __future__ import annotations
 
@@ -7,18 +7,9 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from mask_lightning.engine.epoch_scores import (
-    JOINT,
-    MAX_JOINT,
-    Scores,
-    WeightedMean,
-    accuracy,
-    f1_per_class,
-    joint_target,
-    macro_f1,
-    number_errors,
-)
+from mask_lightning.engine.epoch_scores import Scores, WeightedMean, joint_target, number_errors
 from mask_lightning.labels import FACE, UNLABELLED, LabelSpace, Task
+from mask_lightning.metrics.scores import JOINT, MAX_JOINT, accuracy, f1_per_class, macro_f1
 
 
 def drawn(classes: int, absent: tuple[int, ...] = (), *, photos: int = 200, seed: int = 0) -> np.ndarray:
@@ -42,7 +33,7 @@ def drawn(classes: int, absent: tuple[int, ...] = (), *, photos: int = 200, seed
         (np.array([2, 2, 2]), np.array([0, 1, 2]), 3),  # only predicted, or only true
     ],
 )
-def test_scores_are_scikit_learns_over_all_classes(truth: np.ndarray, preds: np.ndarray, classes: int) -> None:
+def test_scores_equal_scikit_learn_over_all_classes(truth: np.ndarray, preds: np.ndarray, classes: int) -> None:
     labels = list(range(classes))
     confusion = torch.from_numpy(confusion_matrix(truth, preds, labels=labels))
     options = {"labels": labels, "zero_division": 0}
@@ -53,7 +44,7 @@ def test_scores_are_scikit_learns_over_all_classes(truth: np.ndarray, preds: np.
     assert accuracy(confusion).item() == pytest.approx(accuracy_score(truth, preds))
 
 
-def test_nothing_seen_scores_nothing() -> None:
+def test_empty_confusion_matrices_score_zero() -> None:
     empty = torch.zeros(3, 3, dtype=torch.long)
     assert macro_f1(empty).item() == accuracy(empty).item() == 0.0
 
@@ -94,7 +85,7 @@ def joint(epoch) -> tuple[np.ndarray, np.ndarray]:
     return mask[0] * 6 + gender[0] * 3 + age[0], mask[1] * 6 + gender[1] * 3 + age[1]
 
 
-def test_an_epoch_is_scored_as_one(scores: Scores, epoch) -> None:
+def test_batches_of_an_epoch_are_scored_together(scores: Scores, epoch) -> None:
     found = {name: float(value) for name, value in scores.compute().items()}
     want = {}
     for prefix, (truth, preds), classes in (
@@ -121,7 +112,7 @@ def test_confusion_matrices_have_the_truth_in_rows(scores: Scores, epoch) -> Non
     np.testing.assert_array_equal(matrices[JOINT].numpy(), confusion_matrix(*joint(epoch), labels=range(18)))
 
 
-def test_a_single_tasks_joint_class_is_the_task(epoch) -> None:
+def test_the_combined_class_of_one_task_is_the_task(epoch) -> None:
     scores = Scores(FACE.only(["age"]))
     logits, target, losses, total = epoch[0]
     scores.update({"age": logits["age"]}, target, {"age": losses["age"]}, total)
@@ -130,7 +121,7 @@ def test_a_single_tasks_joint_class_is_the_task(epoch) -> None:
     assert found["f1"] == found["age/f1"]
 
 
-def test_reset_forgets_everything(scores: Scores, epoch) -> None:
+def test_reset_discards_everything(scores: Scores, epoch) -> None:
     scores.reset()
     scores.update(*epoch[2])
     logits, target, _, total = epoch[2]
@@ -152,7 +143,7 @@ def half_labelled(epoch) -> list[tuple[dict, dict, dict, torch.Tensor]]:
     return batches
 
 
-def test_a_photo_counts_for_what_it_is_labelled_for(epoch) -> None:
+def test_a_photo_counts_for_the_tasks_it_is_labelled_for(epoch) -> None:
     """Against scikit-learn over the labelled rows; the combined class over rows that have all labels."""
     batches, scores = half_labelled(epoch), Scores(FACE)
     for batch in batches:
@@ -207,14 +198,14 @@ BANDS = torch.tensor([0, 0, 1, 2, 1, 2])
 
 
 def test_numbers_are_scored_by_their_errors_per_true_class() -> None:
-    """By hand: everyone above the top counts as the top, whose number nobody states does not count."""
+    """Calculated by hand: numbers above the top count as the top, unknown numbers do not count."""
     scores = Scores(FACE, tops={"age": 60.0})
     logits = {task.name: torch.zeros(6, task.num_classes) for task in FACE.tasks}
     target = {task: torch.zeros(6, dtype=torch.long) for task in FACE.names}
     zero = torch.tensor(0.0)
     for part in (slice(0, 4), slice(4, 6)):
         batch = [{task: values[part] for task, values in each.items()} for each in (logits, target)]
-        scores.update(*batch, dict.fromkeys(FACE.names, zero), zero)
+        scores.update(*batch, dict.fromkeys(FACE.names, zero), zero)  # type: ignore[call-arg]
         scores.update_numbers("age", BANDS[part], YEARS[part], SAID[part])
     found = {name: value.item() for name, value in scores.compute().items() if "mae" in name or "bias" in name}
     want = {"age/mae": (10 + 4 + 1 + 16 + 0) / 5, "age/bias/<30": 3.0, "age/bias/30-59": -1.0, "age/bias/>=60": -8.0}
@@ -225,7 +216,7 @@ def test_numbers_are_scored_by_their_errors_per_true_class() -> None:
     assert scores.numbers_of("age").shape == (0, 3)
 
 
-def test_nothing_is_said_of_classes_without_numbers() -> None:
+def test_classes_without_numbers_have_no_bias() -> None:
     assert number_errors(torch.zeros(0, 3), FACE["age"], top=60.0) == {}
     alone = number_errors(torch.tensor([[1.0, 40.0, 42.0]]), FACE["age"], top=60.0)
     assert {name: float(value) for name, value in alone.items()} == {"mae": 2.0, "bias/30-59": 2.0}
@@ -236,7 +227,7 @@ def test_scores_stay_on_the_device(epoch) -> None:
     scores = Scores(FACE).cuda()
     logits, target, losses, total = epoch[0]
     moved = [{task: value.cuda() for task, value in part.items()} for part in (logits, target, losses)]
-    scores.update(*moved, total.cuda())
+    scores.update(*moved, total.cuda())  # type: ignore[call-arg]
     alone = Scores(FACE)
     alone.update(*epoch[0])
     for name, value in scores.compute().items():
@@ -244,7 +235,7 @@ def test_scores_stay_on_the_device(epoch) -> None:
         assert value.item() == pytest.approx(alone.compute()[name].item())
 
 
-def test_a_mean_counts_each_value_as_often_as_told() -> None:
+def test_the_mean_is_weighted_by_counts() -> None:
     values, counts = [0.5, 2.0, 4.0], [3, 0, 1]
     mean = WeightedMean()
     for value, count in zip(values, counts, strict=True):

@@ -1,4 +1,4 @@
-"""From settings to the trainer and its callbacks."""
+"""The trainer of a run and its callbacks follow from the options."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from tiny_runs import prepared
 
-from mask_lightning.engine.trainer import build_trainer, keeping_callbacks, learning_callbacks
-from mask_lightning.optim.phases import Phase
-from mask_lightning.pipelines.prepare import build_data, build_module, find_photos, transform_spec
+from mask_lightning.engine.trainer import build_trainer, learning_callbacks, make_trainer, selection_callbacks
+from mask_lightning.runs.folder import RunFolder
 from mask_lightning.settings.train import TrainSettings
 
 
@@ -24,14 +25,14 @@ from mask_lightning.settings.train import TrainSettings
         (["finetune=progressive", "mix=mixup"], ["PhasedFinetuning", "ProgressiveResizing", "BatchMixing"]),
     ],
 )
-def test_what_changes_a_batch_is_there_where_it_is_asked_for(
+def test_learning_callbacks_follow_the_options(
     settings, competition: Path, overrides: list[str], want: list[str]
 ) -> None:
     chosen = settings(f"data.root={competition}", "data.val_fraction=0.25", "model=lite0", *overrides)
-    photos, spec = find_photos(chosen), transform_spec(chosen)
+    run = prepared(chosen)
     with torch.device("meta"):
-        module = build_module(chosen, photos, spec)
-    callbacks = learning_callbacks(build_data(chosen, photos, spec), module)
+        module = run.build_module()
+    callbacks = learning_callbacks(run.build_data(), module)
     assert [type(callback).__name__ for callback in callbacks] == want
 
 
@@ -51,12 +52,12 @@ def test_what_changes_a_batch_is_there_where_it_is_asked_for(
         ),
     ],
 )
-def test_what_keeps_and_ends_is_added_where_it_is_asked_for(
+def test_selection_callbacks_follow_the_options(
     settings: Callable[..., TrainSettings], overrides: list[str], want: list[tuple[str, dict[str, Any]]]
 ) -> None:
     asked = settings(*overrides)
-    module = SimpleNamespace(phases=[Phase(**phase.model_dump()) for phase in asked.finetune.phases])
-    callbacks: list[Any] = keeping_callbacks(asked, module)  # type: ignore[arg-type]
+    module = SimpleNamespace(phases=asked.finetune.phases)
+    callbacks: list[Any] = selection_callbacks(asked, module)  # type: ignore[arg-type]
     found = [
         (type(callback).__name__, {key: getattr(callback, key) for key in values})
         for callback, (_, values) in zip(callbacks, want, strict=True)
@@ -66,7 +67,36 @@ def test_what_keeps_and_ends_is_added_where_it_is_asked_for(
 
 def test_the_trainer_accumulates_and_clips(settings: Callable[..., TrainSettings], tmp_path: Path) -> None:
     tiny = ["trainer.accelerator=cpu", "trainer.progress=false", "logger=none"]
-    plain = build_trainer(settings(*tiny), tmp_path, [])
-    asked = build_trainer(settings(*tiny, "trainer.accumulate=3", "trainer.clip_norm=0.5"), tmp_path, [])
+    plain = make_trainer(settings(*tiny), tmp_path, [])
+    asked = make_trainer(settings(*tiny, "trainer.accumulate=3", "trainer.clip_norm=0.5"), tmp_path, [])
     assert (plain.accumulate_grad_batches, plain.gradient_clip_val) == (1, None)
     assert (asked.accumulate_grad_batches, asked.gradient_clip_val) == (3, 0.5)
+
+
+def test_a_run_has_all_callbacks_in_their_order(settings, competition: Path, tmp_path: Path) -> None:
+    options = ["averaging=ema", "checkpoint.patience=3", "finetune=progressive", "mix=mixup", "trainer.devices=2"]
+    chosen = settings(
+        *(f"data.root={competition}", "data.val_fraction=0.25", "model=lite0", "trainer.accelerator=cpu", *options)
+    )
+    run, figures = prepared(chosen), pl.Callback()
+    with torch.device("meta"):
+        module = run.build_module()
+    trainer = build_trainer(chosen, RunFolder(tmp_path), run.build_data(), module, [figures]).trainer
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    assert [type(callback).__name__ for callback in callbacks] == [
+        "CommonStep",
+        "PhasedFinetuning",
+        "ProgressiveResizing",
+        "BatchMixing",
+        "ExponentialAverage",
+        "LastPhaseStopping",
+        "FiniteLoss",
+        "Throughput",
+        "BestCheckpoint",
+        "EpochHistory",
+        "LastCheckpoint",
+        "Interruption",
+        "Callback",
+        "ProgressBar",
+        "LearningRateMonitor",
+    ]

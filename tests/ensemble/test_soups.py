@@ -1,4 +1,4 @@
-"""Averaged weights against NumPy, BatchNorm statistics against a plain pass, and recipe 1 of the paper by hand."""
+"""Averaged weights against NumPy, BatchNorm statistics against a plain pass, greedy soup against the paper's recipe."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch import nn
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.ensemble import soups as soup
 from mask_lightning.ensemble.members import Member
-from mask_lightning.ensemble.soups import Ingredient, greedy_soup, reason_against, uniform_soup, write_checkpoint
-from mask_lightning.inference.forward import predict
+from mask_lightning.ensemble.soups import SoupMember, greedy_soup, uniform_soup, why_no_soup, write_checkpoint
 from mask_lightning.inference.photo_list import read_photo_list
+from mask_lightning.inference.predict import predict
 from mask_lightning.inference.trained import load_trained
 from mask_lightning.labels import FACE
 from mask_lightning.runs.folder import RunFolder, RunResult
@@ -36,11 +36,11 @@ def member(name: str, *, seed: int = 0, weights: str = "hub", backbone: str = "t
 
 
 @pytest.fixture
-def ingredients(make_checkpoint) -> list[Ingredient]:
+def members(make_checkpoint) -> list[SoupMember]:
     made = []
     for i, score in enumerate((0.5, 0.7, 0.6)):
         network = load_trained(make_checkpoint(f"{i}.ckpt", FACE.only(["age"]), seed=i), CPU)
-        made.append(Ingredient(f"age{i}", network, score))
+        made.append(SoupMember(f"age{i}", network, score))
     return made
 
 
@@ -48,31 +48,33 @@ def state(trained: Any) -> dict[str, np.ndarray]:
     return {name: value.double().numpy() for name, value in trained.module.state_dict().items()}
 
 
-def test_a_uniform_soup(ingredients: list[Ingredient], rows: pd.DataFrame, tmp_path: Path) -> None:
-    before = [state(each.network) for each in ingredients]
-    cooked = uniform_soup(ingredients, rows)
-    assert cooked.names == ("age0", "age1", "age2")
-    for name, value in state(cooked.network).items():
+def test_a_uniform_soup(members: list[SoupMember], rows: pd.DataFrame, tmp_path: Path) -> None:
+    before = [state(each.network) for each in members]
+    averaged = uniform_soup(members, rows)
+    assert averaged.names == ("age0", "age1", "age2")
+    for name, value in state(averaged.network).items():
         if "running" not in name and "num_batches" not in name:
             np.testing.assert_allclose(value, np.mean([each[name] for each in before], axis=0), atol=1e-6)
-    for each, earlier in zip(ingredients, before, strict=True):
+    for each, earlier in zip(members, before, strict=True):
         assert all((earlier[name] == value).all() for name, value in state(each.network).items())
-    assert not cooked.network.module.training
-    write_checkpoint(tmp_path / "soup.ckpt", cooked)
+    assert not averaged.network.module.training
+    write_checkpoint(tmp_path / "soup.ckpt", averaged)
     again = load_trained(tmp_path / "soup.ckpt", CPU)
-    assert again.spec == ingredients[0].network.spec
-    said, same = (predict(network, rows, num_workers=0) for network in (cooked.network, again))
-    np.testing.assert_array_equal(said.probs["age"], same.probs["age"])
+    assert again.spec == members[0].network.spec
+    preds, same = (predict(network, rows, num_workers=0) for network in (averaged.network, again))
+    np.testing.assert_array_equal(preds.probs["age"], same.probs["age"])
     MultiTaskModule.load_from_checkpoint(tmp_path / "soup.ckpt", weights_only=True)
 
 
-def test_batchnorm_is_told_what_the_averaged_network_sees(ingredients: list[Ingredient], rows: pd.DataFrame) -> None:
-    cooked = uniform_soup(ingredients, rows)
-    module = cooked.network.module
+def test_batchnorm_statistics_are_recomputed_for_the_averaged_model(
+    members: list[SoupMember], rows: pd.DataFrame
+) -> None:
+    averaged = uniform_soup(members, rows)
+    module = averaged.network.module
     norm = next(layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d))
     seen: list[torch.Tensor] = []
     handle = norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    predict(cooked.network, rows, num_workers=0)
+    predict(averaged.network, rows, num_workers=0)
     handle.remove()
     values = torch.cat(seen).double().numpy()  # the first layer's input depends on no other statistics
     np.testing.assert_allclose(norm.running_mean.numpy(), values.mean(axis=(0, 2, 3)), atol=1e-5)
@@ -90,21 +92,21 @@ def test_batchnorm_is_told_what_the_averaged_network_sees(ingredients: list[Ingr
     ],
 )
 def test_a_greedy_soup(
-    ingredients: list[Ingredient], rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, scores, want: str, asked
+    members: list[SoupMember], rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, scores, want: str, asked
 ) -> None:
     def stir(networks: Any, names: Any, clean: Any) -> Any:
         return soup.Soup(replace(networks[0], source=names), tuple(names))
 
-    judged = []
+    scored = []
 
-    def judge(network: Any) -> float:
-        judged.append(tuple(int(name[-1]) for name in network.source))
-        return scores[judged[-1]]
+    def score(network: Any) -> float:
+        scored.append(tuple(int(name[-1]) for name in network.source))
+        return scores[scored[-1]]
 
     monkeypatch.setattr(soup, "_mix", stir)
-    chosen = greedy_soup(ingredients, rows, judge)
+    chosen = greedy_soup(members, rows, score)
     assert chosen.names == tuple(f"age{i}" for i in want)
-    assert judged == asked
+    assert scored == asked
 
 
 @pytest.mark.parametrize(
@@ -117,27 +119,27 @@ def test_a_greedy_soup(
         ({"sharing": {"name": "attention", "squeeze": 4}}, "different kinds of sharing: hard, attention"),
     ],
 )
-def test_members_of_other_beginnings_make_no_soup(other: dict[str, Any], reason: str | None) -> None:
-    found = reason_against([member("age0"), member("age1", **other)])
+def test_members_with_different_initial_weights_make_no_soup(other: dict[str, Any], reason: str | None) -> None:
+    found = why_no_soup([member("age0"), member("age1", **other)])
     assert (reason in found) if reason and found else found == reason
 
 
 @pytest.mark.parametrize(
     ("first", "second", "reason"),
     [
-        (None, {"name": "classes", "method": "corn"}, None),  # from before there was a choice
+        (None, {"name": "classes", "method": "corn"}, None),  # a run that predates the option `head`
         ({"name": "ordinal", "method": "corn"}, {"name": "ordinal", "method": "corn"}, None),
         (None, {"name": "regression"}, "different heads: classes, regression"),
         ({"name": "ordinal", "method": "corn"}, {"name": "ordinal", "method": "coral"}, "ordinal corn, ordinal coral"),
     ],
 )
-def test_members_of_other_heads_make_no_soup(first: dict | None, second: dict, reason: str | None) -> None:
+def test_members_with_different_heads_make_no_soup(first: dict | None, second: dict, reason: str | None) -> None:
     members = [member("age0"), member("age1")]
     for each, head in zip(members, (first, second), strict=True):
         each.config.update({} if head is None else {"head": head})  # type: ignore[attr-defined]
-    found = reason_against(members)
+    found = why_no_soup(members)
     assert (reason in found) if reason and found else found == reason
 
 
 def test_one_member_makes_no_soup() -> None:
-    assert reason_against([member("age0")]) == "a soup takes two or more members"
+    assert why_no_soup([member("age0")]) == "a soup takes two or more members"

@@ -62,22 +62,22 @@ class TestAge:
         assert [len(people_of(rows, "age", band)) for band in range(3)] == [1, 5, 5]
 
     @pytest.mark.parametrize(
-        ("people", "said"),
+        ("people", "message"),
         [
             ({(0, 0): 9, (0, 1): 9}, "age >=60"),
             ({(0, 0): 9, (0, 2): 2}, "age 30-59"),
             ({(0, 0): 2, (0, 1): 9, (0, 2): 2}, "at least 3 people of age <30.*found 2"),
         ],
     )
-    def test_a_band_without_enough_people_is_named(self, people: dict[tuple[int, int], int], said: str) -> None:
-        with pytest.raises(SplitError, match=said):
+    def test_a_band_without_enough_people_is_named(self, people: dict[tuple[int, int], int], message: str) -> None:
+        with pytest.raises(SplitError, match=message):
             member_rows(table(people), "age0", seed=0)
 
 
 class TestMask:
     MEMBERS: ClassVar = [member_rows(FEW, f"mask{i}", seed=0) for i in range(10)]
 
-    def test_everyone_is_there_two_to_two_to_two(self) -> None:
+    def test_every_person_has_two_photos_of_each_state(self) -> None:
         for rows in self.MEMBERS:
             counts = rows.groupby(["person_id", "mask"]).size()
             assert set(counts) == {2}
@@ -95,17 +95,17 @@ class TestMask:
         }
         assert len(pairs) == 3
 
-    def test_one_worn_mask_is_used_once_and_told(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_single_worn_mask_is_used_once_and_logged(self, caplog: pytest.LogCaptureFixture) -> None:
         rows = pd.concat([FEW, table({(0, 0): 1}, shots=SHOTS[:2] + SHOTS[-1:]).assign(person_id="9", family="9")])
         member = member_rows(rows, "mask3", seed=0)
         assert member[member["person_id"] == "9"]["mask"].value_counts().to_dict() == {0: 1, 1: 2, 2: 2}
         assert "1 of 16 people" in caplog.text
 
-    def test_nobody_with_two_worn_masks_is_an_error(self) -> None:
+    def test_two_worn_masks_of_someone_are_required(self) -> None:
         with pytest.raises(SplitError, match="two or more photos of a worn mask, found none"):
             member_rows(table({(0, 0): 3}, shots=SHOTS[:2] + SHOTS[-1:]), "mask0", seed=0)
 
-    def test_a_mask_state_that_nobody_shows_is_an_error(self) -> None:
+    def test_a_mask_state_without_photos_is_an_error(self) -> None:
         with pytest.raises(SplitError, match="mask normal"):
             member_rows(FEW[FEW["mask"] != 2], "mask0", seed=0)
 
@@ -165,7 +165,7 @@ class TestBalancedRows:
     def test_a_task_that_varies_within_people_is_balanced_by_photo(self) -> None:
         assert balanced_rows(FEW, MASK, 0, seed=0)["mask"].value_counts().to_dict() == {0: 15, 1: 15, 2: 15}
 
-    def test_a_member_is_asked_for_by_name(self) -> None:
+    def test_a_member_is_chosen_by_name(self) -> None:
         named = member_rows(FEW, "balanced2", task=GENDER, seed=1)
         pd.testing.assert_frame_equal(named, balanced_rows(FEW, GENDER, 2, seed=1).reset_index(drop=True))
 

@@ -1,4 +1,4 @@
-"""Grad-CAM: exact where the evidence is known, at the mask on drawn portraits, and shaped for CNNs and transformers."""
+"""Heat maps: equal to the paper, on the mask of drawn portraits, and of the right shape for CNNs and transformers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from mask_lightning.data.batching import normalise
 from mask_lightning.data.dataset import FaceDataset
 from mask_lightning.data.index import read_index
-from mask_lightning.synthetic.portraits import write_portraits
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline
 from mask_lightning.errors import ConfigError
 from mask_lightning.inference.heat_maps import find_feature_map, grad_cam, heat_maps, tokens_to_grid
@@ -22,10 +21,11 @@ from mask_lightning.inference.trained import load_trained
 from mask_lightning.labels import FACE
 from mask_lightning.models.heads import ClassHead
 from mask_lightning.models.network import MultiTaskNetwork
+from mask_lightning.synthetic.portraits import write_portraits
 
 
 class Colours(nn.Module):
-    """A network whose features are the mean colours of the image: its only map is the image itself."""
+    """Network whose features are the mean colours of the image, so that its feature map is the image itself."""
 
     def __init__(self, weights: dict[str, list[list[float]]]) -> None:
         super().__init__()
@@ -42,8 +42,8 @@ class Colours(nn.Module):
         return {task: features @ rows.T for task, rows in self.weights.items()}
 
 
-def test_equal_to_the_paper_where_the_evidence_is_known() -> None:
-    """Selvaraju et al. 2017, equations 1 and 2: here the weights of the maps are those of the class."""
+def test_equal_to_the_equations_of_the_paper() -> None:
+    """Equations 1 and 2 of Selvaraju et al. 2017: here the weights of the maps equal the weights of the class."""
     weights = {"mask": [[1.0, -0.5, 0.0], [0.0, 0.0, 2.0]], "age": [[-1.0, -1.0, -1.0], [0.5, 0.5, 0.5]]}
     images = torch.rand(3, 3, 6, 6, generator=torch.Generator().manual_seed(0))
     chosen = {"mask": np.array([0, 1, 0]), "age": np.array([1, 0, 1])}
@@ -77,15 +77,15 @@ def test_shapes_of_cnns_and_transformers(backbone: str, size: int, side: int) ->
 
 
 @pytest.mark.parametrize(("count", "prefix", "kept"), [(197, 1, 196), (198, 2, 196), (196, 0, 196), (196, 1, 196)])
-def test_tokens_of_places_are_told_from_others(count: int, prefix: int, kept: int) -> None:
+def test_class_and_register_tokens_are_dropped(count: int, prefix: int, kept: int) -> None:
     tokens = torch.arange(count).float().view(1, count, 1).repeat(2, 1, 5)
     grid = tokens_to_grid(tokens, prefix)
     assert grid.shape == (2, 5, 14, 14)
     assert grid[0, 0].flatten().tolist() == list(range(count - kept, count))
 
 
-def test_what_has_no_places() -> None:
-    with pytest.raises(ConfigError, match="expected a backbone that keeps a map of places, found Sequential"):
+def test_a_backbone_without_spatial_features_is_refused() -> None:
+    with pytest.raises(ConfigError, match="expected a backbone with spatial features, found Sequential"):
         find_feature_map(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 4)), 8)
     with pytest.raises(ConfigError, match="square grid, found 7"):
         tokens_to_grid(torch.zeros(1, 7, 2), 1)
@@ -107,7 +107,7 @@ def portraits(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 
 def test_the_mask_task_looks_at_the_mask(portraits: pd.DataFrame) -> None:
-    """A network trained on drawn portraits: its heat for "worn" lies on the lower face, where the mask is."""
+    """After training on drawn portraits, the heat for "worn" is on the lower face, where the mask is."""
     torch.manual_seed(0)
     spec = TransformSpec(380, 256, 128)
     photos = FaceDataset(portraits, (), eval_pipeline(spec))

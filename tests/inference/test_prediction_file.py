@@ -1,4 +1,4 @@
-"""predictions.parquet holds all that was said and refuses to be misread."""
+"""Predictions on disk: complete after a round trip, and protected against misreading."""
 
 import json
 from pathlib import Path
@@ -18,35 +18,35 @@ ODD = LabelSpace((Task("target", ("a/b", "loss", "ü 1")), Task("loss", ("no", "
 
 @pytest.mark.parametrize("space", [FACE, FACE.only(["age"]), ODD])
 def test_round_trip(make_predictions, tmp_path: Path, space: LabelSpace) -> None:
-    said = make_predictions(space=space)
+    predictions = make_predictions(space=space)
     first = space.names[0]
-    said.targets[first][:] = [1, UNLABELLED, 0]
-    said.losses[first][:] = [0.5, np.nan, 1e-9]
-    said = type(said)(
-        said.space,
-        said.photos.assign(person_id=["007", None, "1"], years=[20, 30, 40]),
-        said.probs,
-        said.targets,
-        said.losses,
-        said.sources,
+    predictions.targets[first][:] = [1, UNLABELLED, 0]
+    predictions.losses[first][:] = [0.5, np.nan, 1e-9]
+    predictions = type(predictions)(
+        predictions.space,
+        predictions.photos.assign(person_id=["007", None, "1"], years=[20, 30, 40]),
+        predictions.probs,
+        predictions.targets,
+        predictions.losses,
+        predictions.sources,
     )
-    write_predictions(tmp_path / "predictions.parquet", said)
+    write_predictions(tmp_path / "predictions.parquet", predictions)
     for path in (tmp_path, tmp_path / "predictions.parquet"):
         back = read_predictions(path, space)
-        assert (back.space, back.sources) == (said.space, said.sources)
-        pd.testing.assert_frame_equal(back.photos, said.photos)
+        assert (back.space, back.sources) == (predictions.space, predictions.sources)
+        pd.testing.assert_frame_equal(back.photos, predictions.photos)
         for task in space.names:
-            np.testing.assert_array_equal(back.probs[task], said.probs[task], strict=True)
-            np.testing.assert_array_equal(back.targets[task], said.targets[task], strict=True)
-            np.testing.assert_array_equal(back.losses[task], said.losses[task], strict=True)
+            np.testing.assert_array_equal(back.probs[task], predictions.probs[task], strict=True)
+            np.testing.assert_array_equal(back.targets[task], predictions.targets[task], strict=True)
+            np.testing.assert_array_equal(back.losses[task], predictions.losses[task], strict=True)
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.parquet"]
 
 
 def test_other_programs_can_read_it(make_predictions, tmp_path: Path) -> None:
-    said = make_predictions()
-    write_predictions(tmp_path / "p.parquet", said)
+    predictions = make_predictions()
+    write_predictions(tmp_path / "p.parquet", predictions)
     table = pd.read_parquet(tmp_path / "p.parquet")
-    assert table["probs/age/>=60"].tolist() == said.probs["age"][:, 2].tolist()
+    assert table["probs/age/>=60"].tolist() == predictions.probs["age"][:, 2].tolist()
     assert table["target/mask"].isna().all()
     assert table["path"].tolist() == ["/photos/a.jpg", "/photos/b.jpg", "/photos/c.jpg"]
     about = json.loads(pq.read_schema(tmp_path / "p.parquet").metadata[b"mask_lightning"])
@@ -56,13 +56,13 @@ def test_other_programs_can_read_it(make_predictions, tmp_path: Path) -> None:
 
 
 def test_a_table_for_people(make_predictions, tmp_path: Path) -> None:
-    said = make_predictions(("a, b.jpg", "c.jpg"))
-    write_csv(tmp_path / "p.csv", said)
+    predictions = make_predictions(("a, b.jpg", "c.jpg"))
+    write_csv(tmp_path / "p.csv", predictions)
     table = pd.read_csv(tmp_path / "p.csv")
     assert table["photo"].tolist() == ["a, b.jpg", "c.jpg"]
-    best = said.probs["age"].argmax(1)
+    best = predictions.probs["age"].argmax(1)
     assert table["age"].tolist() == [("<30", "30-59", ">=60")[i] for i in best]
-    np.testing.assert_allclose(table["age_probability"], said.probs["age"].max(1), atol=5e-5)
+    np.testing.assert_allclose(table["age_probability"], predictions.probs["age"].max(1), atol=5e-5)
 
 
 def damage(path: Path, how: str) -> None:

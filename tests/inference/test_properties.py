@@ -1,4 +1,4 @@
-"""What holds of every vote and every submission, whatever was said."""
+"""Properties of every vote and every submission (hypothesis)."""
 
 from __future__ import annotations
 
@@ -23,50 +23,50 @@ quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 
 @quick
 @given(probs, st.randoms(use_true_random=False))
-def test_no_member_is_more_than_another(said: Floats, rng) -> None:
-    order = rng.sample(range(len(said)), len(said))
+def test_the_order_of_the_members_does_not_matter(member_probs: Floats, rng) -> None:
+    order = rng.sample(range(len(member_probs)), len(member_probs))
     for vote in (hard_vote, soft_vote):
-        one, other = vote(said), vote(said[order])
+        one, other = vote(member_probs), vote(member_probs[order])
         decided = _gap(one.probs) > 1e-9
         np.testing.assert_array_equal(one.preds[decided], other.preds[decided])
         np.testing.assert_allclose(one.probs, other.probs)
-    np.testing.assert_allclose(agreement(said)[np.ix_(order, order)], agreement(said[order]))
+    np.testing.assert_allclose(agreement(member_probs)[np.ix_(order, order)], agreement(member_probs[order]))
 
 
 @quick
 @given(probs)
-def test_the_winner_of_a_hard_vote_has_most_ballots(said: Floats) -> None:
-    vote = hard_vote(said)
+def test_the_winner_of_a_hard_vote_has_most_votes(member_probs: Floats) -> None:
+    vote = hard_vote(member_probs)
     for photo, winner in enumerate(vote.preds):
-        ballots = np.bincount(said[:, photo].argmax(axis=1), minlength=said.shape[2])
-        assert ballots[winner] == ballots.max()
-        np.testing.assert_allclose(vote.probs[photo], ballots / len(said))
+        counts = np.bincount(member_probs[:, photo].argmax(axis=1), minlength=member_probs.shape[2])
+        assert counts[winner] == counts.max()
+        np.testing.assert_allclose(vote.probs[photo], counts / len(member_probs))
 
 
 @quick
 @given(probs)
-def test_a_photo_does_not_hang_on_others(said: Floats) -> None:
+def test_photos_are_independent(member_probs: Floats) -> None:
     for vote in (hard_vote, soft_vote):
-        alone = [vote(said[:, [photo]]).preds[0] for photo in range(said.shape[1])]
-        np.testing.assert_array_equal(vote(said).preds, alone)
+        alone = [vote(member_probs[:, [photo]]).preds[0] for photo in range(member_probs.shape[1])]
+        np.testing.assert_array_equal(vote(member_probs).preds, alone)
 
 
 @quick
 @given(probs, st.integers(2, 4))
-def test_members_that_come_several_times_weigh_as_much(said: Floats, times: int) -> None:
-    weights = [times, *[1] * (len(said) - 1)]
-    repeated = np.concatenate([said[:1]] * (times - 1) + [said])
+def test_a_repeated_member_equals_a_weight(member_probs: Floats, times: int) -> None:
+    weights = [times, *[1] * (len(member_probs) - 1)]
+    repeated = np.concatenate([member_probs[:1]] * (times - 1) + [member_probs])
     for vote in (hard_vote, soft_vote):
-        np.testing.assert_allclose(vote(said, weights).probs, vote(repeated).probs)
+        np.testing.assert_allclose(vote(member_probs, weights).probs, vote(repeated).probs)
 
 
 def _gap(shares: Floats) -> Floats:
-    """How far the first class is before the second."""
+    """Difference between the largest and the second largest share."""
     ordered = np.sort(shares, axis=1)
     return ordered[:, -1] - ordered[:, -2]
 
 
-# What a file may be called, and a CSV in UTF-8 can hold; pandas reads a carriage return within quotes as another line.
+# File names that a CSV in UTF-8 can hold; pandas reads a carriage return within quotes as another line.
 names = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1, max_size=12)
 answers = st.lists(names, min_size=1, max_size=8, unique=True).flatmap(
     lambda ids: st.tuples(
@@ -77,8 +77,8 @@ answers = st.lists(names, min_size=1, max_size=8, unique=True).flatmap(
 
 @quick
 @given(answers)
-def test_a_submission_is_read_as_it_was_written(tmp_path, said: tuple[tuple[str, ...], list[int]]) -> None:
-    ids, codes = said
+def test_a_submission_is_read_as_written(tmp_path, answer: tuple[tuple[str, ...], list[int]]) -> None:
+    ids, codes = answer
     path = tmp_path / "submission.csv"
     write_submission(path, Submission(ids, np.array(codes, np.int64)))
     assert find_problems(read_rows(path)[1], ids) == []
@@ -88,8 +88,8 @@ def test_a_submission_is_read_as_it_was_written(tmp_path, said: tuple[tuple[str,
 
 @quick
 @given(answers, st.randoms(use_true_random=False))
-def test_every_order_is_found_again(said: tuple[tuple[str, ...], list[int]], rng) -> None:
-    ids, codes = said
+def test_any_order_can_be_restored(answer: tuple[tuple[str, ...], list[int]], rng) -> None:
+    ids, codes = answer
     mixed = rng.sample(ids, len(ids))
     whole = Submission(ids, np.array(codes, np.int64))
     turned = whole.in_order(mixed)

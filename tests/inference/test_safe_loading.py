@@ -1,4 +1,4 @@
-"""Files from strangers are data: whatever is named to a door, no code in it runs."""
+"""Files from strangers are data: no command runs code from a file that the user names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 import yaml
 from malice import KINDS, Intruder, bare_pickle, is_harmful
 
-from mask_lightning.data.cache_file import PhotoCache
+from mask_lightning.data.cache import PhotoCache
 from mask_lightning.engine.checkpoint_files import CheckpointFiles
 from mask_lightning.errors import CheckpointError, MaskLightningError, RunFolderError, WeightsError
 from mask_lightning.inference.prediction_file import read_predictions
@@ -38,7 +38,7 @@ def mark(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def harmful(tmp_path: Path, mark: Path) -> Callable[..., Path]:
-    """Write a file that makes `mark` when it is unpickled, which is seen to work first."""
+    """Write a file that creates `mark` when it is unpickled; checks first that this works."""
 
     def make(name: str, kind: Callable[[Path, Intruder], None] = bare_pickle) -> Path:
         assert is_harmful(mark), "the intruder is harmless; this test would prove nothing"
@@ -56,7 +56,7 @@ def test_a_checkpoint(harmful, mark: Path, kind) -> None:
     for named in (path, path.parent.parent):
         with pytest.raises(CheckpointError, match=f"^cannot read a checkpoint in {path}[^\n]*$"):
             load_trained(named, CPU)
-    for weights_only in (True, False, None):  # what a Trainer resumes from, whatever it is told
+    for weights_only in (True, False, None):  # whichever the Trainer uses to resume
         with pytest.raises(CheckpointError):
             CheckpointFiles().load_checkpoint(path, weights_only=weights_only)
     assert not mark.exists()
@@ -121,10 +121,10 @@ def test_a_target_in_a_runs_config_is_refused(tmp_path: Path, mark: Path, compos
 
 
 def use(config: dict[str, Any]) -> None:
-    """The settings, and what takes those that they leave to others."""
+    """The settings, and the code that gets the options they do not check."""
     settings = check(TrainSettings, config)
-    check_optimizer(**settings.optim.model_dump())
-    make_schedule(**settings.schedule.model_dump())
+    check_optimizer(settings.optim)
+    make_schedule(settings.schedule)
 
 
 def test_yaml_that_would_make_objects_is_refused(tmp_path: Path, mark: Path) -> None:

@@ -1,5 +1,6 @@
-"""The CSV that is handed in: made, read, checked and compared."""
+"""Submissions: made, voted on, written, read, checked and compared."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from mask_lightning.inference.submission import (
     class_shares,
     disagreement,
     find_problems,
+    majority_codes,
     read_answers,
     submission_of,
     total_variation,
+    vote_submissions,
     write_submission,
 )
 from mask_lightning.labels import FACE, LabelSpace, Task
@@ -31,9 +34,9 @@ def rows(text: str) -> pd.DataFrame:
 
 
 def test_answers_are_the_combined_classes_in_the_order_of_the_photos(make_predictions, tmp_path: Path) -> None:
-    said = make_predictions(("z.jpg", "a, b.jpg", "m.jpg"))
-    write_submission(tmp_path / "submission.csv", submission_of(said))
-    best = {task: probs.argmax(1) for task, probs in said.probs.items()}
+    predictions = make_predictions(("z.jpg", "a, b.jpg", "m.jpg"))
+    write_submission(tmp_path / "submission.csv", submission_of(predictions))
+    best = {task: probs.argmax(1) for task, probs in predictions.probs.items()}
     codes = best["mask"] * 6 + best["gender"] * 3 + best["age"]
     assert (tmp_path / "submission.csv").read_bytes() == (
         f'ImageID,ans\nz.jpg,{codes[0]}\n"a, b.jpg",{codes[1]}\nm.jpg,{codes[2]}\n'.encode()
@@ -45,17 +48,17 @@ def test_answers_are_the_combined_classes_in_the_order_of_the_photos(make_predic
 
 
 def test_answers_can_be_read_from_predictions(make_predictions, tmp_path: Path) -> None:
-    said = make_predictions()
-    write_predictions(tmp_path / "p.parquet", said)
-    np.testing.assert_array_equal(read_answers(tmp_path / "p.parquet").codes, said.codes)
+    predictions = make_predictions()
+    write_predictions(tmp_path / "p.parquet", predictions)
+    np.testing.assert_array_equal(read_answers(tmp_path / "p.parquet").codes, predictions.codes)
 
 
 def test_the_order_of_the_tasks_and_further_tasks_do_not_matter(make_predictions) -> None:
     tasks = (Task("hat", ("no", "yes")), *reversed(FACE.tasks))
-    said = make_predictions(space=LabelSpace(tasks))
-    best = {task: probs.argmax(1) for task, probs in said.probs.items()}
+    predictions = make_predictions(space=LabelSpace(tasks))
+    best = {task: probs.argmax(1) for task, probs in predictions.probs.items()}
     expected = best["mask"] * 6 + best["gender"] * 3 + best["age"]
-    np.testing.assert_array_equal(submission_of(said).codes, expected)
+    np.testing.assert_array_equal(submission_of(predictions).codes, expected)
 
 
 @pytest.mark.parametrize(
@@ -67,13 +70,13 @@ def test_the_order_of_the_tasks_and_further_tasks_do_not_matter(make_predictions
         LabelSpace((Task("mask", ("normal", "incorrect", "wear")), *FACE.tasks[1:])),
     ],
 )
-def test_other_labels_make_no_submission(make_predictions, space: LabelSpace) -> None:
+def test_other_label_spaces_are_refused(make_predictions, space: LabelSpace) -> None:
     with pytest.raises(SubmissionError, match=r"takes the 18 classes of mask .*, found mask"):
         submission_of(make_predictions(space=space))
 
 
 @pytest.mark.parametrize("answers", [submission(a=18), submission(a=-1)])
-def test_no_wrong_answer_is_written(tmp_path: Path, answers: Submission) -> None:
+def test_invalid_codes_are_not_written(tmp_path: Path, answers: Submission) -> None:
     with pytest.raises(SubmissionError, match="not a class from 0 to 17"):
         write_submission(tmp_path / "s.csv", answers)
     assert not list(tmp_path.iterdir())
@@ -126,7 +129,7 @@ def test_problems_against_the_official_list(text: str, wanted: list[str]) -> Non
         (None, "expected a submission at .*, found none"),
     ],
 )
-def test_reading_what_is_none(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_files_that_are_no_submission_are_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / "s.csv").write_bytes(content)
     with pytest.raises(SubmissionError, match=message):
@@ -157,3 +160,34 @@ def test_disagreement_by_task() -> None:
         "age": [False, True, False, False, True],
     }
     assert {name: differs.tolist() for name, differs in disagreement(ours, theirs).items()} == want
+
+
+@pytest.mark.parametrize(
+    ("votes", "winner"),
+    [
+        ([3], 3),
+        ([3, 3, 1], 3),
+        ([17, 0, 17], 17),
+        ([5, 2], 2),  # of equals the lowest
+        ([9, 4, 9, 4, 12], 4),
+        ([7, 6, 5], 5),
+    ],
+)
+def test_majority(votes: list[int], winner: int) -> None:
+    assert majority_codes(np.array(votes)[:, None], 18).tolist() == [winner]
+
+
+def test_majority_of_many() -> None:
+    votes = np.random.default_rng(0).integers(0, 18, (9, 200))
+    counts = [Counter(column.tolist()) for column in votes.T]
+    expected = [min(count, key=lambda code: (-count[code], code)) for count in counts]
+    np.testing.assert_array_equal(majority_codes(votes, 18), expected)
+
+
+def test_votes_are_matched_by_photo() -> None:
+    first = Submission(("a", "b"), np.array([1, 2]))
+    others = [Submission(("b", "a"), np.array([5, 4]))] * 2
+    assert vote_submissions([first, *others]).image_ids == ("a", "b")
+    assert vote_submissions([first, *others]).codes.tolist() == [4, 5]
+    with pytest.raises(SubmissionError, match="expected answers for the same 2 photos, found 1"):
+        vote_submissions([first, Submission(("a",), np.array([1]))])

@@ -1,4 +1,4 @@
-"""Temperatures beside a checkpoint: kept, applied where they fit, and refused where they are damaged."""
+"""Temperatures beside a checkpoint: written, applied to the right predictions, and refused if damaged."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch
 from scipy.special import softmax
 
 from mask_lightning.errors import CheckpointError
-from mask_lightning.inference.forward import predict
 from mask_lightning.inference.photo_list import read_photo_list
+from mask_lightning.inference.predict import predict
 from mask_lightning.inference.prediction_file import read_predictions, write_predictions
 from mask_lightning.inference.temperatures import Calibration, fitting_temperatures, read_calibration, write_calibration
 from mask_lightning.inference.trained import Trained, load_trained
@@ -37,7 +37,7 @@ def keep(trained: Trained, **changes: object) -> Path:
     return write_calibration(trained.source.checkpoint, replace(calibration, **changes))
 
 
-def test_they_lie_where_the_run_folder_says(trained: Trained, tmp_path: Path) -> None:
+def test_they_are_beside_the_checkpoint_of_the_run(trained: Trained, tmp_path: Path) -> None:
     assert read_calibration(trained.source.checkpoint) is None
     path = keep(trained)
     assert path == RunFolder(tmp_path / "run").calibration
@@ -45,7 +45,7 @@ def test_they_lie_where_the_run_folder_says(trained: Trained, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("tta", ["none", "flip"])
-def test_predictions_are_scaled_and_say_so(trained: Trained, rows: pd.DataFrame, tmp_path: Path, tta) -> None:
+def test_predictions_are_scaled_and_record_it(trained: Trained, rows: pd.DataFrame, tmp_path: Path, tta) -> None:
     raw = predict(trained, rows, tta=tta, num_workers=0)
     keep(trained, tta=tta)
     untouched, scaled = (predict(trained, rows, tta=tta, calibrated=on, num_workers=0) for on in (False, True))
@@ -62,15 +62,16 @@ def test_predictions_are_scaled_and_say_so(trained: Trained, rows: pd.DataFrame,
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"), [({"sha256": "0" * 64}, "is of another checkpoint"), ({"tta": "flip"}, "fitted with tta=flip")]
+    ("changes", "says"),
+    [({"sha256": "0" * 64}, "was fitted for another checkpoint"), ({"tta": "flip"}, "fitted with tta=flip")],
 )
-def test_temperatures_of_something_else_are_not_applied(
-    trained: Trained, caplog: pytest.LogCaptureFixture, changes: dict[str, str], says: str
+def test_temperatures_of_another_checkpoint_or_tta_are_not_applied(
+    trained: Trained, caplog: pytest.LogCaptureFixture, changes: dict[str, str], message: str
 ) -> None:
     keep(trained, **changes)
     with caplog.at_level(logging.WARNING):
         assert fitting_temperatures(trained.source, "none") == {}
-    assert says in caplog.text
+    assert message in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A checkpoint becomes the network that was trained, or one line that says why not."""
+"""Loading a checkpoint gives the trained model, or an error of one line."""
 
 from pathlib import Path
 
@@ -29,14 +29,14 @@ def test_network_and_preprocessing_come_back(make_checkpoint, space: LabelSpace,
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
 
 
-def test_source_tells_one_checkpoint_from_another(make_checkpoint) -> None:
+def test_source_identifies_the_checkpoint(make_checkpoint) -> None:
     one, same, other = (load_trained(make_checkpoint(f"{i}.ckpt", seed=i // 2), CPU).source for i in range(3))
     assert one.sha256 == load_trained(Path(one.checkpoint), CPU).source.sha256
     assert len({one.sha256, other.sha256}) == 2
     assert (one.tasks, same.backbone) == (FACE.names, "test_resnet")
 
 
-def test_a_run_means_its_best_checkpoint(make_checkpoint, tmp_path: Path) -> None:
+def test_a_run_folder_stands_for_its_best_checkpoint(make_checkpoint, tmp_path: Path) -> None:
     best = make_checkpoint("run/checkpoints/best.ckpt")
     assert find_checkpoint(tmp_path / "run") == best
     assert find_checkpoint(best) == best
@@ -57,7 +57,7 @@ def test_a_run_means_its_best_checkpoint(make_checkpoint, tmp_path: Path) -> Non
         ("one_class.ckpt", "is not a checkpoint that mask_lightning can rebuild"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused_in_one_line(make_checkpoint, tmp_path: Path, name: str, message: str) -> None:
+def test_other_files_are_refused_in_one_line(make_checkpoint, tmp_path: Path, name: str, message: str) -> None:
     whole = make_checkpoint()
     content = torch.load(whole, weights_only=True)
     (tmp_path / "folder").mkdir()
@@ -79,7 +79,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto") == choose_device("cpu") == CPU
-    with pytest.raises(ConfigError, match="accelerator=gpu is not there"):
+    with pytest.raises(ConfigError, match="accelerator=gpu is not available"):
         choose_device("gpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto") == choose_device("gpu") == torch.device("cuda")

@@ -12,8 +12,10 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from mask_lightning.data.dataset import Mix
 from mask_lightning.labels import UNLABELLED
-from mask_lightning.losses.classification import ClassificationLoss, missing_soft_f1, scored_loss, weighted_sum
-from mask_lightning.losses.tasks import mixed_loss
+from mask_lightning.losses.classification import ClassificationLoss, soft_f1_loss
+from mask_lightning.losses.task_losses import mixed_loss, validation_loss
+from mask_lightning.losses.weighting import weighted_sum
+from mask_lightning.settings.loss import LossSettings
 
 COUNTS = [500, 100, 10]
 GENERATOR = torch.Generator().manual_seed(0)
@@ -39,70 +41,69 @@ def formula(*, smoothing: float = 0.0, tau: float = 0.0) -> float:
     "options", [{}, {"smoothing": 0.1}, {"tau": 1.0}, {"tau": 0.5}, {"smoothing": 0.2, "tau": 2.0}]
 )
 def test_training_follows_the_formula(options: dict[str, float]) -> None:
-    loss = ClassificationLoss(
-        COUNTS,
-        label_smoothing=options.get("smoothing", 0.0),
-        logit_adjustment=options.get("tau", 0.0),
-    )
+    settings = LossSettings(label_smoothing=options.get("smoothing", 0.0), logit_adjustment=options.get("tau", 0.0))
+    loss = ClassificationLoss(COUNTS, settings)
     assert loss.train()(LOGITS, TARGET).item() == pytest.approx(formula(**options), rel=1e-5)
 
 
-def test_scoring_is_plain_cross_entropy() -> None:
-    """So that val/loss compares between runs whatever they train with."""
+def test_validation_loss_is_plain_cross_entropy() -> None:
+    """val/loss can then be compared between runs with different training losses."""
     log_probs = LOGITS.log_softmax(dim=1)
-    assert scored_loss(log_probs, TARGET).item() == pytest.approx(formula(), rel=1e-5)
+    assert validation_loss(log_probs, TARGET).item() == pytest.approx(formula(), rel=1e-5)
     kept = torch.nn.functional.cross_entropy(LOGITS[LABELLED], TARGET[LABELLED])
-    torch.testing.assert_close(scored_loss(log_probs, torch.where(LABELLED, TARGET, UNLABELLED)), kept)
-    assert scored_loss(log_probs, torch.full((8,), UNLABELLED)).item() == 0.0
+    torch.testing.assert_close(validation_loss(log_probs, torch.where(LABELLED, TARGET, UNLABELLED)), kept)
+    assert validation_loss(log_probs, torch.full((8,), UNLABELLED)).item() == 0.0
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_focal_loss_is_the_papers(gamma: float, weighted: bool) -> None:
+def test_focal_loss_follows_the_paper(gamma: float, weighted: bool) -> None:
     """Lin et al. 2017, eq. 5: -alpha (1 - p) ** gamma log(p), p the probability of the truth, in NumPy."""
-    loss = ClassificationLoss(COUNTS, focal_gamma=gamma, class_weights="balanced" if weighted else "none")
+    loss = ClassificationLoss(COUNTS, LossSettings(focal_gamma=gamma, class_weights="balanced" if weighted else "none"))
     logs = log_softmax(LOGITS.double().numpy())[np.arange(8), TARGET.numpy()]
     alphas = WEIGHTS[TARGET.numpy()] if weighted else np.ones(8)
     want = -(alphas * (1 - np.exp(logs)) ** gamma * logs).sum() / alphas.sum()
     assert loss(LOGITS, TARGET).item() == pytest.approx(want, rel=1e-5)
 
 
-def test_focal_loss_of_a_photo_that_is_learned_has_a_gradient_of_zero() -> None:
+def test_focal_loss_of_a_learned_photo_has_no_gradient() -> None:
     logits = torch.tensor([[80.0, 0.0, 0.0]], requires_grad=True)
-    ClassificationLoss(COUNTS, focal_gamma=0.5)(logits, torch.tensor([0])).backward()
+    ClassificationLoss(COUNTS, LossSettings(focal_gamma=0.5))(logits, torch.tensor([0])).backward()
     assert logits.grad.abs().max() < 1e-3
 
 
-def test_soft_f1_of_sure_answers_is_scikit_learns_macro_f1() -> None:
-    truth, said = torch.tensor([0, 0, 1, 1, 1, 0]), torch.tensor([0, 1, 1, 1, 0, 2])
-    found = missing_soft_f1(100.0 * torch.nn.functional.one_hot(said, 3), truth)
-    # class 2 has no photo, so its F1 cannot be raised and does not count
-    assert 1 - found.item() == pytest.approx(f1_score(truth, said, labels=[0, 1], average="macro"))
+def test_soft_f1_of_confident_preds_is_scikit_learns_macro_f1() -> None:
+    truth, preds = torch.tensor([0, 0, 1, 1, 1, 0]), torch.tensor([0, 1, 1, 1, 0, 2])
+    found = soft_f1_loss(100.0 * torch.nn.functional.one_hot(preds, 3), truth)
+    # class 2 has no photo in the batch and is left out
+    assert 1 - found.item() == pytest.approx(f1_score(truth, preds, labels=[0, 1], average="macro"))
 
 
-def test_soft_f1_adds_up_probabilities() -> None:
-    """2 TP / (2 TP + FP + FN) by hand, per class of the batch; cross-entropy comes on top."""
+def test_soft_f1_sums_probabilities() -> None:
+    """2 TP / (2 TP + FP + FN) by hand, per class of the batch, added to the cross-entropy."""
     target = torch.where(LABELLED, TARGET, UNLABELLED)
     probs, truth = np.exp(log_softmax(LOGITS.double().numpy()))[LABELLED.numpy()], TARGET[LABELLED].numpy()
     f1 = []
     for i in sorted(set(truth)):
         tp, fp, fn = probs[truth == i, i].sum(), probs[truth != i, i].sum(), (1 - probs[truth == i, i]).sum()
         f1.append(2 * tp / (2 * tp + fp + fn))
-    assert missing_soft_f1(LOGITS, target).item() == pytest.approx(1 - np.mean(f1), rel=1e-5)
-    plain, both = (ClassificationLoss(COUNTS, soft_f1=weight)(LOGITS, target).item() for weight in (0.0, 0.5))
+    assert soft_f1_loss(LOGITS, target).item() == pytest.approx(1 - np.mean(f1), rel=1e-5)
+    plain, both = (
+        ClassificationLoss(COUNTS, LossSettings(soft_f1=weight))(LOGITS, target).item() for weight in (0.0, 0.5)
+    )
     assert both - plain == pytest.approx(0.5 * (1 - np.mean(f1)), rel=1e-4)
 
 
-def test_an_absent_class_is_no_matter_without_adjustment() -> None:
+def test_an_absent_class_has_no_effect_without_adjustment() -> None:
     assert ClassificationLoss([5, 3, 0])(LOGITS, TARGET).item() == pytest.approx(formula(), rel=1e-5)
 
 
-def test_adjusted_logits_leave_the_networks_own_balanced() -> None:
-    """Trained on constant features, plain logits end at the classes' shares, adjusted ones at equal shares."""
+def test_logit_adjustment_balances_the_networks_logits() -> None:
+    """On constant features, plain training converges to the class frequencies, adjusted training to equal shares."""
     target = torch.tensor([0] * 8 + [1] * 2)
     for tau, want in ((0.0, [0.8, 0.2]), (1.0, [0.5, 0.5])):
         logits = torch.zeros(2, requires_grad=True)
-        loss = ClassificationLoss([8, 2], logit_adjustment=tau).train()
+        loss = ClassificationLoss([8, 2], LossSettings(logit_adjustment=tau)).train()
         optimizer = torch.optim.LBFGS([logits], max_iter=50)
 
         def closure() -> torch.Tensor:
@@ -115,16 +116,16 @@ def test_adjusted_logits_leave_the_networks_own_balanced() -> None:
         np.testing.assert_allclose(logits.softmax(0).detach().numpy(), want, atol=1e-3)
 
 
-def test_shares_are_no_part_of_a_checkpoint() -> None:
-    """They follow from the class counts, which the checkpoint carries."""
-    assert list(ClassificationLoss(COUNTS, class_weights="balanced").state_dict()) == []
+def test_class_frequencies_are_not_in_checkpoints() -> None:
+    """They follow from the class counts in the hyper-parameters."""
+    assert list(ClassificationLoss(COUNTS, LossSettings(class_weights="balanced")).state_dict()) == []
 
 
 @pytest.mark.parametrize(
     ("weights", "want"),
     [({"mask": 1.0, "age": 1.0}, 5.0), ({"mask": 0.5, "age": 2.0}, 7.0), ({"mask": 0.0, "age": 1.0, "hat": 9.0}, 3.0)],
 )
-def test_tasks_are_weighed(weights: dict[str, float], want: float) -> None:
+def test_weighted_sum_of_tasks(weights: dict[str, float], want: float) -> None:
     losses = {"mask": torch.tensor(2.0, requires_grad=True), "age": torch.tensor(3.0, requires_grad=True)}
     total = weighted_sum(losses, weights)
     assert total.shape == ()
@@ -134,9 +135,9 @@ def test_tasks_are_weighed(weights: dict[str, float], want: float) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"logit_adjustment": 1.0}])
-def test_photos_without_a_label_do_not_count(options: dict[str, float]) -> None:
-    """The loss is that of the labelled photos alone, and so are the gradients."""
-    loss = ClassificationLoss(COUNTS, **options).train()
+def test_photos_without_a_label_are_left_out(options: dict[str, float]) -> None:
+    """Loss and gradients are those of the labelled photos only."""
+    loss = ClassificationLoss(COUNTS, LossSettings(**options)).train()
     logits = LOGITS.clone().requires_grad_()
     found = loss(logits, torch.where(LABELLED, TARGET, UNLABELLED))
     adjusted = LOGITS + options.get("logit_adjustment", 0.0) * torch.tensor([c / sum(COUNTS) for c in COUNTS]).log()
@@ -152,9 +153,9 @@ def test_photos_without_a_label_do_not_count(options: dict[str, float]) -> None:
 @pytest.mark.parametrize(
     "options", [{}, {"label_smoothing": 0.1}, {"logit_adjustment": 1.0}, {"focal_gamma": 2.0}, {"soft_f1": 1.0}]
 )
-def test_a_batch_without_labels_costs_nothing(options: dict[str, float]) -> None:
+def test_a_batch_without_labels_has_loss_and_gradient_zero(options: dict[str, float]) -> None:
     logits = LOGITS.clone().requires_grad_()
-    loss = ClassificationLoss(COUNTS, **options).train()(logits, torch.full((8,), UNLABELLED))
+    loss = ClassificationLoss(COUNTS, LossSettings(**options)).train()(logits, torch.full((8,), UNLABELLED))
     loss.backward()
     assert loss.item() == 0.0
     assert (logits.grad == 0).all()
@@ -162,10 +163,10 @@ def test_a_batch_without_labels_costs_nothing(options: dict[str, float]) -> None
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("target", [TARGET, torch.where(LABELLED, TARGET, UNLABELLED)])
-def test_balanced_weights_are_scikit_learns_and_the_weighted_mean_is_torchs(
+def test_balanced_weights_equal_scikit_learns_and_the_weighted_mean_torchs(
     smoothing: float, target: torch.Tensor
 ) -> None:
-    loss = ClassificationLoss(COUNTS, label_smoothing=smoothing, class_weights="balanced").train()
+    loss = ClassificationLoss(COUNTS, LossSettings(label_smoothing=smoothing, class_weights="balanced")).train()
     weights = torch.tensor(WEIGHTS, dtype=torch.float32)
     logits, reference = LOGITS.clone().requires_grad_(), LOGITS.clone().requires_grad_()
     want = torch.nn.functional.cross_entropy(
@@ -178,9 +179,11 @@ def test_balanced_weights_are_scikit_learns_and_the_weighted_mean_is_torchs(
     torch.testing.assert_close(logits.grad, reference.grad)
 
 
-def test_a_weighted_batch_without_labels_costs_nothing() -> None:
+def test_a_weighted_batch_without_labels_has_loss_and_gradient_zero() -> None:
     logits = LOGITS.clone().requires_grad_()
-    loss = ClassificationLoss(COUNTS, class_weights="balanced").train()(logits, torch.full((8,), UNLABELLED))
+    loss = ClassificationLoss(COUNTS, LossSettings(class_weights="balanced")).train()(
+        logits, torch.full((8,), UNLABELLED)
+    )
     loss.backward()
     assert loss.item() == 0.0
     assert (logits.grad == 0).all()
@@ -194,8 +197,8 @@ MIX = Mix(partner=torch.tensor([3, 2, 1, 0, 4, 6, 7, 5]), share=0.7)
     "options",
     [{}, {"label_smoothing": 0.1}, {"logit_adjustment": 0.5}, {"class_weights": "balanced", "label_smoothing": 0.2}],
 )
-def test_a_mixed_photo_counts_with_both_labels_by_their_shares(options: dict[str, Any], target: torch.Tensor) -> None:
-    """Every photo and side by hand: weight x share x loss, over the sum of weight x share of what is labelled."""
+def test_a_mixed_photo_counts_with_both_targets_by_their_shares(options: dict[str, Any], target: torch.Tensor) -> None:
+    """By hand, for each photo and each of its targets: weight x share x loss, over the sum of weight x share."""
     smoothing, tau = options.get("label_smoothing", 0.0), options.get("logit_adjustment", 0.0)
     logs = log_softmax(LOGITS.double().numpy() + tau * np.log(np.array(COUNTS) / sum(COUNTS)))
     weights = WEIGHTS if "class_weights" in options else np.ones(3)
@@ -206,12 +209,12 @@ def test_a_mixed_photo_counts_with_both_labels_by_their_shares(options: dict[str
                 wanted = (1 - smoothing) * np.eye(3)[label] + smoothing / 3
                 total -= share * (wanted * logs[i] * weights).sum()
                 norm += share * weights[label]
-    loss = ClassificationLoss(COUNTS, **options).train()
+    loss = ClassificationLoss(COUNTS, LossSettings(**options)).train()
     assert mixed_loss(loss, LOGITS, target, None, MIX).item() == pytest.approx(total / norm, rel=1e-5)
 
 
-def test_a_mix_of_nothing_or_of_ones_own_changes_nothing() -> None:
-    loss = ClassificationLoss(COUNTS, label_smoothing=0.1).train()
+def test_no_mix_and_a_mix_with_oneself_change_nothing() -> None:
+    loss = ClassificationLoss(COUNTS, LossSettings(label_smoothing=0.1)).train()
     want = loss(LOGITS, TARGET)
     assert torch.equal(mixed_loss(loss, LOGITS, TARGET, None, None), want)
     torch.testing.assert_close(mixed_loss(loss, LOGITS, TARGET, None, Mix(MIX.partner, 1.0)), want)

@@ -1,6 +1,8 @@
-"""How tasks are weighed: against the papers' equations, written out in NumPy."""
+"""Task weightings against the papers' equations in NumPy."""
 
 from __future__ import annotations
+
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ import torch
 
 from mask_lightning.errors import ConfigError
 from mask_lightning.losses.weighting import DynamicWeighting, UncertaintyWeighting, make_weighting
+from mask_lightning.settings.base import check
+from mask_lightning.settings.loss import WeightingSettings
 
 TASKS = ("mask", "gender", "age")
 
@@ -19,15 +23,15 @@ def as_losses(values) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("weights", "want"), [({}, 0.5 + 1.5 + 2.0), ({"age": 3.0, "mask": 0.0, "smile": 9.0}, 1.5 + 6.0)]
 )
-def test_fixed_weights_are_those_given(weights: dict[str, float], want: float) -> None:
+def test_fixed_weights_are_the_ones_given(weights: dict[str, float], want: float) -> None:
     weighting = make_weighting(TASKS, weights)
     assert weighting(as_losses([0.5, 1.5, 2.0])).item() == pytest.approx(want)
-    assert not weighting.is_moving
+    assert not weighting.is_adaptive
     assert not weighting.state_dict()
 
 
 @pytest.mark.parametrize("sigmas", [(1.0, 1.0, 1.0), (0.5, 1.0, 2.0)])
-def test_uncertainty_is_the_papers_sum(sigmas: tuple[float, ...]) -> None:
+def test_uncertainty_follows_the_paper(sigmas: tuple[float, ...]) -> None:
     """Kendall et al. 2018, equation 10 for classes: sum of L / sigma^2 + log sigma, with its gradient by hand."""
     weighting, losses = UncertaintyWeighting(TASKS), np.array([0.5, 1.5, 2.0])
     with torch.no_grad():
@@ -43,7 +47,7 @@ def test_uncertainty_is_the_papers_sum(sigmas: tuple[float, ...]) -> None:
     )
 
 
-def test_uncertainty_settles_where_the_weight_is_one_over_twice_the_loss() -> None:
+def test_uncertainty_converges_to_one_over_twice_the_loss() -> None:
     """The minimum over sigma of L / sigma^2 + log sigma is at sigma^2 = 2 L."""
     weighting, losses = UncertaintyWeighting(TASKS), as_losses([0.1, 0.5, 2.0])
     optimizer = torch.optim.Adam(weighting.parameters(), 0.05)
@@ -67,23 +71,23 @@ def dwa(epoch: int, temperature: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("temperature", [2.0, 0.5])
-def test_dynamic_weights_are_the_papers_also_across_a_resume(temperature: float) -> None:
+def test_dynamic_weights_follow_the_paper_across_a_resume(temperature: float) -> None:
     weighting = DynamicWeighting(TASKS, temperature=temperature)
     for epoch, means in enumerate(EPOCHS):
         weighting.start_epoch(lambda means: means)
         want = dwa(epoch, temperature)
-        for scale in (0.5, 1.5):  # two batches of that mean
+        for scale in (0.5, 1.5):  # two batches with that mean
             resumed = DynamicWeighting(TASKS, temperature=temperature)
             resumed.load_state_dict(weighting.state_dict())
-            for name, value in resumed.sums().items():
-                value.copy_(weighting.sums()[name])
+            for name, value in resumed.running_sums().items():
+                value.copy_(weighting.running_sums()[name])
             weighting = resumed
             total = weighting(as_losses(scale * means))
             assert total.item() == pytest.approx((want * scale * means).sum(), rel=1e-5)
         np.testing.assert_allclose([weight.item() for weight in weighting.weights().values()], want, rtol=1e-5)
 
 
-def test_a_task_that_has_no_loss_yet_makes_all_weights_one() -> None:
+def test_a_task_without_loss_makes_all_weights_one() -> None:
     weighting = DynamicWeighting(TASKS)
     for _ in range(3):
         weighting.start_epoch(lambda means: means)
@@ -91,7 +95,7 @@ def test_a_task_that_has_no_loss_yet_makes_all_weights_one() -> None:
     assert [weight.item() for weight in weighting.weights().values()] == [1.0, 1.0, 1.0]
 
 
-def test_processes_take_the_mean_of_their_losses() -> None:
+def test_processes_average_their_losses() -> None:
     weighting = DynamicWeighting(TASKS)
     others = iter([EPOCHS[0] / 3, EPOCHS[1] * 2])  # of another process
     for means in (*EPOCHS[:2], EPOCHS[2]):
@@ -102,6 +106,14 @@ def test_processes_take_the_mean_of_their_losses() -> None:
     np.testing.assert_allclose([weight.item() for weight in weighting.weights().values()], want, rtol=1e-5)
 
 
-def test_an_unknown_weighting_lists_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="no weighting 'dva'; did you mean dwa"):
-        make_weighting(TASKS, {}, name="dva")
+@pytest.mark.parametrize("name", get_args(WeightingSettings.model_fields["name"].annotation))
+def test_every_choice_of_the_settings_can_be_built(name: str) -> None:
+    options = {"temperature": 0.5} if name == "dwa" else {}
+    weighting = make_weighting(TASKS, {}, WeightingSettings(name=name, **options))
+    assert weighting(as_losses([0.5, 1.5, 2.0])).item() == pytest.approx(4.0)
+    assert getattr(weighting, "temperature", 0.5) == 0.5
+
+
+def test_an_unknown_weighting_is_refused_with_the_choices() -> None:
+    with pytest.raises(ConfigError, match="name must be 'fixed', 'uncertainty' or 'dwa', got 'dva'"):
+        check(WeightingSettings, {"name": "dva"})

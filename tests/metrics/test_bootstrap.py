@@ -1,4 +1,4 @@
-"""The bootstrap against the loop that it stands for, and what it must and must not call real."""
+"""The bootstrap against an explicit loop over redrawn people; which differences are real."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ DRAWS = 60
 
 
 def looped(predictions, weights: np.ndarray) -> list[tuple[float, float]]:
-    """Macro F1 and accuracy of the combined class when every photo of a drawn person is written down anew."""
-    person, truth, said = np.unique(PEOPLE, return_inverse=True)[1], FACE.encode(TARGETS), predictions.codes
+    """Score the combined class by repeating all photos of a drawn person: (macro F1, accuracy) per draw."""
+    person, truth, preds = np.unique(PEOPLE, return_inverse=True)[1], FACE.encode(TARGETS), predictions.codes
     scores = []
     for counts in weights:
         rows = [i for who, n in enumerate(counts) for _ in range(n) for i in np.flatnonzero(person == who)]
-        f1 = f1_score(truth[rows], said[rows], average="macro", labels=range(18), zero_division=0)
-        scores.append((f1, accuracy_score(truth[rows], said[rows])))
+        f1 = f1_score(truth[rows], preds[rows], average="macro", labels=range(18), zero_division=0)
+        scores.append((f1, accuracy_score(truth[rows], preds[rows])))
     return scores
 
 
@@ -38,7 +38,7 @@ def test_intervals_are_percentiles_over_redrawn_people(make_labelled) -> None:
     assert got["f1"].value == pytest.approx(looped(predictions, np.ones((1, 12), int))[0][0])
 
 
-def test_differences_are_of_the_same_draws_whatever_the_order_of_photos(make_labelled) -> None:
+def test_differences_use_the_same_draws_for_any_order_of_photos(make_labelled) -> None:
     a, b = (make_labelled(PEOPLE, TARGETS, seed=seed) for seed in (0, 1))
     weights = draw_people(12, draws=DRAWS, seed=0)
     gains = np.array(looped(a, weights)) - np.array(looped(b, weights))
@@ -82,7 +82,7 @@ def test_a_single_person_has_no_interval(make_labelled) -> None:
 @pytest.mark.parametrize(
     ("low", "high", "want"), [(0.01, 0.04, True), (-0.04, -0.01, True), (-0.01, 0.04, False), (0.0, 0.0, False)]
 )
-def test_a_difference_is_real_where_its_interval_leaves_0_out(low: float, high: float, want: bool) -> None:
+def test_a_difference_is_real_if_its_interval_excludes_0(low: float, high: float, want: bool) -> None:
     assert Difference(0.02, low, high, 0.01).is_real is want
 
 
@@ -93,16 +93,16 @@ def test_a_difference_is_real_where_its_interval_leaves_0_out(low: float, high: 
             (PEOPLE[:-1], {task: values[:-1] for task, values in TARGETS.items()}),
             r"found 23 for 24 .*\(23\.jpg\); predict the same",
         ),
-        ((PEOPLE, {**TARGETS, "age": (TARGETS["age"] + 1) % 3}), "same labels of age for both, found others"),
+        ((PEOPLE, {**TARGETS, "age": (TARGETS["age"] + 1) % 3}), "same labels of age for both, found different ones"),
         ((PEOPLE, {**TARGETS, "age": [UNLABELLED, *TARGETS["age"][1:]]}), "same labels of age for both"),
     ],
 )
-def test_other_photos_or_labels_do_not_compare(make_labelled, other: tuple, message: str) -> None:
+def test_different_photos_or_labels_cannot_be_compared(make_labelled, other: tuple, message: str) -> None:
     with pytest.raises(PredictionsError, match=message):
         compare(make_labelled(PEOPLE, TARGETS), make_labelled(*other))
 
 
-def test_only_common_tasks_compare(make_labelled) -> None:
+def test_only_common_tasks_are_compared(make_labelled) -> None:
     everything = make_labelled(PEOPLE, TARGETS)
     age, mask = (make_labelled(PEOPLE, {task: TARGETS[task]}) for task in ("age", "mask"))
     assert list(compare(everything, age)) == ["age"]

@@ -1,4 +1,4 @@
-"""Calibration against hand computation, and temperatures that are known because they were put in."""
+"""Calibration against hand computation, and fits of known temperatures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mask_lightning.metrics.calibration import calibrate, cross_fit, fit_tempera
 
 
 def sample(temperature: float, people: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Log probabilities of a network that is too sure by `temperature`, and targets drawn from what is honest."""
+    """Log probabilities that are overconfident by `temperature`, and targets drawn from calibrated probabilities."""
     rng = np.random.default_rng(seed)
     honest = rng.normal(0, 2, (people, 3))
     targets = np.array([rng.choice(3, p=p) for p in softmax(honest, axis=1)])
@@ -29,7 +29,7 @@ def test_ece_by_hand() -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_a_known_temperature_is_found_and_mends(temperature: float) -> None:
+def test_a_known_temperature_is_found_and_calibrates(temperature: float) -> None:
     log_probs, targets = sample(temperature, people=4000)
     assert fit_temperature(log_probs, targets) == pytest.approx(temperature, rel=0.08)
     mended = measure(np.exp(scale(log_probs, temperature)), targets).ece
@@ -38,7 +38,7 @@ def test_a_known_temperature_is_found_and_mends(temperature: float) -> None:
         assert measure(np.exp(log_probs), targets).ece > 2 * mended
 
 
-def test_the_fit_is_of_the_least_cross_entropy() -> None:
+def test_the_fit_has_the_smallest_cross_entropy() -> None:
     log_probs, targets = sample(2.0)
 
     def loss(temperature: float) -> float:
@@ -49,12 +49,12 @@ def test_the_fit_is_of_the_least_cross_entropy() -> None:
 
 
 @pytest.mark.parametrize("target", [0, 1])
-def test_nothing_is_fitted_where_all_is_right_or_wrong(target: int) -> None:
+def test_all_right_or_all_wrong_gives_temperature_1(target: int) -> None:
     assert fit_temperature(np.log([[0.9, 0.1], [0.6, 0.4]]), np.full(2, target)) == 1.0
 
 
-def test_no_person_is_scored_with_a_temperature_that_saw_them() -> None:
-    """Of two people, each half is one person, scaled by what the other one says."""
+def test_cross_fitting_scales_each_half_with_the_other() -> None:
+    """With two people, each half is one person."""
     log_probs, targets = sample(1.0, people=40)
     people = np.repeat(["a", "b"], 20)
     got = cross_fit(log_probs, targets, people)
@@ -64,7 +64,7 @@ def test_no_person_is_scored_with_a_temperature_that_saw_them() -> None:
     assert cross_fit(log_probs, targets, np.full(40, "a")) is None
 
 
-def test_temperatures_change_no_answer(make_labelled) -> None:
+def test_temperatures_do_not_change_preds(make_labelled) -> None:
     log_probs, targets = sample(3.0)
     targets[:5] = UNLABELLED
     people = [str(i // 4) for i in range(400)]
@@ -77,7 +77,7 @@ def test_temperatures_change_no_answer(make_labelled) -> None:
     assert (scale(known, got.temperature).argmax(axis=1) == known.argmax(axis=1)).all()
 
 
-def test_given_temperatures_are_applied_as_they_are(make_labelled) -> None:
+def test_given_temperatures_are_applied(make_labelled) -> None:
     log_probs, targets = sample(3.0)
     predictions = make_labelled(["p"] * 400, {"age": targets}, probs={"age": np.exp(log_probs)})
     got = calibrate(predictions, {"age": 3.0})["age"]
@@ -87,5 +87,5 @@ def test_given_temperatures_are_applied_as_they_are(make_labelled) -> None:
     assert untouched.after.ece == pytest.approx(untouched.before.ece)
 
 
-def test_probabilities_that_float32_lost_are_finite() -> None:
+def test_probabilities_that_underflow_have_finite_logs() -> None:
     assert np.isfinite(to_log(np.array([[0.0, 1.0]], np.float32))).all()

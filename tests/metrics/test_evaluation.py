@@ -1,4 +1,4 @@
-"""All numbers together, and as strict JSON."""
+"""All numbers of an evaluation, also as strict JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def targets(seed: int = 0) -> dict[str, np.ndarray]:
     return {task.name: rng.integers(task.num_classes, size=len(PEOPLE)) for task in FACE.tasks}
 
 
-def test_everything_is_there_and_strict_json(make_labelled) -> None:
+def test_an_evaluation_is_complete_and_strict_json(make_labelled) -> None:
     predictions = make_labelled(PEOPLE, targets(), race=[str(int(person) % 3) for person in PEOPLE])
     evaluation = evaluate(predictions)
     assert (evaluation.people, evaluation.photos, evaluation.headline) == (12, 84, "joint")
@@ -48,7 +48,7 @@ def test_the_seed_draws_the_people(make_labelled) -> None:
         (list("abc"), {"mask": [0, UNLABELLED, UNLABELLED], "age": [UNLABELLED, 1, 1]}),  # no photo has both
     ],
 )
-def test_little_to_score_is_scored_all_the_same(make_labelled, people: list[str], labels: dict) -> None:
+def test_small_data_are_scored(make_labelled, people: list[str], labels: dict) -> None:
     evaluation = evaluate(make_labelled(people, labels))
     assert evaluation.headline != "joint"
     assert (evaluation.people, evaluation.photos) == (len(set(people)), 3)

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mask_lightning.inference.predictions import Predictions
 from mask_lightning.labels import UNLABELLED, LabelSpace, Task
 from mask_lightning.metrics import mistakes
+from mask_lightning.metrics.predictions import Predictions
 
 SPACE = LabelSpace((Task("mask", ("on", "off")), Task("age", ("young", "old"))))
 PEOPLE = ["a", "a", "a", "b", "b", "c"]
@@ -48,10 +48,10 @@ def test_top_losses_begin_with_the_largest(per_person: int, count: int, want: li
     assert mistakes.top_losses(make(), count, per_person=per_person).tolist() == want
 
 
-def test_without_people_every_photo_is_somebody_elses() -> None:
+def test_without_person_ids_every_photo_is_another_person() -> None:
     assert mistakes.top_losses(make(people=None), 9).tolist() == [0, 2, 1, 4, 5, 3]
     assert mistakes.person_tasks(make(people=None)) == ()
-    assert mistakes.disagreements(make(people=None)) == []
+    assert mistakes.divided_people(make(people=None)) == []
 
 
 @pytest.mark.parametrize(
@@ -61,23 +61,23 @@ def test_surest_wrong(task: str, per_person: int, want: list[int]) -> None:
     assert mistakes.surest_wrong(make(), task, 9, per_person=per_person).tolist() == want
 
 
-def test_surest_right_is_right_in_everything() -> None:
+def test_surest_right_is_right_in_every_task() -> None:
     assert mistakes.surest_right(make(), 9).tolist() == [3]
 
 
 def test_pairs_of_one_task() -> None:
     first, second = mistakes.confused_pairs(make(), ["age"])
-    assert (first.truth, first.said, first.photos, first.people) == ("young", "old", 2, 1)
+    assert (first.target, first.pred, first.photos, first.people) == ("young", "old", 2, 1)
     assert first.share == pytest.approx(2 / 3)
     assert first.rows.tolist() == [0, 1]
-    assert (second.truth, second.said, second.photos, second.share) == ("old", "young", 1, 0.5)
+    assert (second.target, second.pred, second.photos, second.share) == ("old", "young", 1, 0.5)
     (mask,) = mistakes.confused_pairs(make(), ["mask"])
     assert (mask.photos, mask.people, mask.rows.tolist()) == (2, 2, [2, 5])
 
 
 def test_pairs_of_the_combined_class_take_photos_with_every_label() -> None:
     pairs = mistakes.confused_pairs(make(), SPACE.names)
-    found = {(pair.truth, pair.said): pair.photos for pair in pairs}
+    found = {(pair.target, pair.pred): pair.photos for pair in pairs}
     assert found == {
         ("on young", "on old"): 1,
         ("off young", "off old"): 1,
@@ -92,12 +92,12 @@ def test_a_task_that_changes_within_a_person_is_not_the_persons() -> None:
     assert mistakes.person_tasks(make()) == ("age",)
 
 
-def test_people_on_whom_the_photos_disagree() -> None:
-    first, second = mistakes.disagreements(make())
+def test_people_with_contradicting_preds() -> None:
+    first, second = mistakes.divided_people(make())
     assert (first.person, first.tasks, first.rows.tolist(), first.minority) == ("b", ("age",), [3, 4], 0.5)
     assert (second.person, second.rows.tolist()) == ("a", [0, 1, 2])
     assert second.minority == pytest.approx(1 / 3)
 
 
-def test_one_of_every_person() -> None:
+def test_one_row_of_every_person() -> None:
     assert mistakes.one_each(make(), np.array([2, 0, 5, 1, 4]), 2).tolist() == [2, 5]

@@ -1,4 +1,4 @@
-"""Which scores there are, and which way is up."""
+"""Keys of scores, and the direction in which they improve."""
 
 import pytest
 
@@ -9,11 +9,11 @@ from mask_lightning.metrics.names import lower_is_better, score_keys
     ("key", "lower"),
     [("val/loss", True), ("val/age/loss", True), ("val/f1", False), ("clean_train/mask/accuracy", False)],
 )
-def test_of_losses_the_smaller_is_the_better(key: str, lower: bool) -> None:
+def test_lower_is_better_for_losses(key: str, lower: bool) -> None:
     assert lower_is_better(key) is lower
 
 
-def test_every_side_has_the_scores_of_all_tasks_and_of_each() -> None:
+def test_score_keys() -> None:
     assert score_keys(["val"], ["age"]) == [
         "val/f1",
         "val/accuracy",

@@ -1,16 +1,17 @@
-"""Scores against scikit-learn, called as a competition's judge would."""
+"""Scores against scikit-learn, averaged over all classes as the competition does."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
 from mask_lightning.errors import PredictionsError
 from mask_lightning.labels import FACE, UNLABELLED, LabelSpace, Task
-from mask_lightning.metrics.scores import headline, known_answers, people_of, score
+from mask_lightning.metrics.scores import METRICS, headline, labelled_preds, people_of, score
 
 
 @st.composite
@@ -41,15 +42,15 @@ def test_scores_are_scikit_learns_over_all_classes(make_labelled, targets: dict[
         want["joint"] = (space.encode(truth), space.encode(preds), known, space.num_codes)
     scores = score(predictions)
     assert list(scores) == list(want)
-    for name, (true, said, rows, classes) in want.items():
-        labels, true, said = list(range(classes)), true[rows], said[rows]
+    for name, (true, preds, rows, classes) in want.items():
+        labels, true, preds = list(range(classes)), true[rows], preds[rows]
         options = {"labels": labels, "zero_division": 0}
         got = scores[name]
-        assert got.f1 == pytest.approx(metrics.f1_score(true, said, average="macro", **options))
-        assert got.accuracy == pytest.approx(metrics.accuracy_score(true, said))
-        np.testing.assert_allclose(got.precision, metrics.precision_score(true, said, average=None, **options))
-        np.testing.assert_allclose(got.recall, metrics.recall_score(true, said, average=None, **options))
-        np.testing.assert_array_equal(got.confusion, metrics.confusion_matrix(true, said, labels=labels))
+        assert got.f1 == pytest.approx(metrics.f1_score(true, preds, average="macro", **options))
+        assert got.accuracy == pytest.approx(metrics.accuracy_score(true, preds))
+        np.testing.assert_allclose(got.precision, metrics.precision_score(true, preds, average=None, **options))
+        np.testing.assert_allclose(got.recall, metrics.recall_score(true, preds, average=None, **options))
+        np.testing.assert_array_equal(got.confusion, metrics.confusion_matrix(true, preds, labels=labels))
         assert (got.support.tolist(), got.photos) == (np.bincount(true, minlength=classes).tolist(), rows.sum())
 
 
@@ -66,9 +67,20 @@ def test_a_label_space_too_large_to_combine_has_no_joint_score(make_labelled) ->
     assert headline(scores) == "x"
 
 
-def test_without_people_every_photo_is_somebody_elses(make_labelled) -> None:
+def test_without_person_ids_every_photo_is_another_person(make_labelled) -> None:
     predictions = make_labelled("aab", {"gender": [0, 1, UNLABELLED]})
     assert people_of(predictions).tolist() == ["a", "a", "b"]
-    assert known_answers(predictions)["gender"].rows.tolist() == [0, 1]
+    assert labelled_preds(predictions)["gender"].rows.tolist() == [0, 1]
     del predictions.photos["person_id"]
     assert people_of(predictions).tolist() == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metrics_take_batches_of_arrays_and_of_tensors(name: str) -> None:
+    confusion = np.random.default_rng(0).integers(0, 5, size=(4, 3, 3))
+    confusion[0] = 0  # no photo at all
+    confusion[1, 2] = confusion[1, :, 2] = 0  # an absent class
+    want = [METRICS[name].compute(each) for each in confusion]
+    np.testing.assert_allclose(METRICS[name].compute(confusion), want)
+    np.testing.assert_allclose(METRICS[name].compute(torch.tensor(confusion)).numpy(), want, rtol=1e-6)
+    assert METRICS[name].compute(confusion[0]) == 0

@@ -10,7 +10,7 @@ from mask_lightning.metrics.slices import Slice, scores_given, slice_columns, sl
 
 PEOPLE = list("aabbccdd")
 TARGETS = {"mask": [0, 2] * 4, "age": [0, 0, 0, 0, 1, 1, 2, 2]}
-SAID = {"mask": [0, 2, 0, 2, 0, 2, 0, 0], "age": [0, 1, 0, 0, 1, 1, 0, 2]}
+PREDS = {"mask": [0, 2, 0, 2, 0, 2, 0, 0], "age": [0, 1, 0, 0, 1, 1, 0, 2]}
 RACE = ["x", "x", "y", "y", "y", "y", "x", "x"]
 
 
@@ -20,7 +20,7 @@ def certain(answers: list[int]) -> list[list[float]]:
 
 @pytest.fixture
 def predictions(make_labelled):
-    probs = {task: certain(said) for task, said in SAID.items()}
+    probs = {task: certain(preds) for task, preds in PREDS.items()}
     return make_labelled(PEOPLE, TARGETS, probs=probs, race=RACE, remark=[f"note {i}" for i in range(8)], shot=RACE)
 
 
@@ -37,7 +37,7 @@ def test_every_class_and_every_value_is_a_slice(predictions) -> None:
     assert race.task_accuracy == {"mask": 0.75, "age": 0.5}
     assert found["race", "y"].accuracy == Interval(1.0, 1.0, 1.0)
     assert found["race", "y"].f1 == 1.0
-    # wear >=60 and normal >=60 occur, once each; said are wear <30 and wear >=60.
+    # targets are wear >=60 and normal >=60, once each; preds are wear <30 and wear >=60
     assert found["age", ">=60"].f1 == 0.0
     assert found["age", ">=60"].accuracy.low is None
 
@@ -71,5 +71,5 @@ def test_age_given_mask(predictions) -> None:
     given = scores_given(predictions, "age", "mask")
     assert list(given) == ["wear", "normal"]
     assert (given["wear"].accuracy, given["normal"].accuracy) == (0.75, 0.75)
-    assert given["wear"].f1 == pytest.approx((0.8 + 1 + 0) / 3)  # <30: 2 of 2, and one more said
+    assert given["wear"].f1 == pytest.approx((0.8 + 1 + 0) / 3)  # <30: 2 of 2, and one more pred
     assert scores_given(predictions, "gender", "mask") == {}

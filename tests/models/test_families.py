@@ -1,4 +1,4 @@
-"""A small model of every family of timm: its layer groups cover it in order, and train just what they say."""
+"""A small model of each timm family: layer groups contain all parameters, and only trainable groups change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from mask_lightning.callbacks.phased_finetuning import PhasedFinetuning
 from mask_lightning.models.backbones import backbone_groups, create_backbone
 from mask_lightning.models.network import MultiTaskNetwork
-from mask_lightning.optim.phases import Phase
+from mask_lightning.optim.phases import trainable_groups
+from mask_lightning.settings.optim import PhaseSettings
 
 SIZE = 64
 FAMILIES = {
@@ -29,7 +30,7 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_groups_cover_all_parameters_once_in_the_order_of_use(family: str) -> None:
+def test_groups_contain_each_parameter_once_in_the_order_of_use(family: str) -> None:
     backbone = create_backbone(FAMILIES[family], image_size=SIZE).eval()
     groups = backbone_groups(backbone)
     names = [name for group in groups.values() for name in group]
@@ -38,7 +39,7 @@ def test_groups_cover_all_parameters_once_in_the_order_of_use(family: str) -> No
     used: list[str] = []
     for module_name, module in backbone.named_modules():
         for name, _ in module.named_parameters(prefix=module_name, recurse=False):
-            if module is not backbone:  # a transformer's own positions are used in the middle of its pass
+            if module is not backbone:  # position embeddings of a transformer are used later than its stem
                 module.register_forward_pre_hook(lambda *_, group=group_of[name]: used.append(group))
     with torch.no_grad():
         backbone(torch.zeros(1, 3, SIZE, SIZE))
@@ -47,17 +48,17 @@ def test_groups_cover_all_parameters_once_in_the_order_of_use(family: str) -> No
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_last_groups_alone_learn(family: str) -> None:
+def test_only_the_last_groups_are_trained(family: str) -> None:
     """Gradients, updates with weight decay, running statistics, and the graph: nothing below the open groups."""
     torch.manual_seed(0)
     network = MultiTaskNetwork(FAMILIES[family], {"mask": 3, "age": 3}, image_size=SIZE)
     with torch.no_grad():
-        for parameter in network.parameters():  # what begins as 0 would block gradients
+        for parameter in network.parameters():  # parameters that start at 0 would block gradients
             parameter.add_(0.05 * torch.randn_like(parameter))
     groups = network.layer_groups()
-    phase = Phase(epochs=1, unfreeze={"last": 2})
+    phase = PhaseSettings(epochs=1, unfreeze={"last": 2})
     opened, frozen = list(groups)[-3:], list(groups)[:-3]
-    assert phase.open_groups(list(groups)) == tuple(opened)
+    assert trainable_groups(phase, list(groups)) == tuple(opened)
     learning = {name for group in opened for name in groups[group]}
 
     module = cast(Any, network.train())

@@ -16,7 +16,7 @@ def network() -> MultiTaskNetwork:
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext", "mobilenetv3_small_050"])
-def test_every_task_has_its_logits(name: str) -> None:
+def test_every_task_has_logits(name: str) -> None:
     logits = MultiTaskNetwork(name, CLASSES).eval()(IMAGES)
     assert {task: tuple(values.shape) for task, values in logits.items()} == {
         "mask": (4, 3),
@@ -25,7 +25,7 @@ def test_every_task_has_its_logits(name: str) -> None:
     }
 
 
-def test_layer_groups_hold_every_parameter_once_with_the_heads_last(network: MultiTaskNetwork) -> None:
+def test_each_parameter_is_in_one_layer_group_and_heads_are_last(network: MultiTaskNetwork) -> None:
     groups = network.layer_groups()
     assert list(groups) == ["stem", "block1", "block2", "block3", "block4", "heads"]
     grouped = {name: parameter for group in groups.values() for name, parameter in group.items()}
@@ -55,7 +55,7 @@ def test_all_heads_see_the_same_features(network: MultiTaskNetwork) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "network."])
-def test_a_checkpoint_from_before_there_was_a_choice_of_sharing(network: MultiTaskNetwork, prefix: str) -> None:
+def test_first_checkpoints_of_0_1_have_another_name_for_the_backbone(network: MultiTaskNetwork, prefix: str) -> None:
     module = torch.nn.ModuleDict({"network": network}) if prefix else network
     old = {name.replace("sharing.backbone.", "backbone."): value for name, value in module.state_dict().items()}
     assert f"{prefix}backbone.layer1.0.conv1.weight" in old
@@ -64,7 +64,7 @@ def test_a_checkpoint_from_before_there_was_a_choice_of_sharing(network: MultiTa
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in network.state_dict().items())
 
 
-def test_dropout_and_stochastic_depth_are_passed_on() -> None:
+def test_dropout_and_stochastic_depth_reach_the_layers() -> None:
     network = MultiTaskNetwork("test_resnet", CLASSES, drop_rate=0.4, drop_path_rate=0.2)
     assert all(head.drop.p == 0.4 for head in network.heads.values())
     assert any(type(module).__name__ == "DropPath" for module in network.sharing.backbone.modules())

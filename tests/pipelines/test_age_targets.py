@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_runs import TINY_RUN, settings_for
+from tiny_runs import TINY_RUN, prepared, settings_for
 
 from mask_lightning.data.batching import normalise
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.errors import MaskLightningError
 from mask_lightning.labels import age_band
-from mask_lightning.pipelines import prepare as assembly
+from mask_lightning.pipelines.photos import Photos, find_photos
 from mask_lightning.settings.train import TrainSettings
 
 TINY = (*TINY_RUN, "finetune=none", "data.clean_train_photos=60")
@@ -27,9 +27,9 @@ def compose(competition: Path, tmp_path: Path):
     return partial(settings_for, "train", TrainSettings, *fixed)
 
 
-def build(settings: TrainSettings) -> tuple[assembly.Photos, Any, MultiTaskModule]:
-    photos, spec = assembly.find_photos(settings), assembly.transform_spec(settings)
-    return photos, assembly.build_data(settings, photos, spec), assembly.build_module(settings, photos, spec)
+def build(settings: TrainSettings) -> tuple[Photos, Any, MultiTaskModule]:
+    run = prepared(settings)
+    return run.photos, run.build_data(), run.build_module()
 
 
 def taught(data: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -62,7 +62,7 @@ def test_ages_are_left_out_of_training_alone(compose) -> None:
 
 def test_members_and_sampling_follow_what_is_taught(compose) -> None:
     photos, _, _ = build(compose("member=age0", "labels.age.leave_out=[[28,29]]", "labels.age.train_cuts=[30,57]"))
-    assert not photos.taught["years"].isin([28, 29]).any()
+    assert not photos.targets["years"].isin([28, 29]).any()
     settings = compose("data.balanced_by=[age]", "labels.age.train_cuts=[30,57]")
     _, _, module = build(settings)
     assert np.ptp(module.hparams["class_counts"]["age"]) < 1e-6, "balanced over the classes that are taught"
@@ -82,7 +82,7 @@ def test_members_and_sampling_follow_what_is_taught(compose) -> None:
 )
 def test_what_cannot_be_taught(compose, options: list[str], words: list[str]) -> None:
     with pytest.raises(MaskLightningError) as error:
-        assembly.find_photos(compose(*options))
+        find_photos(compose(*options))
     assert all(word in str(error.value) for word in words), error.value
 
 
@@ -114,7 +114,7 @@ def table(competition: Path, tmp_path: Path) -> Path:
 def test_a_table_without_years(compose, table: Path, competition: Path, option: str) -> None:
     settings = compose("data=table", f"data.table={table}", f"data.root={competition / 'train' / 'images'}", option)
     with pytest.raises(MaskLightningError, match=r"needs ages in years, found none .* or into a column years"):
-        assembly.find_photos(settings)
+        find_photos(settings)
 
 
 def test_an_ordinal_head_needs_no_years(compose, table: Path, competition: Path) -> None:

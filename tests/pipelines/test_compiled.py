@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from tiny_runs import prepared
 
 from mask_lightning.inference.trained import load_trained
-from mask_lightning.pipelines import prepare as assembly
 from mask_lightning.pipelines import train as runs
 from mask_lightning.runs.folder import RunFolder
 
@@ -19,8 +19,7 @@ def test_the_network_is_compiled_in_place(compose_train, monkeypatch: pytest.Mon
     compiled: list[object] = []
     monkeypatch.setattr(torch, "compile", lambda call: lambda *images: compiled.append(call) or call(*images))
     settings = [compose_train(f"model.compile={value}") for value in ("false", "true")]
-    photos, spec = assembly.find_photos(settings[0]), assembly.transform_spec(settings[0])
-    plain, other = (assembly.build_pretrained_module(each, photos, spec).eval() for each in settings)
+    plain, other = (prepared(each).build_pretrained_module().eval() for each in settings)
     images = torch.rand(2, 3, 32, 32)
     said = plain(images)
     assert not compiled

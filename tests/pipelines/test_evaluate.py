@@ -13,9 +13,9 @@ from mask_lightning.errors import ConfigError, RunFolderError
 from mask_lightning.inference.prediction_file import read_predictions
 from mask_lightning.inference.temperatures import read_calibration
 from mask_lightning.labels import FACE
-from mask_lightning.pipelines import predict as prediction_runs
 from mask_lightning.pipelines import train as runs
 from mask_lightning.pipelines.evaluate import evaluate_run
+from mask_lightning.pipelines.predict import predict_photos
 from mask_lightning.runs.folder import RunFolder
 from mask_lightning.settings.evaluation import EvaluateSettings
 from mask_lightning.settings.inference import PredictSettings
@@ -73,7 +73,7 @@ def test_temperatures_are_kept_and_predict_applies_them(trained: Path, competiti
     for option, want in (("auto", kept.temperatures), ("false", {})):
         options = f"ckpt=[{trained}/1]", f"data.root={photo}", "tta=flip", f"calibrated={option}"
         settings = settings_for("predict", PredictSettings, *QUIET, *options)
-        (source,) = prediction_runs.predict_photos(settings, tmp_path / option).sources
+        (source,) = predict_photos(settings, tmp_path / option).sources
         assert source.temperatures == want
     # On other photos than gave them, they are what is judged.
     other = evaluate_run(settle(f"ckpt={trained}/1", f"data.root={competition}", "tta=flip"), tmp_path / "other")
@@ -120,3 +120,9 @@ def test_temperatures_belong_to_a_run(trained: Path, tmp_path: Path) -> None:
 def test_options_that_do_not_fit(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         settle(*overrides)
+
+
+def test_photos_of_the_run_come_from_its_cache(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mask_lightning.inference.predict.open_photo", lambda path: pytest.fail(f"decoded {path}"))
+    evaluation = evaluate_run(settle(f"ckpt={trained}/0", f"against={trained}/1"), tmp_path / "out")
+    assert evaluation.photos > 0

@@ -16,11 +16,11 @@ import pytest
 import torch
 from tiny_runs import TINY_RUN, interrupt, settings_for
 
-from mask_lightning.cli import command as doors
+from mask_lightning.cli.command import run_command
 from mask_lightning.errors import NoSuggestionError
 from mask_lightning.pipelines import find_lr as range_test_runs
-from mask_lightning.pipelines import prepare as assembly
 from mask_lightning.pipelines import train as runs
+from mask_lightning.pipelines.prepare import prepare_run
 from mask_lightning.reports import run_report
 from mask_lightning.runs.folder import RunFolder
 from mask_lightning.settings.train import TrainSettings
@@ -110,15 +110,15 @@ def test_ctrl_c_during_the_sweep_is_an_interrupted_run(compose: Compose, tmp_pat
 @pytest.mark.parametrize(("phase", "scale"), [(1, 1.0), (2, 0.2)])
 def test_a_phase_is_tested_as_it_will_be_trained(compose: Compose, tmp_path: Path, phase: int, scale: float) -> None:
     settings = compose(f"range_test.phase={phase}", "range_test.suggestion=steep")
-    photos = assembly.find_photos(settings)
-    module = assembly.build_pretrained_module(settings, photos, assembly.transform_spec(settings))
+    run = prepare_run(settings)
+    module = run.build_pretrained_module()
     before = {name: value.clone() for name, value in module.state_dict().items()}
     planned = dict(module.hparams["optim"]), list(module.phases)
     opened: list[set[str]] = []
     for name, parameters in module.layer_groups().items():
         parameter = next(iter(parameters.values()))
         parameter.register_hook(lambda grad, name=name: opened.append({name}))
-    lr = range_test_runs.choose_lr(settings, tmp_path / "test", photos, module)
+    lr = range_test_runs.choose_lr(run, tmp_path / "test", module)
     record = json.loads((tmp_path / "test" / "lr_range_test.json").read_text())
     assert record["lr"] == lr
     assert lr * scale == pytest.approx(record["suggestions"]["steep"])
@@ -144,7 +144,8 @@ def find_lr(options: tuple[str, ...], tmp_path: Path, monkeypatch, capsys, handl
     def knock(*overrides: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["find_lr", *overrides])
         with pytest.raises(SystemExit) as left:
-            doors.open_door("find_lr", importlib.import_module("mask_lightning.find_lr").main)
+            run_command("find_lr", TrainSettings, importlib.import_module("mask_lightning.find_lr").main)
+        assert isinstance(left.value.code, int)
         return left.value.code, capsys.readouterr().err
 
     return knock

@@ -10,7 +10,7 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from mask_lightning.cli.command import config_dir
+from mask_lightning.cli.compose import config_dir
 from mask_lightning.errors import RunFolderError
 from mask_lightning.pipelines.suspects import find_folds
 from mask_lightning.runs.folder import RunFolder, RunResult, Status

@@ -13,17 +13,18 @@ import pytest
 from PIL import Image
 from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for
 
-from mask_lightning.cli.command import compose
+from mask_lightning.cli.compose import compose
 from mask_lightning.data.sources import LabelledPhotos, read_photos
 from mask_lightning.errors import CheckpointError, LabelError, MaskLightningError, RunFolderError
 from mask_lightning.inference.trained import choose_device, load_trained
 from mask_lightning.labels import FACE, UNLABELLED, LabelSpace, Task
 from mask_lightning.pipelines import train as runs
-from mask_lightning.pipelines.labelled import Labelled, check_labels, predict_labelled, predict_labelled_many
-from mask_lightning.pipelines.prepare import find_photos
+from mask_lightning.pipelines.labelled import LabelledPredictions, check_labels, predict_labelled
+from mask_lightning.pipelines.photos import find_photos
 from mask_lightning.runs.folder import RunFolder
 from mask_lightning.settings.base import check
 from mask_lightning.settings.data import DataSettings
+from mask_lightning.settings.inference import InferenceSettings
 from mask_lightning.settings.train import TrainSettings
 
 TINY = (*TINY_RUN, *ONE_EPOCH, "trainer.max_batches=1")
@@ -33,7 +34,7 @@ RUNS = {
     "nobody": ("data.val_fraction=0",),
 }
 
-Ask = Callable[..., Labelled]
+Ask = Callable[..., LabelledPredictions]
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +50,15 @@ def trained(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def photos(**changes: Any) -> DataSettings:
-    return check(DataSettings, {**compose("train", [*TINY, "data=competition", "data.root=x"])["data"], **changes})
+    composed = compose("train", TrainSettings, [*TINY, "data=competition", "data.root=x"])
+    return check(DataSettings, {**composed["data"], **changes})
 
 
-def ask(ckpt: Path, **options: Any) -> Labelled:
-    return predict_labelled(ckpt, num_workers=0, accelerator="cpu", **options)
+OPTIONS = InferenceSettings(num_workers=0, accelerator="cpu", progress=False)
+
+
+def ask(ckpt: Path, **options: Any) -> LabelledPredictions:
+    return predict_labelled([ckpt], OPTIONS, **options)[0]
 
 
 @pytest.mark.parametrize("named", ["all", "all/checkpoints/best.ckpt"])
@@ -98,7 +103,7 @@ def test_a_checkpoint_elsewhere_is_asked_about_named_photos(trained: Path, compe
 
 
 def test_two_networks_are_asked_about_the_same_photos(trained: Path) -> None:
-    first, second = predict_labelled_many([trained / "all", trained / "age"], num_workers=0, accelerator="cpu")
+    first, second = predict_labelled([trained / "all", trained / "age"], OPTIONS)
     assert first.predictions.photos["photo"].equals(second.predictions.photos["photo"])
     assert first.seen == 0
     assert second.seen  # it has another split

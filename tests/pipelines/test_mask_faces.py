@@ -1,4 +1,4 @@
-"""From a face set, whatever its layout, to a folder that trains."""
+"""Face sets of all layouts become a folder for training."""
 
 from __future__ import annotations
 
@@ -9,33 +9,49 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 import pandas as pd
 import pytest
+from blank_shots import draw_blank_shots
 from omegaconf import OmegaConf
 from PIL import Image
 
-from mask_lightning.cli.command import config_dir
+from mask_lightning.cli.compose import config_dir
 from mask_lightning.data.images import open_photo
 from mask_lightning.data.index import read_index
 from mask_lightning.errors import ConfigError, DatasetNotFoundError, SampleTableError
-from mask_lightning.pipelines.mask_faces import crop_of, mask_faces
-from mask_lightning.reports.masking_report import print_masked
+from mask_lightning.pipelines.mask_faces import choose_crop, mask_faces
 from mask_lightning.settings.base import check
 from mask_lightning.settings.mask_faces import MaskFacesSettings
-from mask_lightning.synthetic.masks.aligned import CROPS
-from mask_lightning.synthetic.masks.landmarks import find_landmarks
-from mask_lightning.synthetic.portraits import write_portraits
+from mask_lightning.synthetic.masks import folder
+from mask_lightning.synthetic.masks.landmarks import CROPS, find_landmarks
+from mask_lightning.synthetic.portraits.people import sample_people
+from mask_lightning.synthetic.portraits.photos import draw_photo, sample_shot
 
 QUIET = ("landmarks=geometry", "workers=1", "progress=false")
 
 
 @pytest.fixture(scope="module")
 def portraits(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """The sample table of four drawn people without masks, whose faces are found."""
-    table = read_index(write_portraits(tmp_path_factory.mktemp("faces") / "portraits", people=6, seed=0))
-    bare = table[table["mask"] == 2]
-    found = [find_landmarks(open_photo(p), CROPS["portrait"], source="geometry") is not None for p in bare["path"]]
-    return bare[found].head(4).reset_index(drop=True)
+    """Sample table of four drawn people without masks, whose faces are found."""
+    root = tmp_path_factory.mktemp("portraits")
+    for person in sample_people(6, seed=0):
+        rng = np.random.default_rng(person.number)
+        photo = draw_photo(person, sample_shot(person, None, rng), rng)
+        images = root / "train" / "images" / person.folder
+        images.mkdir(parents=True)
+        photo.save(images / "normal.jpg")
+    table = read_index(root)
+    found = [find_landmarks(open_photo(p), CROPS["portrait"], source="geometry") is not None for p in table["path"]]
+    faces = table[found].head(4).reset_index(drop=True)
+    assert len(faces) == 4
+    return faces
+
+
+@pytest.fixture
+def blank_shots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write blank photos instead of drawing masks."""
+    monkeypatch.setattr(folder, "draw_shots", draw_blank_shots)
 
 
 @pytest.fixture
@@ -51,10 +67,10 @@ def settings(tmp_path: Path) -> Callable[..., MaskFacesSettings]:
 
 def as_competition(faces: pd.DataFrame, root: Path) -> list[str]:
     for face in faces.itertuples():
-        folder = root / "train" / "images" / Path(face.path).parent.name
-        folder.mkdir(parents=True)
-        shutil.copy(face.path, folder)
-        shutil.copy(face.path, folder / f"mask1{Path(face.path).suffix}")  # not to be drawn on
+        target = root / "train" / "images" / Path(face.path).parent.name
+        target.mkdir(parents=True)
+        shutil.copy(face.path, target)
+        shutil.copy(face.path, target / f"mask1{Path(face.path).suffix}")  # must not be drawn on
     return ["data=competition", f"data.root={root}"]
 
 
@@ -86,15 +102,16 @@ def as_table(faces: pd.DataFrame, root: Path) -> list[str]:
     return ["data=table", f"data.table={root / 'faces.csv'}"]
 
 
+@pytest.mark.usefixtures("blank_shots")
 @pytest.mark.parametrize("layout", [as_competition, as_utkface, as_fairface, as_table])
-def test_every_layout_becomes_the_competitions(
+def test_every_layout_becomes_the_layout_of_the_competition(
     portraits: pd.DataFrame, settings, tmp_path: Path, layout: Callable[[pd.DataFrame, Path], list[str]]
 ) -> None:
     portraits = portraits.head(2)
-    folder = mask_faces(settings(*layout(portraits, tmp_path / "set")))
-    assert folder.left_out.empty
-    assert {Path(path).stem for path in folder.provenance["source"]}.isdisjoint({"mask1"})
-    table = read_index(folder.root)
+    written = mask_faces(settings(*layout(portraits, tmp_path / "set")))
+    assert written.left_out.empty
+    assert {Path(path).stem for path in written.provenance["source"]}.isdisjoint({"mask1"})
+    table = read_index(written.root)
     assert table["family"].nunique() == table["person_id"].nunique() == len(portraits)
     assert table["mask"].value_counts().to_dict() == {0: 10, 1: 2, 2: 2}
     people = table.drop_duplicates("person_id")
@@ -104,12 +121,11 @@ def test_every_layout_becomes_the_competitions(
     assert race is None or set(table["race"]) == {race}
 
 
-def test_a_part_of_the_people_and_a_report(portraits: pd.DataFrame, settings, tmp_path: Path, capsys) -> None:
+def test_limited_people_and_the_report(portraits: pd.DataFrame, settings, tmp_path: Path, capsys) -> None:
     options = as_table(portraits.head(2), tmp_path / "set")
     Image.new("RGB", (384, 512), (90, 120, 90)).save(tmp_path / "set" / "1.jpg")
-    folder = mask_faces(settings(*options))
-    assert folder.left_out["person_id"].tolist() == ["p1"]
-    print_masked(folder)
+    written = mask_faces(settings(*options))
+    assert written.left_out["person_id"].tolist() == ["p1"]
     shown = capsys.readouterr().err
     assert "left out: 1 photos, no face found" in shown
     assert f"python -m mask_lightning.train data.root={tmp_path / 'out'}" in shown
@@ -118,7 +134,7 @@ def test_a_part_of_the_people_and_a_report(portraits: pd.DataFrame, settings, tm
     assert len(few.people) == 1
 
 
-def test_photos_without_any_face_leave_nothing(portraits: pd.DataFrame, settings, tmp_path: Path) -> None:
+def test_photos_without_faces_leave_nothing(portraits: pd.DataFrame, settings, tmp_path: Path) -> None:
     options = as_table(portraits, tmp_path / "set")
     for photo in (tmp_path / "set").glob("*.jpg"):
         Image.new("RGB", (384, 512), (90, 120, 90)).save(photo)
@@ -143,7 +159,7 @@ def edit(tmp_path: Path, old: str, new: str) -> None:
         ("path,person_id,gender,age,race", "path,person_id,gender,years,age", SampleTableError, "age has no class"),
     ],
 )
-def test_a_wrong_table_is_told(
+def test_a_wrong_table_is_an_error(
     portraits: pd.DataFrame, settings, tmp_path: Path, old: str, new: str, error: type[Exception], message: str
 ) -> None:
     options = as_table(portraits, tmp_path / "set")
@@ -160,7 +176,8 @@ def test_ages_must_be_years(portraits: pd.DataFrame, settings, tmp_path: Path) -
         mask_faces(settings(*options))
 
 
-def test_photos_that_are_not_labelled_are_left_out(
+@pytest.mark.usefixtures("blank_shots")
+def test_unlabelled_photos_are_left_out(
     portraits: pd.DataFrame, settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = as_table(portraits, tmp_path / "set")
@@ -168,12 +185,13 @@ def test_photos_that_are_not_labelled_are_left_out(
     cells.loc[0, "age"], cells.loc[1, "gender"] = None, None
     cells.to_csv(tmp_path / "set" / "faces.csv", index=False)
     with caplog.at_level(logging.WARNING):
-        folder = mask_faces(settings(*options))
-    assert folder.people["id"].tolist() == ["p3", "p4"]
+        written = mask_faces(settings(*options))
+    assert written.people["id"].tolist() == ["p3", "p4"]
     assert "2 photos without gender or without age in years are left out" in caplog.text
 
 
-def test_ids_that_make_families_are_told(
+@pytest.mark.usefixtures("blank_shots")
+def test_ids_that_form_families_are_reported(
     portraits: pd.DataFrame, settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = as_table(portraits, tmp_path / "set")
@@ -184,7 +202,7 @@ def test_ids_that_make_families_are_told(
     assert "2 people have ids that differ in a last -<number> only" in caplog.text
 
 
-def test_an_existing_folder_and_a_wrong_one_are_refused_at_once(settings, tmp_path: Path) -> None:
+def test_an_existing_folder_and_a_wrong_one_are_errors_at_once(settings, tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match=r"fairface_label_train.csv"):
         mask_faces(settings("data=fairface", f"data.root={tmp_path}"))
     (tmp_path / "out").mkdir()
@@ -202,6 +220,6 @@ def test_an_existing_folder_and_a_wrong_one_are_refused_at_once(settings, tmp_pa
         ("competition", 384, "portrait"),
     ],
 )
-def test_the_kind_of_data_says_where_faces_are(tmp_path: Path, name: str, size: int, crop: str) -> None:
+def test_the_crop_follows_from_the_kind_of_data(tmp_path: Path, name: str, size: int, crop: str) -> None:
     Image.new("RGB", (size, size)).save(tmp_path / "1.jpg")
-    assert crop_of(name, tmp_path / "1.jpg") == crop
+    assert choose_crop(name, tmp_path / "1.jpg") == crop

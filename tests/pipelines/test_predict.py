@@ -13,11 +13,13 @@ import pytest
 from PIL import Image
 from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for
 
+from mask_lightning.data import images
 from mask_lightning.errors import CheckpointError, MaskLightningError, RunFolderError, SubmissionError
 from mask_lightning.inference.prediction_file import read_predictions
 from mask_lightning.inference.submission import read_answers
 from mask_lightning.labels import FACE
 from mask_lightning.pipelines import predict as prediction_runs
+from mask_lightning.pipelines import submissions
 from mask_lightning.pipelines import train as runs
 from mask_lightning.settings.inference import BlendSettings, CheckSubmissionSettings, PredictSettings
 from mask_lightning.settings.train import TrainSettings
@@ -128,21 +130,32 @@ def test_answers_are_never_overwritten(predict, tmp_path: Path) -> None:
 def test_runs_that_do_not_fit_are_refused_before_a_photo_is_opened(
     predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks, options, message: str
 ) -> None:
-    monkeypatch.setattr(prediction_runs, "check_readable", lambda *_, **__: pytest.fail("too late"))
+    monkeypatch.setattr("mask_lightning.inference.predict.open_photo", lambda _: pytest.fail("too late"))
     with pytest.raises(MaskLightningError, match=message):
         predict(*tasks, **options)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_broken_photo_leaves_nothing(predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction_runs, "predict_many", lambda *_, **__: pytest.fail("too late"))
+def test_a_broken_photo_leaves_nothing(predict, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     Image.new("RGB", (50, 50)).save(folder / "a.jpg")
     (folder / "b.jpg").write_bytes((folder / "a.jpg").read_bytes()[:200])
-    with pytest.raises(MaskLightningError, match=r"cannot decode .*b\.jpg"):
+    with pytest.raises(MaskLightningError, match=r"^cannot decode .*b\.jpg"):
+        predict("all", root=folder)
+    (folder / "c.jpg").write_text("no photo")
+    with pytest.raises(MaskLightningError, match=r"^2 of 3 photos cannot be decoded: .*b\.jpg.*c\.jpg"):
         predict("all", root=folder)
     assert not (tmp_path / "out").exists()
+
+
+def test_every_photo_is_decoded_once(predict, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    real = images.open_photo
+    for module in ("data.images", "data.dataset", "inference.predict"):
+        monkeypatch.setattr(f"mask_lightning.{module}.open_photo", lambda path: opened.append(str(path)) or real(path))
+    predict("age", "mask", "gender")
+    assert sorted(opened) == sorted(map(str, (photos / "eval" / "images").iterdir()))
 
 
 def test_a_truncated_checkpoint_leaves_nothing(predict, trained: Path, tmp_path: Path) -> None:
@@ -162,7 +175,7 @@ def test_a_folder_that_cannot_be_written(predict, tmp_path: Path) -> None:
 def blend(tmp_path: Path, kind: str, *files: str, out: str = "blend") -> Any:
     names = ",".join(str(tmp_path / name) for name in files)
     settings = settings_for("blend", BlendSettings, f"files=[{names}]", f"kind={kind}")
-    return prediction_runs.blend(settings, tmp_path / out)
+    return submissions.blend(settings, tmp_path / out)
 
 
 def test_blends(predict, tmp_path: Path, capsys) -> None:
@@ -190,7 +203,7 @@ def test_a_blend_without_all_tasks_leaves_nothing(predict, tmp_path: Path) -> No
 
 
 def check_file(file: Path, *overrides: str) -> None:
-    prediction_runs.check_submission(
+    submissions.check_submission(
         settings_for("check_submission", CheckSubmissionSettings, f"file={file}", *overrides)
     )
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from tiny_runs import prepared
 
 from mask_lightning.errors import CacheError, ConfigError
 from mask_lightning.labels import FACE
-from mask_lightning.pipelines.prepare import (
-    augments_on_device,
-    build_data,
-    build_module,
-    find_photos,
-    open_cache,
-    transform_spec,
-)
+from mask_lightning.pipelines.photos import find_photos
+from mask_lightning.pipelines.prepare import augments_on_device, choose_transform, open_cache
 from mask_lightning.runs.photos import fingerprint
 
 YEARS = (7, 25, 35, 45, 61, 75)
@@ -57,7 +53,7 @@ def test_public_sets_have_gender_and_age_and_are_taken_whole(settings, request, 
     assert (len(photos.split.train), len(photos.split.val)) == (24, 12)
     assert sorted(photos.split.val.groupby(["gender", "age"]).size()) == [2] * 6
     assert not photos.drawn
-    spec = transform_spec(chosen)
+    spec = choose_transform(chosen)
     assert (spec.crop_height, spec.crop_width) == (None, None)
 
 
@@ -72,7 +68,7 @@ def test_the_competitions_photos_are_split_and_cropped_as_ever(settings, competi
     photos = find_photos(chosen)
     assert photos.space == FACE.only(["age"])
     assert photos.root == competition
-    spec = transform_spec(chosen)
+    spec = choose_transform(chosen)
     assert (spec.crop_height, spec.crop_width) == (380, 256)
     all_tasks = find_photos(settings("data=auto", f"data.root={competition}", "data.val_fraction=0.25"))
     assert set(all_tasks.split.val["path"]) == set(photos.split.val["path"])  # whatever the task
@@ -110,7 +106,7 @@ def test_a_member_learns_its_part_of_the_training_side_and_nobody_else(
     one = settings(f"data.root={competition}", f"member={member}", *task)
     with caplog.at_level("INFO"):
         photos = find_photos(one)
-    data = build_data(one, photos, transform_spec(one))
+    data = prepared(one).build_data()
     name = photos.space.names[0]
     shares = data.split.train[name].value_counts(normalize=True)
     assert shares.max() - shares.min() < 0.01
@@ -135,7 +131,7 @@ def test_match_minority_reaches_the_subset(settings, competition: Path, wanted: 
         asked.append(match_minority)
         return rows
 
-    monkeypatch.setattr("mask_lightning.pipelines.prepare.member_rows", record)
+    monkeypatch.setattr("mask_lightning.pipelines.photos.member_rows", record)
     find_photos(settings(f"data.root={competition}", "member=age0", f"data.match_minority={str(wanted).lower()}"))
     assert asked == [wanted]
 
@@ -154,7 +150,7 @@ def test_the_first_fold_is_what_the_same_share_holds_out(settings, competition: 
 @pytest.mark.parametrize("size", ["model.image_size=224", "model.image_size=null"])  # null: what timm says, 224
 def test_phases_do_not_enlarge_photos(settings, sizes: str, found: int, size: str) -> None:
     with pytest.raises(ConfigError, match=f"at most the model's 224, got {found}; .*model.image_size"):
-        transform_spec(settings(f"finetune.phases={sizes}", size))
+        choose_transform(settings(f"finetune.phases={sizes}", size))
 
 
 def test_the_loss_balances_what_balanced_sampling_leaves(settings, competition: Path) -> None:
@@ -162,9 +158,9 @@ def test_the_loss_balances_what_balanced_sampling_leaves(settings, competition: 
 
     def counts(*overrides: str) -> tuple[list[float], list[float]]:
         chosen = settings(f"data.root={competition}", "data.val_fraction=0.25", "model=lite0", *overrides)
-        photos = find_photos(chosen)
+        run = prepared(chosen)
         with torch.device("meta"):
-            module = build_module(chosen, photos, transform_spec(chosen))
+            module = run.build_module()
         return module.hparams["class_counts"]["age"], module.hparams["class_counts"]["mask"]
 
     age, mask = counts()
@@ -190,7 +186,7 @@ def test_photos_are_kept_where_the_options_say(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     chosen = settings(f"data.root={competition}", "model.image_size=32", "data.num_workers=0", *options)
-    photos, spec = find_photos(chosen), transform_spec(chosen)
+    photos, spec = find_photos(chosen), choose_transform(chosen)
     cache = open_cache(chosen, photos, spec)
     found = sorted(path.parent.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.npy"))
     assert found == ([want] if want else [])
@@ -198,7 +194,7 @@ def test_photos_are_kept_where_the_options_say(
         assert want is None
     else:
         assert all(cache.find(path) is not None for path in photos.everyone["path"])
-        assert build_data(chosen, photos, spec, cache).train_dataset().cache is cache
+        assert replace(prepared(chosen), cache=cache).build_data().train_dataset().cache is cache
 
 
 @pytest.mark.parametrize(
@@ -225,7 +221,7 @@ def test_where_there_is_no_room_only_an_insisted_cache_is_an_error(
     (tmp_path / "file").touch()
     options = [f"data.cache_dir={tmp_path / 'file' / 'cache'}", *(["data.cache=on"] if insisted else [])]
     chosen = settings(f"data.root={competition}", "model.image_size=32", "data.num_workers=0", *options)
-    photos, spec = find_photos(chosen), transform_spec(chosen)
+    photos, spec = find_photos(chosen), choose_transform(chosen)
     if insisted:
         with pytest.raises(CacheError, match=r"set data\.cache_dir"):
             open_cache(chosen, photos, spec)

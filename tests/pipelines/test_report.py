@@ -20,7 +20,7 @@ from mask_lightning.inference.trained import load_trained
 from mask_lightning.labels import FACE
 from mask_lightning.pipelines import report as report_runs
 from mask_lightning.pipelines import train as runs
-from mask_lightning.pipelines.labelled import Labelled
+from mask_lightning.pipelines.labelled import LabelledPredictions
 from mask_lightning.reports.report_page import SECTIONS, Report, render_report
 from mask_lightning.runs.folder import RunFolder
 from mask_lightning.settings.evaluation import ReportSettings
@@ -148,7 +148,7 @@ def test_a_network_that_cannot_be_explained(hostile: tuple[Report, Path], monkey
 
     monkeypatch.setattr(report_runs, "heat_maps", refuse)
     run = RunFolder(hostile[1].parent / HOSTILE)
-    labelled = Labelled(hostile[0].predictions, run, held_out=True, root=Path("data"), seen=0)
+    labelled = LabelledPredictions(hostile[0].predictions, run, held_out=True, root=Path("data"), seen=0)
     made = report_runs.make_report(labelled, load_trained(run.path, torch.device("cpu")))
     assert "heat_maps" not in made.album.sheets
     assert "No heat maps: expected a map of places." in render_report(made, today=date(2026, 1, 2))

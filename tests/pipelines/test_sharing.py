@@ -10,20 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for
+from tiny_runs import ONE_EPOCH, TINY_RUN, prepared, settings_for
 
 from mask_lightning.callbacks.checkpoints import LastCheckpoint
-from mask_lightning.callbacks.epoch_history import EpochHistory
+from mask_lightning.callbacks.progress import EpochHistory
 from mask_lightning.data.index import read_index
 from mask_lightning.engine import trainer as trainers
 from mask_lightning.engine.modules import MultiTaskModule
-from mask_lightning.ensemble.soups import Ingredient, uniform_soup
+from mask_lightning.ensemble.soups import SoupMember, uniform_soup
 from mask_lightning.errors import ConfigError
-from mask_lightning.inference.forward import predict
 from mask_lightning.inference.heat_maps import heat_maps
+from mask_lightning.inference.predict import predict
 from mask_lightning.inference.trained import Trained, load_trained
 from mask_lightning.labels import FACE
-from mask_lightning.pipelines import prepare as assembly
 from mask_lightning.pipelines import train as runs
 from mask_lightning.settings.train import TrainSettings
 
@@ -45,13 +44,12 @@ def compose(competition: Path, tmp_path: Path) -> Callable[..., TrainSettings]:
 
 def train(settings: TrainSettings, folder: Path) -> Trained:
     """What a run does, but for its figures; the network as another process loads it."""
-    spec, photos = assembly.transform_spec(settings), assembly.find_photos(settings)
-    module = assembly.build_pretrained_module(settings, photos, spec)
-    data = assembly.build_data(settings, photos, spec)
-    learning = [*trainers.learning_callbacks(data, module), *trainers.keeping_callbacks(settings, module)]
+    run = prepared(settings)
+    module, data = run.build_pretrained_module(), run.build_data()
+    learning = [*trainers.learning_callbacks(data, module), *trainers.selection_callbacks(settings, module)]
     keeping = [EpochHistory(folder / "metrics.csv"), LastCheckpoint(folder / "last.ckpt")]
     with trainers.without_advice():
-        trainers.build_trainer(settings, folder, [*learning, *keeping]).fit(module, data)
+        trainers.make_trainer(settings, folder, [*learning, *keeping]).fit(module, data)
     return load_trained(folder / "last.ckpt", torch.device("cpu"))
 
 
@@ -65,7 +63,7 @@ def check_uses(trained: Trained, competition: Path) -> None:
     maps = heat_maps(trained, rows, {task: np.zeros(4, np.int64) for task in FACE.names})
     assert {maps[task].ndim for task in FACE.names} == {3}
     assert all(each.min() >= 0 and each.max() <= 1 for each in maps.values())
-    soup = uniform_soup([Ingredient(name, trained, 0.5) for name in "ab"], rows).network.module
+    soup = uniform_soup([SoupMember(name, trained, 0.5) for name in "ab"], rows).network.module
     for name, parameter in soup.named_parameters():
         torch.testing.assert_close(parameter, trained.module.get_parameter(name))
     path = trained.source.checkpoint

@@ -14,11 +14,11 @@ from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for
 from mask_lightning.data.corrections import correct
 from mask_lightning.data.index import read_index
 from mask_lightning.errors import PredictionsError, RunFolderError
-from mask_lightning.inference.forward import predict
+from mask_lightning.inference.predict import predict
 from mask_lightning.inference.prediction_file import read_predictions
 from mask_lightning.inference.trained import load_trained
 from mask_lightning.labels import FACE
-from mask_lightning.metrics.label_issues import Suspects
+from mask_lightning.metrics.label_issues import LabelIssues
 from mask_lightning.pipelines import suspects as suspects_runs
 from mask_lightning.pipelines import train as runs
 from mask_lightning.pipelines.suspects import join_folds
@@ -38,12 +38,12 @@ def sweep(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def list_suspects(folder: Path, *overrides: str) -> list[Suspects]:
+def list_suspects(folder: Path, *overrides: str) -> list[LabelIssues]:
     return suspects_runs.list_suspects(settings_for("suspects", SuspectsSettings, *QUIET, *overrides), folder)
 
 
 @pytest.fixture(scope="module")
-def listed(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Suspects], Path]:
+def listed(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[LabelIssues], Path]:
     """All suspects, and the folder that holds them."""
     folder = tmp_path_factory.mktemp("suspects") / "out"
     return list_suspects(folder, f"runs={sweep}"), folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from mask_lightning.cli.command import config_dir
-from mask_lightning.pipelines import prepare as assembly
+from mask_lightning.cli.compose import config_dir
 from mask_lightning.pipelines import sweep_job as jobs
 from mask_lightning.pipelines import train as runs
+from mask_lightning.pipelines.photos import find_photos
 from mask_lightning.runs.folder import RunFolder, RunResult
 from mask_lightning.runs.photos import fingerprint
 from mask_lightning.settings.base import check
@@ -38,16 +39,16 @@ def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         noted["called"] = kind, path
         return RunResult("finished", "val/f1", best={"val/f1": 0.9})
 
-    monkeypatch.setattr(records, "note", noted.update)
+    monkeypatch.setattr(records, "update_record", noted.update)
     monkeypatch.setattr(records, "sweep_folder", lambda: tmp_path / "sweep")
-    monkeypatch.setattr(records, "is_again", lambda: False)
+    monkeypatch.setattr(records, "was_requeued", lambda: False)
     monkeypatch.setattr(runs, "train_run", lambda settings, path, overrides: fit("train", path))
     monkeypatch.setattr(runs, "resume_run", lambda path, overrides=(), settings=None: fit("resume", path))
     return noted
 
 
 def leave(path: Path, settings: TrainSettings, status: str, photos: str = "") -> Path:
-    photos = photos or fingerprint(assembly.find_photos(settings).everyone)
+    photos = photos or fingerprint(find_photos(settings).everyone)
     result = RunResult(
         status,  # type: ignore[arg-type]
         "val/f1",
@@ -107,7 +108,7 @@ def test_what_a_cluster_queued_again_goes_on_although_all_is_to_be_trained_anew(
     anew = settings.model_copy(update={"skip_done": False})
     leave(tmp_path / "sweeps" / "other" / "0", settings, "interrupted")
     cut = leave(tmp_path / "sweep" / "0", settings, "interrupted")
-    monkeypatch.setattr(records, "is_again", lambda: True)
+    monkeypatch.setattr(records, "was_requeued", lambda: True)
     jobs.run_job(anew, tmp_path / "new")
     assert noted == {"action": "resumed", "folder": cut, "called": ("resume", cut)}
 
@@ -120,7 +121,7 @@ def test_a_run_that_another_job_is_about_to_begin_is_waited_for(
         leave(tmp_path / "runs" / "a", settings, "finished")
         other.__exit__(None, None, None)
 
-    monkeypatch.setattr(jobs.time, "sleep", pause)
+    monkeypatch.setattr(time, "sleep", pause)
     other = jobs._claim(settings)
     assert other.__enter__()
     assert jobs.run_job(settings, tmp_path / "new").score == 0.5

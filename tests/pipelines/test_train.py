@@ -12,10 +12,10 @@ import torch
 from checkpoints import differences
 from tiny_runs import TINY_RUN, interrupt, settings_for
 
-from mask_lightning.callbacks.checkpoints import keep_weights
 from mask_lightning.data.batching import normalise
 from mask_lightning.data.images import open_photo
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline, to_uint8
+from mask_lightning.engine.checkpoint_files import keep_weights
 from mask_lightning.engine.modules import MultiTaskModule, SingleTaskModule
 from mask_lightning.errors import ConfigError, DivergedError, LabelError, MaskLightningError, RunFolderError
 from mask_lightning.inference.trained import load_trained
@@ -348,7 +348,7 @@ def test_a_table_with_missing_labels_trains(compose, photo_table: Path, tmp_path
     ("overrides", "message"),
     [
         (["task.tasks=[smlie]"], "expected a column smlie"),
-        (["task.tasks=[shot]"], "names 'shot', which these photos are not labelled with"),
+        (["task.tasks=[shot]"], "names 'shot', but these photos have no labels for it"),
         (["labels.tasks={colour: [blue, green]}"], "colour has no class 'red'"),
         (["labels=face"], "expected a column mask"),
         (["+loss.task_weights.smlie=2"], "names 'smlie'"),

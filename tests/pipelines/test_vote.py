@@ -65,7 +65,7 @@ def vote(sweep: Path, tmp_path: Path) -> Vote:
     def vote(*overrides: str, names: tuple[str, ...] = (), out: str = "out") -> Path:
         places = ",".join(str(sweep / name) for name in names) or str(sweep)
         quiet = ("num_workers=0", "accelerator=cpu", "progress=false")
-        vote_runs.hold_vote(settings_for("vote", VoteSettings, f"runs=[{places}]", *quiet, *overrides), tmp_path / out)
+        vote_runs.vote(settings_for("vote", VoteSettings, f"runs=[{places}]", *quiet, *overrides), tmp_path / out)
         return tmp_path / out
 
     return vote
@@ -87,7 +87,7 @@ def eval_root(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_everything_about_a_vote(vote, sweep: Path, eval_root: Path, monkeypatch, capsys) -> None:
     opened: list[str] = []
     real = images.open_photo
-    monkeypatch.setattr("mask_lightning.inference.views.open_photo", lambda path: opened.append(path) or real(path))
+    monkeypatch.setattr("mask_lightning.inference.predict.open_photo", lambda path: opened.append(path) or real(path))
     out = vote(f"data.root={eval_root}", "soup=false")
     assert len(opened) == len(set(opened))  # six networks, and no photo twice
     record = json.loads((out / "vote.json").read_text(), parse_constant=lambda text: pytest.fail(text))
@@ -163,8 +163,8 @@ def test_members_that_held_nobody_out(vote, sweep: Path, eval_root: Path, compet
     settings = ("num_workers=0", "accelerator=cpu", "progress=false", f"runs={tmp_path}", "submission=false")
     for overrides, message in (([], "nobody out"), ([f"data.root={eval_root}", "kind=weighted"], "set weights")):
         with pytest.raises(MaskLightningError, match=message):
-            vote_runs.hold_vote(settings_for("vote", VoteSettings, *settings, *overrides), tmp_path / "out")
-    vote_runs.hold_vote(settings_for("vote", VoteSettings, *settings, f"data.root={eval_root}"), tmp_path / "out")
+            vote_runs.vote(settings_for("vote", VoteSettings, *settings, *overrides), tmp_path / "out")
+    vote_runs.vote(settings_for("vote", VoteSettings, *settings, f"data.root={eval_root}"), tmp_path / "out")
     record = json.loads((tmp_path / "out" / "vote.json").read_text())
     assert record["held_out"] is None
     assert "nobody out" in record["remarks"][0]

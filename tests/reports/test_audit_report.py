@@ -1,4 +1,4 @@
-"""Bars and lines that tell what was counted."""
+"""Tables and lines of an audit."""
 
 from __future__ import annotations
 
@@ -10,16 +10,9 @@ import pytest
 
 from mask_lightning.data.auditing.audit import Audit
 from mask_lightning.data.auditing.findings import Finding
-from mask_lightning.data.auditing.likeness import NearPairs
-from mask_lightning.data.auditing.photos import PhotoFacts
+from mask_lightning.data.auditing.photos import NearDuplicates, PhotoFacts
 from mask_lightning.labels import FACE, PERSON_TASKS
 from mask_lightning.reports.audit_report import codes_table, finding_lines, summary_lines, verdict
-from mask_lightning.reports.balance import plot_balance
-from mask_lightning.reports.figures import BLUE, ORANGE
-
-
-def counts(**photos: int) -> pd.DataFrame:
-    return pd.DataFrame({"photos": photos, "people": {name: n // 2 for name, n in photos.items()}}, index=list(photos))
 
 
 def audit(*findings: Finding) -> Audit:
@@ -29,34 +22,10 @@ def audit(*findings: Finding) -> Audit:
         PhotoFacts("y", width=4, height=6, mode="L", format="PNG"),
         PhotoFacts("z", error="broken"),
     )
-    return Audit(table, FACE, PERSON_TASKS, facts, findings, NearPairs(np.empty((0, 3), np.int64), 2, 1_234), 1.0)
+    return Audit(table, FACE, PERSON_TASKS, facts, findings, NearDuplicates(np.empty((0, 3), np.int64), 2, 1_234), 1.0)
 
 
-def test_bars_have_the_lengths_and_words_of_the_counts() -> None:
-    figure = plot_balance({"age": counts(young=90, old=8, none=0)}, counts(a=50, b=48), title="98 photos")
-    age, codes = figure.axes
-    assert [patch.get_width() for patch in age.patches] == [90, 8, 0]
-    assert [text.get_text().strip() for text in age.texts] == [
-        "90  (91.8%, 45 people)",
-        "8  (8.2%, 4 people)",
-        "nobody",
-    ]
-    assert [patch.get_width() for patch in codes.patches] == [50, 48]
-
-
-@pytest.mark.parametrize(("rare", "colour"), [(16, ORANGE), (17, BLUE)])
-def test_less_than_a_third_of_an_equal_share_is_orange(rare: int, colour: str) -> None:
-    from matplotlib.colors import to_rgba
-
-    figure = plot_balance({"age": counts(many=100 - rare, few=rare)}, counts(a=1), title="")
-    assert figure.axes[0].patches[1].get_facecolor() == to_rgba(colour)
-
-
-def test_no_photos_can_be_drawn() -> None:
-    plot_balance({"age": counts(young=0, old=0)}, counts(a=0), title="nothing")
-
-
-def test_lines_tell_counts_sizes_modes_and_formats() -> None:
+def test_the_summary_has_counts_sizes_modes_and_formats() -> None:
     assert summary_lines(audit()) == [
         "photos per person: 2 (1), 1 (1)",
         "size: 4x6 (2)",
@@ -66,7 +35,7 @@ def test_lines_tell_counts_sizes_modes_and_formats() -> None:
     ]
 
 
-def test_codes_are_laid_out_by_the_first_task() -> None:
+def test_the_columns_of_codes_are_the_classes_of_the_first_task() -> None:
     table = codes_table(audit(), FACE)
     cells = [[cell.replace("[red]0[/red]", "-") for cell in column.cells] for column in table.columns]
     assert [column.header for column in table.columns] == ["", "wear", "incorrect", "normal"]

@@ -1,3 +1,5 @@
+"""Claiming a run's folder, and its record."""
+
 from __future__ import annotations
 
 import json
@@ -32,13 +34,13 @@ def test_a_claimed_folder_holds_config_record_and_a_place_for_checkpoints(claime
 
 
 def test_a_folder_is_claimed_once(claimed: RunFolder) -> None:
-    with pytest.raises(RunFolderError, match=f"already holds a run; go on with resume={claimed.path}"):
+    with pytest.raises(RunFolderError, match=f"already holds a run; continue it with resume={claimed.path}"):
         claimed.claim({"seed": 2}, RunResult(status="running", monitor="val/loss"))
     assert claimed.read_config() == CONFIG
     assert claimed.read_result() == STARTED
 
 
-def test_of_runs_that_race_for_a_folder_one_gets_it(tmp_path: Path) -> None:
+def test_only_one_of_eight_racing_runs_claims_a_folder(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
 
     def claims(seed: int) -> bool:
@@ -54,13 +56,13 @@ def test_of_runs_that_race_for_a_folder_one_gets_it(tmp_path: Path) -> None:
     assert folder.read_config() == {"seed": winners[0]}
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_folder_that_is_not_writable(tmp_path: Path) -> None:
     (tmp_path / "outputs").write_text("a file, not a folder")
     with pytest.raises(RunFolderError, match=r"cannot write to .*outputs/run \(.+\); set outputs to another"):
         RunFolder(tmp_path / "outputs" / "run").claim(CONFIG, STARTED)
 
 
-def test_a_read_only_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_a_read_only_disk_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
 
@@ -69,13 +71,13 @@ def test_a_read_only_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         RunFolder(tmp_path / "run").claim(CONFIG, STARTED)
 
 
-def test_an_update_changes_the_named_fields_alone(claimed: RunFolder) -> None:
+def test_an_update_changes_only_the_named_fields(claimed: RunFolder) -> None:
     updated = claimed.update_result(status="finished", best={"val/f1": 0.4, "val/loss": 1.5}, best_epoch=3)
     assert updated == claimed.read_result()
     assert (updated.status, updated.best_epoch, updated.weights) == ("finished", 3, "from scratch")
 
 
-def test_a_score_that_is_no_number_is_null_in_the_file_and_read_as_one(claimed: RunFolder) -> None:
+def test_a_nan_score_is_stored_as_null(claimed: RunFolder) -> None:
     for _ in range(2):
         claimed.update_result(best={"val/f1": math.nan, "val/loss": 1.5}, last={"val/f1": math.nan})
         record = json.loads(claimed.result.read_text(), parse_constant=pytest.fail)
@@ -99,7 +101,7 @@ def test_a_record_of_another_version_is_read(claimed: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("record", [None, '{"status": ', '{"status": "finished"}', "[]"])
-def test_a_record_that_cannot_be_read_is_named(tmp_path: Path, record: str | None) -> None:
+def test_the_error_names_an_unreadable_record(tmp_path: Path, record: str | None) -> None:
     folder = RunFolder(tmp_path)
     if record is not None:
         folder.result.write_text(record)
@@ -108,7 +110,7 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path: Path, record: str | Non
 
 
 @pytest.mark.parametrize("config", [None, "seed: [1", ""])
-def test_a_config_that_cannot_be_read_is_named(tmp_path: Path, config: str | None) -> None:
+def test_the_error_names_an_unreadable_config(tmp_path: Path, config: str | None) -> None:
     folder = RunFolder(tmp_path)
     if config is not None:
         folder.config.write_text(config)

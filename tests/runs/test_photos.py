@@ -1,3 +1,5 @@
+"""Fingerprints of photos, and descriptions of their changes."""
+
 from __future__ import annotations
 
 import re
@@ -9,7 +11,7 @@ import pandas as pd
 import pytest
 
 from mask_lightning.data.index import read_index
-from mask_lightning.runs.photos import fingerprint, mark, what_changed
+from mask_lightning.runs.photos import describe_changes, fingerprint, identify_photos
 
 
 @pytest.fixture
@@ -36,26 +38,26 @@ def converted(root: Path) -> None:
     photo.rename(photo.with_suffix(".jpeg"))
 
 
-def test_it_does_not_tell_where_the_photos_lie(competition: Path, copy: Path) -> None:
+def test_the_fingerprint_does_not_depend_on_the_root(competition: Path, copy: Path) -> None:
     name = fingerprint(read_index(competition))
     assert re.fullmatch("[0-9a-f]{16}", name)
     assert fingerprint(read_index(copy)) == name
 
 
-def test_it_does_not_tell_how_the_photos_were_split(competition: Path) -> None:
+def test_the_fingerprint_does_not_depend_on_the_split(competition: Path) -> None:
     table = read_index(competition)
     assert fingerprint(table.sample(frac=1, random_state=1)) == fingerprint(table)
 
 
 @pytest.mark.parametrize("change", [longer, older, fewer, converted])
-def test_it_tells_when_the_photos_change(competition: Path, copy: Path, change: Callable[[Path], None]) -> None:
+def test_the_fingerprint_changes_with_the_photos(competition: Path, copy: Path, change: Callable[[Path], None]) -> None:
     (copy / "train" / "train.csv").unlink()
     change(copy)
     assert fingerprint(read_index(copy)) != fingerprint(read_index(competition))
 
 
 @pytest.mark.parametrize("task", ["mask", "gender", "age"])
-def test_it_tells_when_a_label_is_corrected(competition: Path, task: str) -> None:
+def test_the_fingerprint_changes_with_a_label(competition: Path, task: str) -> None:
     table = read_index(competition)
     corrected: pd.DataFrame = table.copy()
     corrected.loc[5, task] = (corrected.loc[5, task] + 1) % 2
@@ -68,7 +70,7 @@ BEFORE = pd.DataFrame(
 
 
 @pytest.mark.parametrize(
-    ("now", "told"),
+    ("now", "want"),
     [
         (BEFORE, ""),
         (BEFORE[::-1].assign(side="train"), ""),
@@ -81,17 +83,17 @@ BEFORE = pd.DataFrame(
         (BEFORE.assign(photo=["d/1", "d/2", "d/3"])[:1], "3 are missing (a/1.jpg, a/2.jpg, b/1.jpg), 1 is new (d/1)"),
     ],
 )
-def test_what_changed_is_named(now: pd.DataFrame, told: str) -> None:
-    assert what_changed(BEFORE, now) == told
+def test_changes_are_described(now: pd.DataFrame, want: str) -> None:
+    assert describe_changes(BEFORE, now) == want
 
 
 def test_at_most_three_photos_are_named() -> None:
     many = pd.DataFrame({"photo": [f"e/{i}" for i in range(5)], "bytes": 1, "person_id": "1"})
-    assert what_changed(many, BEFORE[:0]) == "5 are missing (e/0, e/1, e/2, ...)"
+    assert describe_changes(many, BEFORE[:0]) == "5 are missing (e/0, e/1, e/2, ...)"
 
 
-def test_what_is_read_back_from_a_file_is_alike(competition: Path, tmp_path: Path) -> None:
-    table = mark(read_index(competition))
+def test_a_table_read_from_a_file_has_no_changes(competition: Path, tmp_path: Path) -> None:
+    table = identify_photos(read_index(competition))
     table.to_csv(tmp_path / "split.csv", index=False)
     read = pd.read_csv(tmp_path / "split.csv", dtype=str, keep_default_na=False)
-    assert what_changed(read, table) == ""
+    assert describe_changes(read, table) == ""

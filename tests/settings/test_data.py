@@ -125,7 +125,7 @@ def test_no_task_means_all(tasks: list[str] | None) -> None:
     [
         (["ages"], FACE, "names 'ages', .*did you mean age"),
         (["smile"], FACE, "names 'smile', .*choose from age, gender, mask"),
-        (["mask"], FACE_SETS["fairface"], "names 'mask', which these photos are not labelled with.*mask_faces draws"),
+        (["mask"], FACE_SETS["fairface"], "names 'mask', but these photos have no labels for it.*mask_faces draws"),
     ],
 )
 def test_a_task_that_the_photos_lack_is_told(tasks: list[str], space: LabelSpace, message: str) -> None:

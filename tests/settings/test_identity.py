@@ -6,7 +6,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from mask_lightning.cli.command import config_dir
+from mask_lightning.cli.compose import config_dir
 from mask_lightning.settings.base import check
 from mask_lightning.settings.identity import config_hash, flatten, identity
 from mask_lightning.settings.train import TrainSettings

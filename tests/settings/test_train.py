@@ -12,7 +12,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from mask_lightning.cli.command import config_dir
+from mask_lightning.cli.compose import config_dir
 from mask_lightning.errors import ConfigError
 from mask_lightning.labels import LabelSpace
 from mask_lightning.settings.base import check
@@ -228,8 +228,8 @@ def test_what_is_impossible_together_is_told(composed: Options, changes: Options
 
 def test_a_missing_option_is_told(composed: Options) -> None:
     options = copy.deepcopy(composed)
-    del options["data"]["batch_size"]
-    assert message_of(options) == "option data.batch_size is missing; set it"
+    del options["finetune"]["phases"]
+    assert message_of(options) == "option finetune.phases is missing; set it"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What whole runs are tested with: the options of a network of seconds, and settings as a door makes them."""
+"""What whole runs are tested with: the options of a network of seconds, and validated settings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from typing import Any, TypeVar
 
 import pytest
 
-from mask_lightning.cli.command import compose
+from mask_lightning.cli.compose import compose
 from mask_lightning.engine.modules import MultiTaskModule
+from mask_lightning.pipelines.photos import find_photos
+from mask_lightning.pipelines.prepare import PreparedRun, choose_transform
 from mask_lightning.settings.base import Settings, check
+from mask_lightning.settings.train import TrainSettings
 
 TINY_RUN = (
     "model.backbone=test_resnet",
@@ -27,9 +30,15 @@ ONE_EPOCH = ("finetune=none", "finetune.epochs=1")
 Checked = TypeVar("Checked", bound=Settings)
 
 
-def settings_for(door: str, kind: type[Checked], *overrides: str) -> Checked:
-    """What a door makes of overrides."""
-    return check(kind, compose(door, overrides))
+def settings_for(command: str, kind: type[Checked], *overrides: str) -> Checked:
+    """Compose and validate the options of a command."""
+    return check(kind, compose(command, kind, overrides))
+
+
+def prepared(settings: TrainSettings) -> PreparedRun:
+    """A run whose photos are found and split, but not decoded."""
+    photos = find_photos(settings)
+    return PreparedRun(settings, choose_transform(settings), photos, photos)
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, error: BaseException) -> None:

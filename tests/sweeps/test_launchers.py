@@ -1,9 +1,8 @@
-"""Multiruns whose jobs run in other processes: the same promises as where one process runs them all."""
+"""Multiruns whose jobs run in other processes."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -14,12 +13,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from omegaconf import DictConfig
 from tiny_runs import TINY_RUN
 
-from mask_lightning.cli import command as doors
-from mask_lightning.cli.command import config_dir
-from mask_lightning.sweeps.callback import SweepSummary
+from mask_lightning.cli.command import Job, run_command
+from mask_lightning.cli.compose import config_dir
+from mask_lightning.cli.hydra_callbacks import SweepSummary
+from mask_lightning.settings.train import TrainSettings
 
 FEW = ("data.clean_train_photos=28", "data.cache=off", "trainer.max_batches=1")
 TINY = (*TINY_RUN, *FEW, "finetune=none", "finetune.epochs=30")
@@ -54,16 +53,16 @@ def test_joblib_trains_nothing_twice_and_loses_nothing(competition: Path, tmp_pa
     with start(tmp_path, *command) as interrupted:
         wait_for("sweep/*/metrics.csv", tmp_path, interrupted)
         interrupted.send_signal(signal.SIGINT)
-        _, told = interrupted.communicate(timeout=300)
-    assert interrupted.returncode == 130, told
-    assert "goes on" in told
+        _, message = interrupted.communicate(timeout=300)
+    assert interrupted.returncode == 130, message
+    assert "to continue, repeat the command" in message
     with start(tmp_path, *command) as again:
-        _, told = again.communicate(timeout=300)
-    assert again.returncode == 2, told
+        _, message = again.communicate(timeout=300)
+    assert again.returncode == 2, message
     table = jobs(tmp_path)
     assert sorted(table["action"][:2]) in (["elsewhere", "resumed"], ["resumed", "skipped"])
     assert table["status"].tolist()[1:] == ["finished", "finished", "failed"]
-    assert told.count("seed must be greater than or equal to 0, got -1") == 2  # the job's and the table's
+    assert message.count("seed must be greater than or equal to 0, got -1") == 2  # the job's and the table's
     trained = sorted(tmp_path.rglob("metrics.csv"))  # what was cut off before its first epoch has none
     assert [len(pd.read_csv(path)) for path in trained] == [30, 30]
     assert [json.loads(path.with_name("result.json").read_text())["status"] for path in trained] == ["finished"] * 2
@@ -71,7 +70,7 @@ def test_joblib_trains_nothing_twice_and_loses_nothing(competition: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_submitit_queues_a_preempted_job_again_and_it_goes_on(competition: Path, tmp_path: Path) -> None:
+def test_submitit_requeues_a_preempted_job_and_it_resumes(competition: Path, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra `slurm`")
     options = ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5", f"data.root={competition}")
     with start(tmp_path, *options, "skip_done=false", "seed=0") as process:
@@ -79,24 +78,24 @@ def test_submitit_queues_a_preempted_job_again_and_it_goes_on(competition: Path,
         (controller,) = children(process.pid, "submitit.local._local")
         (job,) = children(controller, "submitit.core._submit")
         os.kill(job, signal.SIGUSR2)  # what the cluster sends before it takes the machine
-        _, told = process.communicate(timeout=300)
+        _, message = process.communicate(timeout=300)
     logs = "".join(path.read_text() for path in tmp_path.glob("sweep/.submitit/*/*_log.*"))
-    assert process.returncode == 0, told + logs
-    assert "goes on in sweep/0, which was interrupted" in logs
+    assert process.returncode == 0, message + logs
+    assert "continues in sweep/0, which was interrupted" in logs
     assert jobs(tmp_path)[["action", "status"]].to_numpy().tolist() == [["resumed", "finished"]]
     assert pd.read_csv(tmp_path / "sweep" / "0" / "metrics.csv")["epoch"].tolist() == list(range(30))
     assert len(list(tmp_path.rglob("result.json"))) == 1
 
 
 @pytest.mark.slow
-def test_ray_runs_the_jobs_and_tells_of_their_failures(competition: Path, tmp_path: Path) -> None:
+def test_ray_runs_the_jobs_and_reports_failures(competition: Path, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="needs the extra `ray`")
     init = "+hydra.launcher.ray.init.num_cpus=2"
     with start(tmp_path, "launcher=ray", init, f"data.root={competition}", "seed=0,-1") as process:
-        _, told = process.communicate(timeout=300)
-    assert process.returncode == 2, told
+        _, message = process.communicate(timeout=300)
+    assert process.returncode == 2, message
     assert jobs(tmp_path)[["action", "status"]].to_numpy().tolist() == [["trained", "finished"], ["", "failed"]]
-    assert "seed must be greater than or equal to 0, got -1" in told
+    assert "seed must be greater than or equal to 0, got -1" in message
 
 
 def children(parent: int, module: str) -> list[int]:
@@ -113,10 +112,10 @@ def children(parent: int, module: str) -> list[int]:
 
 
 @pytest.fixture
-def refused_by_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Start a multirun on a cluster that keeps the job's script, and refuses it; returns exit code and stderr."""
-    root = logging.getLogger()
-    before = list(root.handlers), root.level
+def refused_by_slurm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], handlers: None
+) -> Any:
+    """Submit a multirun to a cluster that keeps the job script and refuses it; returns exit code and stderr."""
     for name, script in {
         "srun": "",
         "sbatch": 'for last; do :; done; cp "$last" script.sh; echo "no such partition" >&2; exit 1',
@@ -132,34 +131,31 @@ def refused_by_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         monkeypatch.setenv("PATH", path)
         monkeypatch.setattr(sys, "argv", ["train", "-m", "launcher=slurm", "hydra.sweep.dir=sweep", *arguments])
         with pytest.raises(SystemExit) as left:
-            doors.open_door("train", nothing)
+            run_command("train", TrainSettings, never_called)
         return int(left.value.code or 0), capsys.readouterr().err
 
-    yield submit
-    for handler in set(root.handlers) - set(before[0]):
-        handler.close()
-    root.handlers, root.level = before
+    return submit
 
 
-def nothing(config: DictConfig) -> None:
-    """Never called: the cluster refuses."""
+def never_called(settings: TrainSettings, job: Job) -> None:
+    """The cluster refuses the job."""
 
 
-def test_slurm_gets_what_it_is_told(refused_by_slurm: Any, tmp_path: Path) -> None:
+def test_slurm_gets_its_options(refused_by_slurm: Any, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra `slurm`")
     options = {"partition": "gpu", "gpus_per_node": 2, "timeout_min": 90, "account": "mine"}
-    code, told = refused_by_slurm("seed=0,1", *(f"hydra.launcher.{name}={value}" for name, value in options.items()))
+    code, message = refused_by_slurm("seed=0,1", *(f"hydra.launcher.{name}={value}" for name, value in options.items()))
     assert code == 1
-    assert "error: SlurmLauncher gave up (FailedJobError: no such partition" in told
+    assert "error: SlurmLauncher gave up (FailedJobError: no such partition" in message
     script = (tmp_path / "script.sh").read_text()
     for line in ("partition=gpu", "gpus-per-node=2", "time=90", "account=mine", "array=0-1%2", "signal=USR2@120"):
         assert f"#SBATCH --{line}\n" in script
 
 
-def test_a_machine_without_slurm_is_told(refused_by_slurm: Any, tmp_path: Path) -> None:
+def test_a_machine_without_slurm_is_reported(refused_by_slurm: Any, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra `slurm`")
-    code, told = refused_by_slurm("seed=0,1", path="")
+    code, message = refused_by_slurm("seed=0,1", path="")
     assert code == 1
-    assert "error: SlurmLauncher gave up (RuntimeError: " in told
-    assert "slurm cluster" in told
-    assert "Traceback" not in told
+    assert "error: SlurmLauncher gave up (RuntimeError: " in message
+    assert "slurm cluster" in message
+    assert "Traceback" not in message

@@ -1,67 +1,63 @@
-"""Multiruns: no job stops the others, every one is recorded, and the same command again goes on."""
+"""Multiruns: no job stops the others, every job is recorded, and repeating the command resumes the sweep."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from omegaconf import DictConfig
 from tiny_runs import TINY_RUN, settings_for
 
-from mask_lightning.cli import command as doors
-from mask_lightning.cli.command import config_dir
+from mask_lightning.cli.command import Job, run_command
+from mask_lightning.cli.compose import config_dir
+from mask_lightning.cli.hydra_callbacks import SweepSummary
 from mask_lightning.engine.checkpoint_files import read_checkpoint
-from mask_lightning.ensemble.members import muster
+from mask_lightning.ensemble.members import find_members
 from mask_lightning.errors import CheckpointError, ConfigError
 from mask_lightning.pipelines import vote as vote_runs
 from mask_lightning.runs.folder import RunFolder, RunResult
 from mask_lightning.settings.inference import VoteSettings
+from mask_lightning.settings.train import TrainSettings
 from mask_lightning.sweeps import records
-from mask_lightning.sweeps.callback import SweepSummary
-from mask_lightning.sweeps.earlier import find_runs
+from mask_lightning.sweeps.records import find_runs
 
-Knock = Callable[..., tuple[int, str]]
+Main = Callable[[TrainSettings, Job], Any]
+Multirun = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def multirun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Knock]:
+def multirun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], handlers: None
+) -> Multirun:
     """Start a multirun of `main` in this process; returns exit code and stderr."""
-    root = logging.getLogger()
-    before = list(root.handlers), root.level
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     monkeypatch.setattr(SweepSummary, "sweep", None)
     monkeypatch.setattr(SweepSummary, "launcher", None)
 
-    def knock(main: Callable[[DictConfig], Any], *arguments: str) -> tuple[int, str]:
+    def run(main: Main, *arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["train", "-m", "hydra.sweep.dir=sweep", *arguments])
         with pytest.raises(SystemExit) as left:
-            doors.open_door("train", main)
+            run_command("train", TrainSettings, main)
         return int(left.value.code or 0), capsys.readouterr().err
 
-    yield knock
-    for handler in set(root.handlers) - set(before[0]):
-        handler.close()
-    root.handlers, root.level = before
+    return run
 
 
-def train(config: DictConfig, status: str = "finished") -> float:
-    """What a run leaves, without training."""
-    folder = Path("sweep") / doors._job_folder("sweep", records.HydraConfig.get().job.num)
-    records.note(action="trained", folder=folder)
-    score = 0.1 * config.seed
+def train(settings: TrainSettings, job: Job, status: str = "finished") -> float:
+    """Write the files of a run, without training."""
+    records.update_record(action="trained", folder=job.folder)
+    score = 0.1 * settings.seed
     result = RunResult(status, "val/f1", best={"val/f1": score}, last={"val/f1": score})  # type: ignore[arg-type]
-    RunFolder(folder).claim({"seed": config.seed}, result)
+    RunFolder(job.folder).claim({"seed": settings.seed}, result)
     return score
 
 
@@ -69,83 +65,83 @@ def summary() -> pd.DataFrame:
     return pd.read_csv("sweep/summary.csv")
 
 
-def test_a_sweep_leaves_a_table_and_a_plot(multirun: Knock) -> None:
-    code, told = multirun(train, "seed=1,2")
+def test_a_sweep_leaves_a_table_and_a_plot(multirun: Multirun) -> None:
+    code, message = multirun(train, "seed=1,2")
     assert code == 0
     assert summary()[["job", "status", "seed", "score"]].to_numpy().tolist() == [
         [0, "finished", 1, 0.1],
         [1, "finished", 2, 0.2],
     ]
     assert Path("sweep/summary.png").stat().st_size > 1000
-    assert "2 finished; look at: sweep/summary.csv, summary.png" in told
+    assert "2 finished; look at: sweep/summary.csv, summary.png" in message
 
 
-def test_a_bug_stops_no_other_job_and_its_traceback_is_in_the_log(multirun: Knock) -> None:
-    def main(config: DictConfig) -> float:
-        if config.seed == 1:
+def test_a_bug_stops_no_other_job_and_its_traceback_is_in_the_log(multirun: Multirun) -> None:
+    def main(settings: TrainSettings, job: Job) -> float:
+        if settings.seed == 1:
             raise ZeroDivisionError("of course")
-        return train(config)
+        return train(settings, job)
 
-    code, told = multirun(main, "seed=1,2")
+    code, message = multirun(main, "seed=1,2")
     assert code == 1
-    assert "error: ZeroDivisionError: of course" in told
-    assert "Traceback" not in told
+    assert "error: ZeroDivisionError: of course" in message
+    assert "Traceback" not in message
     log = Path("sweep/0/train.log").read_text()
     assert "Traceback" in log
     assert 'raise ZeroDivisionError("of course")' in log
     assert summary()["status"].tolist() == ["failed", "finished"]
     assert summary()["error"].tolist()[0] == "ZeroDivisionError: of course"
-    assert "1 failed" in told
+    assert "1 failed" in message
 
 
-def test_only_what_the_user_can_mend_failed(multirun: Knock) -> None:
-    def main(config: DictConfig) -> None:
+def test_exit_code_2_if_the_user_can_correct_all_errors(multirun: Multirun) -> None:
+    def main(settings: TrainSettings, job: Job) -> None:
         raise ConfigError("seed is unlucky; take another")
 
-    code, told = multirun(main, "seed=1,2")
+    code, message = multirun(main, "seed=1,2")
     assert code == 2
-    assert told.count("error: seed is unlucky; take another\n") == 2
+    assert message.count("error: seed is unlucky; take another\n") == 2
     assert not Path("sweep/summary.png").exists()
     assert "Traceback" in Path("sweep/1/train.log").read_text()
 
 
-def test_ctrl_c_ends_the_sweep_with_what_is_there(multirun: Knock) -> None:
-    def main(config: DictConfig) -> float:
-        if config.seed == 2:
+def test_ctrl_c_ends_the_sweep_with_a_summary_of_the_jobs_so_far(multirun: Multirun) -> None:
+    def main(settings: TrainSettings, job: Job) -> float:
+        if settings.seed == 2:
             raise KeyboardInterrupt
-        return train(config)
+        return train(settings, job)
 
-    code, told = multirun(main, "seed=1,2,3")
+    code, message = multirun(main, "seed=1,2,3")
     assert code == 130
     assert summary()["status"].tolist() == ["finished", "interrupted"]
-    assert "goes on" in told
+    assert "to continue, repeat the command" in message
 
 
-def test_a_job_that_failed_in_another_process_shows_in_the_exit_code(multirun: Knock) -> None:
-    def main(config: DictConfig) -> None:
-        records.note(error="told by a worker", can_be_mended=config.seed > 1)
+def test_a_failure_in_another_process_sets_the_exit_code(multirun: Multirun) -> None:
+    def main(settings: TrainSettings, job: Job) -> None:
+        records.update_record(error="reported by a worker", can_be_mended=settings.seed > 1)
 
     assert multirun(main, "seed=1,2")[0] == 1
     assert multirun(main, "seed=2,3")[0] == 2
 
 
-def test_a_second_start_in_one_folder_keeps_the_runs_of_the_first(multirun: Knock) -> None:
-    assert multirun(lambda config: train(config, "failed"), "seed=1,2,3")[0] == 1
+def test_a_second_start_in_one_folder_keeps_the_runs_of_the_first(multirun: Multirun) -> None:
+    assert multirun(lambda settings, job: train(settings, job, "failed"), "seed=1,2,3")[0] == 1
     assert multirun(train, "seed=1,2")[0] == 0
     assert sorted(path.parent.name for path in Path("sweep").glob("*/result.json")) == ["0", "0-2", "1", "1-2", "2"]
     assert summary()["folder"].tolist() == ["sweep/0-2", "sweep/1-2"]
 
 
-def test_a_job_that_writes_nothing_leaves_no_folder(multirun: Knock) -> None:
-    assert multirun(lambda _: None, "seed=1,2")[0] == 0
+def test_a_job_that_writes_nothing_leaves_no_folder(multirun: Multirun) -> None:
+    assert multirun(lambda settings, job: None, "seed=1,2")[0] == 0
     assert sorted(path.name for path in Path("sweep").iterdir()) == ["jobs", "multirun.yaml", "summary.csv"]
     assert summary()["status"].tolist() == ["finished", "finished"]
 
 
-def test_a_sweep_with_a_mistake_leaves_nothing(multirun: Knock) -> None:
-    code, told = multirun(train, "model=lite0,lite9")
-    assert (code, told.count("\n")) == (2, 1)
-    assert "model=lite9 is not one of the choices" in told
+def test_a_sweep_with_an_invalid_option_leaves_no_folder(multirun: Multirun) -> None:
+    code, message = multirun(train, "model=lite0,lite9")
+    assert (code, message.count("\n")) == (2, 1)
+    assert "model=lite9 is not one of the choices" in message
     assert not Path("sweep").exists()
 
 
@@ -176,9 +172,7 @@ def wait_for(pattern: str, folder: Path, process: subprocess.Popen[str]) -> None
 
 
 @pytest.mark.slow
-def test_an_ensemble_killed_and_started_again_trains_nothing_twice_and_loses_nothing(
-    competition: Path, tmp_path: Path
-) -> None:
+def test_repeating_a_killed_ensemble_trains_nothing_twice_and_loses_nothing(competition: Path, tmp_path: Path) -> None:
     command = (*SWEEP, f"data.root={competition}")
     with start(tmp_path, *command) as killed:
         wait_for("outputs/sweeps/*/2/metrics.csv", tmp_path, killed)
@@ -192,7 +186,7 @@ def test_an_ensemble_killed_and_started_again_trains_nothing_twice_and_loses_not
     assert 1 <= epochs < 12
 
     with start(tmp_path, *command) as again:
-        _, told = again.communicate(timeout=300)
+        _, message = again.communicate(timeout=300)
     assert again.returncode == 2
     sweeps = {path for path in (tmp_path / "outputs" / "sweeps").iterdir() if path.name[0] != "."}
     (second,) = sweeps - {first}
@@ -201,24 +195,24 @@ def test_an_ensemble_killed_and_started_again_trains_nothing_twice_and_loses_not
     assert table["status"].tolist() == ["finished", "failed"] * 3
     assert table["folder"].tolist()[::2] == [f"outputs/sweeps/{place}" for place in folders(first, second)]
     assert table["score"].notna().tolist() == [True, False] * 3
-    assert told.count("data.val_fraction must be less than 1, got 1.5") >= 3
-    assert "6 jobs: their checkpoints take up to" in told
+    assert message.count("data.val_fraction must be less than 1, got 1.5") >= 3
+    assert "6 jobs: their checkpoints need up to" in message
     assert "ConfigError" in (second / "1" / "train.log").read_text()
     assert {path: path.read_bytes() for path in (first / "0").rglob("*") if path.is_file()} == before
     assert pd.read_csv(first / "2" / "metrics.csv")["epoch"].tolist() == list(range(12))
-    found = muster([second])
+    found = find_members([second])
     assert ([member.name for member in found.members], found.missing) == (["gender0", "gender1", "gender2"], [])
     kept = sorted(path.relative_to(tmp_path / "outputs" / "sweeps") for path in tmp_path.rglob("*.ckpt"))
     assert [str(path) for path in kept] == [f"{place}/checkpoints/best.ckpt" for place in folders(first, second)]
 
 
 def folders(first: Path, second: Path) -> list[str]:
-    """Of the three members."""
+    """Return the run folders of the three members."""
     return [f"{first.name}/0", f"{first.name}/2", f"{second.name}/4"]
 
 
 def read_everything(sweep: Path) -> None:
-    """Every file of a run that a vote reads, as it is at this moment."""
+    """Read every file of a run that a vote reads."""
     for folder in map(RunFolder, find_runs([sweep])):
         folder.read_result()
         folder.read_config()
@@ -227,12 +221,12 @@ def read_everything(sweep: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_vote_over_a_sweep_that_still_trains_names_who_is_missing(competition: Path, tmp_path: Path) -> None:
+def test_a_vote_over_a_running_sweep_names_the_missing_members(competition: Path, tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
 
     def vote(name: str, *overrides: str) -> dict[str, Any]:
         quiet = ("num_workers=0", "accelerator=cpu", "progress=false", "soup=false")
-        vote_runs.hold_vote(settings_for("vote", VoteSettings, f"runs={sweep}", *quiet, *overrides), tmp_path / name)
+        vote_runs.vote(settings_for("vote", VoteSettings, f"runs={sweep}", *quiet, *overrides), tmp_path / name)
         return dict(json.loads((tmp_path / name / "vote.json").read_text()))
 
     def watch(process: subprocess.Popen[str], until: str) -> None:
@@ -248,8 +242,8 @@ def test_a_vote_over_a_sweep_that_still_trains_names_who_is_missing(competition:
         watch(process, "2/metrics.csv")
         some = vote("some", "allow_missing=true")
         watch(process, "none")
-        _, told = process.communicate(timeout=300)
-    assert process.returncode == 0, told
+        _, message = process.communicate(timeout=300)
+    assert process.returncode == 0, message
     assert (list(some["members"]), some["missing"]) == (["gender0", "gender1"], ["gender2"])
     assert some["left_out"] == ["gender2 (running)"]
     assert list(vote("all")["members"]) == ["gender0", "gender1", "gender2"]

@@ -1,4 +1,4 @@
-"""A stored Optuna study goes on where it was."""
+"""Resuming a stored Optuna study."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ def config(storage: str | None, **options: Any) -> DictConfig:
 
 
 @pytest.mark.parametrize(("target", "want"), [("hydra_plugins.optuna.X", True), ("hydra.BasicSweeper", False)])
-def test_the_sweeper_is_known(target: str, want: bool) -> None:
+def test_optuna_is_detected(target: str, want: bool) -> None:
     assert studies.is_configured(OmegaConf.create({"hydra": {"sweeper": {"_target_": target}}})) == want
 
 
-def test_the_name_follows_from_what_was_typed() -> None:
+def test_the_name_is_derived_from_the_overrides() -> None:
     name = studies.name_study(["a=1", "b=interval(0,1)"])
     assert name == studies.name_study(["b=interval(0,1)", "a=1"]) != studies.name_study(["a=2", "b=interval(0,1)"])
 
 
-def test_a_study_that_is_not_stored_needs_nothing() -> None:
+def test_a_study_in_memory_needs_no_preparation() -> None:
     composed = config(None)
     studies.prepare(composed)
     assert composed.hydra.sweeper.n_trials == 5
     assert composed.hydra.sweeper.study_name.startswith("study-")
 
 
-def test_a_trial_that_was_cut_off_is_queued_again(optuna: Any) -> None:
+def test_an_interrupted_trial_is_queued_again(optuna: Any) -> None:
     study = optuna.create_study(direction="maximize")
     for state in ("COMPLETE", "FAIL"):
         trial = study.ask({"lr": optuna.distributions.UniformDistribution(0, 1)})
@@ -60,11 +60,11 @@ def test_a_trial_that_was_cut_off_is_queued_again(optuna: Any) -> None:
     cut = study.ask({"lr": optuna.distributions.UniformDistribution(0, 1)})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # enqueue_trial is experimental in optuna 2
-        assert studies._repeat_what_was_cut_off(study) == 1
+        assert studies._requeue_interrupted_trials(study) == 1
     assert study.ask({"lr": optuna.distributions.UniformDistribution(0, 1)}).params == cut.params
 
 
-def test_a_stored_study_counts_its_trials(stored: Any, tmp_path: Path) -> None:
+def test_finished_trials_of_a_stored_study_count(stored: Any, tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/new/studies.db"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -77,7 +77,7 @@ def test_a_stored_study_counts_its_trials(stored: Any, tmp_path: Path) -> None:
     assert composed.hydra.sweeper.n_trials == 3
 
 
-def test_versions_that_do_not_fit_are_told_in_one_line(optuna: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incompatible_versions_are_reported_in_one_line(optuna: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import sqlalchemy
 
     monkeypatch.setattr(optuna, "__version__", "2.10.1")

@@ -1,4 +1,4 @@
-"""Records of runs and jobs on disk become one table."""
+"""Table of runs and jobs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mask_lightning.runs.folder import RunFolder, RunResult
 from mask_lightning.sweeps.records import JobRecord
 from mask_lightning.sweeps.table import (
     Row,
+    best_first,
     collect_jobs,
     collect_runs,
     differing_options,
-    ranking,
     to_frame,
     varied_overrides,
 )
@@ -47,7 +47,7 @@ def job(sweep: Path, number: int, *overrides: str, **fields) -> None:
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    """Five jobs: finished, failed before and while it trained, skipped, and one that was killed."""
+    """Six jobs: finished, failed before and during training, skipped, killed, and not started."""
     sweep, before = tmp_path / "sweeps" / "second", tmp_path / "sweeps" / "first"
     run(before / "3", 0.7, seed=3)
     run(sweep / "0", 0.5, seed=0)
@@ -79,27 +79,27 @@ def test_a_sweep_shows_every_job_with_its_error(sweep: Path) -> None:
     assert not {"monitor", "train_f1"} & set(frame)
 
 
-def test_a_run_in_work_is_told_from_one_that_was_killed(tmp_path: Path) -> None:
+def test_a_killed_run_is_interrupted_and_a_locked_one_is_running(tmp_path: Path) -> None:
     path = run(tmp_path / "run", None, status="running")
     assert [row.status for row in collect_runs([tmp_path]).rows] == ["interrupted"]
     with RunFolder(path).held():
         assert [row.status for row in collect_runs([tmp_path]).rows] == ["running"]
 
 
-def test_runs_are_found_once_with_those_that_jobs_point_to(sweep: Path) -> None:
+def test_runs_are_found_once_including_those_that_jobs_point_to(sweep: Path) -> None:
     rows = collect_runs([sweep]).rows
     assert sorted(row.folder.name for row in rows) == ["0", "1", "2", "3", "4"]
     assert len(collect_runs([sweep, sweep.parent]).rows) == 5
 
 
-def test_a_job_that_fails_again_and_again_is_one_row(sweep: Path) -> None:
+def test_a_job_that_fails_repeatedly_is_one_row(sweep: Path) -> None:
     third = sweep.parent / "third"
     job(third, 0, "model=lite0", "seed=-1", error="seed must be 0 or more")
     rows = collect_runs([sweep.parent]).rows
     assert [row.folder for row in rows if row.result is None] == [third / "0"]
 
 
-def test_what_cannot_be_read_is_named(sweep: Path) -> None:
+def test_unreadable_records_are_named(sweep: Path) -> None:
     (sweep / "0" / "result.json").write_text("{")
     (sweep / "2" / "config.yaml").write_text("- no mapping")
     (sweep / "jobs" / "4.json").write_text("[]")
@@ -122,7 +122,7 @@ def row(score: float | None = 0.5, status: str = "finished", monitor: str = "val
     [
         ([{"seed": 0}, {"seed": 1}], {"seed": ["0", "1"]}),
         ([{"seed": 0}, {"seed": 0}], {}),
-        # What follows another option is not told twice.
+        # An option that follows another is not shown.
         ([{"seed": 0, "data.split_seed": 0}, {"seed": 1, "data.split_seed": 1}], {"seed": ["0", "1"]}),
         ([{"outputs": "a", "skip_done": True}, {"outputs": "b", "skip_done": False}], {}),
         ([{"a": [1, None], "b": True}, {"a": [2], "b": False}], {"a": ["[1, null]", "[2]"], "b": ["true", "false"]}),
@@ -134,18 +134,18 @@ def test_only_options_that_differ_are_shown(rows, want) -> None:
     assert table.to_dict("list") == want
 
 
-def test_what_was_typed_stands_in_for_the_config_of_a_job_without_a_run() -> None:
+def test_the_overrides_replace_the_config_of_a_job_without_a_run() -> None:
     early = Row("failed", Path("2"), options={"seed": 2, "model": "lite0"})
     table = differing_options([row(seed=0, flip=0.5), row(seed=1, flip=0.5), early])
     assert table.to_dict("list") == {"seed": ["0", "1", "2"]}
 
 
-def test_the_best_comes_first_and_what_has_no_score_last() -> None:
-    assert ranking([row(0.3), row(None), row(0.9), row(math.nan), row(0.5)]) == [2, 4, 0, 1, 3]
+def test_the_best_comes_first_and_rows_without_a_score_last() -> None:
+    assert best_first([row(0.3), row(None), row(0.9), row(math.nan), row(0.5)]) == [2, 4, 0, 1, 3]
     losses = [row(loss, monitor="val/loss") for loss in (2.0, 1.0)]
-    assert ranking(losses) == [1, 0]
+    assert best_first(losses) == [1, 0]
 
 
-def test_the_monitor_is_shown_where_it_differs() -> None:
+def test_the_monitor_is_shown_if_it_differs() -> None:
     rows = [row(), row(monitor="clean_train/f1")]
     assert to_frame(rows, differing_options(rows))["monitor"].tolist() == ["val/f1", "clean_train/f1"]

@@ -1,4 +1,4 @@
-""""""
+"""Atomic writes and file locks."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from mask_lightning.cli.command import config_dir
+from mask_lightning.cli.compose import config_dir
 from mask_lightning.errors import RunFolderError
 from mask_lightning.runs.folder import RunFolder, RunResult
-from mask_lightning.utils import files
-from mask_lightning.utils import files as locks
-from mask_lightning.utils.files import write_atomically, write_json
+from mask_lightning.utils.files import hold, is_held, write_atomically, write_json
 
 
-def test_content_replaces_what_was_there(tmp_path: Path) -> None:
+def test_content_replaces_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "record"
     path.write_bytes(b"a longer old content")
     write_atomically(path, b"new\0\r\n")
@@ -30,13 +28,13 @@ def test_content_replaces_what_was_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
-def test_others_may_read_the_file(tmp_path: Path) -> None:
+def test_the_file_is_readable_by_others(tmp_path: Path) -> None:
     write_atomically(tmp_path / "record", b"")
     assert stat.S_IMODE((tmp_path / "record").stat().st_mode) == 0o644
 
 
 @pytest.mark.parametrize("stop", [OSError("disk full"), KeyboardInterrupt()])
-def test_a_failure_leaves_the_old_file_and_no_litter(
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException
 ) -> None:
     def fail(_: int) -> None:
@@ -44,7 +42,7 @@ def test_a_failure_leaves_the_old_file_and_no_litter(
 
     path = tmp_path / "record"
     path.write_bytes(b"old")
-    monkeypatch.setattr(files.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(type(stop)):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
@@ -60,7 +58,7 @@ def test_json_is_readable_by_people_and_programs(tmp_path: Path) -> None:
     assert text.endswith("}\n")
 
 
-def test_what_json_has_no_number_for_is_null(tmp_path: Path) -> None:
+def test_nan_and_infinity_become_null(tmp_path: Path) -> None:
     write_json(tmp_path / "file", {"best": {"a": math.nan, "b": 0.5}, "all": [math.inf, (-math.inf, 1)], "s": "NaN"})
     value = json.loads((tmp_path / "file").read_text(), parse_constant=pytest.fail)
     assert value == {"best": {"a": None, "b": 0.5}, "all": [None, [None, 1]], "s": "NaN"}
@@ -72,11 +70,11 @@ from pathlib import Path
 from mask_lightning.utils.files import hold
 with hold(Path(sys.argv[1])) as got:
     begun, tell = os.pipe()
-    if os.fork() == 0:  # as a DataLoader's worker, which outlives its parent
+    if os.fork() == 0:  # like a DataLoader worker, which outlives its parent
         os.write(tell, b"!")
         time.sleep(5)
         os._exit(0)
-    os.read(begun, 1)  # what a fork lets go of, it does before its first line
+    os.read(begun, 1)  # a fork releases its locks before its first line
     print(got, flush=True)
     time.sleep(30)
 """
@@ -90,35 +88,35 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_one_holder_at_a_time(file: Path) -> None:
-    with locks.hold(file) as first, locks.hold(file) as second:
-        assert (first, second, locks.is_held(file)) == (True, False, True)
-    assert not locks.is_held(file)
+    with hold(file) as first, hold(file) as second:
+        assert (first, second, is_held(file)) == (True, False, True)
+    assert not is_held(file)
     assert file.read_text() == "seed: 1\n"
 
 
-def test_a_file_that_is_not_there_is_held_by_nobody(tmp_path: Path) -> None:
-    assert not locks.is_held(tmp_path / "nothing")
-    with locks.hold(tmp_path / "nothing") as got:
+def test_nobody_holds_a_missing_file(tmp_path: Path) -> None:
+    assert not is_held(tmp_path / "nothing")
+    with hold(tmp_path / "nothing") as got:
         assert got
     assert not (tmp_path / "nothing").exists()
 
 
-def test_nothing_is_held_where_there_are_no_locks(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "fcntl", None)
-    with locks.hold(file) as first, locks.hold(file) as second:
+def test_without_file_locks_nothing_is_held(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mask_lightning.utils.files.fcntl", None)
+    with hold(file) as first, hold(file) as second:
         assert (first, second) == (True, True)
 
 
-def test_a_lock_ends_with_its_process_though_a_child_lives_on(file: Path) -> None:
+def test_a_lock_ends_with_its_process_even_if_a_child_survives(file: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
     command = [sys.executable, "-c", HOLDER, str(file)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "True\n"
-        assert locks.is_held(file)
+        assert is_held(file)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert not locks.is_held(file)
+        assert not is_held(file)
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:

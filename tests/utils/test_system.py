@@ -1,4 +1,4 @@
-"""Cores are shared out among jobs and processes."""
+"""Cores, memory and signals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from mask_lightning.utils.system import JOBS, ignore_signals, keep_memory, share
     ("cores", "jobs", "processes", "want"),
     [(8, None, 1, 8), (8, "2", 1, 4), (8, "2", 2, 2), (2, "2", 1, 1), (2, "4", 2, 1), (8, "-1", 1, 1)],
 )
-def test_every_process_gets_its_share(monkeypatch, cores: int, jobs: str | None, processes: int, want: int) -> None:
+def test_cores_are_shared_among_jobs_and_processes(
+    monkeypatch, cores: int, jobs: str | None, processes: int, want: int
+) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.delenv(JOBS, raising=False)
     if jobs is not None:
@@ -41,16 +43,16 @@ print(faults() - before)
 
 
 def faults(how: str) -> int:
-    """Page faults of making and freeing 64 MiB five times."""
+    """Count the page faults of allocating and freeing 64 MiB five times."""
     return int(subprocess.run([sys.executable, "-c", COUNT_FAULTS, how], capture_output=True, check=True).stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
-def test_the_system_is_asked_for_large_blocks_once() -> None:
+def test_keeping_memory_saves_page_faults() -> None:
     assert faults("keep") < faults("do not") / 3
 
 
-def test_another_c_library_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_c_library_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(name: object) -> None:
         raise OSError("no C library")
 
@@ -58,7 +60,7 @@ def test_another_c_library_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     keep_memory()
 
 
-def test_signals_that_there_are_become_ignored() -> None:
+def test_only_existing_signals_are_ignored() -> None:
     former = signal.getsignal(signal.SIGINT)
     try:
         ignore_signals("SIGINT", "SIGNOWHERE")

@@ -1,4 +1,4 @@
-"""What is wrong with a sample table and its photos.
+"""Problems of a sample table and its photos.
 
-Re-exports nothing: the workers that decode photos import only what they need.
+Re-exports nothing, so that the processes that decode photos import only what they need.
 """

@@ -1,15 +1,22 @@
-"""The kinds of things an audit finds, and which of them stop a training."""
+"""Kinds of problems that an audit finds, and a reader that lists the problems of a folder instead of raising."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import pandas as pd
+
+from mask_lightning.data.index import Person, find_images, people_folders, photo_row, photos_of, read_train_csv
+from mask_lightning.errors import DatasetNotFoundError, SampleTableError
+from mask_lightning.labels import age_band
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of problem: how it is headed, whether training fails on it, and what to do about it."""
+    """A kind of problem: its heading, True if training fails on it, and the remedy."""
 
     title: str
     stops_training: bool
@@ -19,14 +26,14 @@ class Kind:
 KINDS = {
     "bad_name": Kind("names that do not parse", True, "rename or remove them"),
     "train_csv": Kind("train.csv does not fit the folders", True, "restore the folders or drop the lines"),
-    "missing": Kind("photos that are not there", True, "restore them or drop their rows"),
+    "missing": Kind("missing photos", True, "restore them or drop their rows"),
     "unreadable": Kind("photos that cannot be decoded", True, "replace or remove them"),
-    "class_absent": Kind("classes that nobody has", True, "add such people, or train fewer tasks"),
+    "class_absent": Kind("classes without photos", True, "add such people, or train fewer tasks"),
     "split": Kind("people cannot be split", True, "change data.val_fraction or data.split_seed"),
     "two_labels": Kind("one person_id with two labels", False, "correct one, or give one of them another id"),
-    "csv_labels": Kind("train.csv says otherwise than the folder", False, "the folder's name counts; correct one"),
+    "csv_labels": Kind("train.csv differs from the folder's name", False, "the folder's name is used; correct one"),
     "copies_across": Kind("one photo under different people", False, "keep the right one: it may leak into validation"),
-    "near_across": Kind("near-duplicates of different people", False, "look: one person with two ids leaks"),
+    "near_across": Kind("near-duplicates of different people", False, "check them: a person with two ids leaks"),
     "copies_within": Kind("one photo in several files of a person", False, "a label may be wrong; keep one"),
     "odd_count": Kind("people without one photo of each shot", False, "training goes on with what is there"),
     "small": Kind("photos smaller than the crop", False, "they are padded; set data.crop_height and data.crop_width"),
@@ -35,7 +42,13 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem in one line, and the photos (absolute paths) to look at."""
+    """One problem.
+
+    Attributes:
+        kind: a key of KINDS.
+        text: one line.
+        photos: absolute paths of the photos to look at.
+    """
 
     kind: str
     text: str
@@ -46,16 +59,16 @@ class Finding:
 
     @property
     def stops_training(self) -> bool:
-        """Whether a training on these photos would fail."""
+        """True if a training on these photos would fail."""
         return KINDS[self.kind].stops_training
 
     def to_plain(self) -> dict[str, Any]:
-        """For audit.json."""
+        """Return plain values for audit.json."""
         return {"kind": self.kind, "text": self.text, "photos": list(self.photos)}
 
 
 def by_kind(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
-    """The findings of each kind, in the order of KINDS, without kinds that have none."""
+    """Group the findings by kind, in the order of KINDS, without empty groups."""
     groups: dict[str, list[Finding]] = {name: [] for name in KINDS}
     for finding in findings:
         groups[finding.kind].append(finding)
@@ -63,6 +76,82 @@ def by_kind(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
 
 
 def shorten_list(names: Sequence[str], most: int = 5) -> str:
-    """The first few names, and how many more there are."""
+    """Join the first few names, and count the rest.
+
+    Example:
+        >>> shorten_list(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+COLUMNS = ("person_id", "family", "race", "years", "shot", "path", "mask", "gender", "age")
+
+
+def survey(root: str | Path) -> tuple[pd.DataFrame, list[Finding]]:
+    """Index the photos below `root` like `read_index`, but list all problems instead of raising at the first.
+
+    Returns:
+        The sample table, which may be empty and equals that of `read_index` if there are no problems, and the findings.
+
+    Raises:
+        DatasetNotFoundError: there are no people's folders below `root`, or nobody has a photo.
+    """
+    images = find_images(Path(root).expanduser().resolve())
+    folders = people_folders(images)
+    findings = _compare_csv(images.parent / "train.csv", folders)
+    rows: list[dict[str, object]] = []
+    for folder in folders:
+        found, problems = _survey_person(folder)
+        rows += found
+        findings += problems
+    if not rows and not any(finding.kind == "bad_name" for finding in findings):
+        raise DatasetNotFoundError(images, "folders of people without photos")
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table["age"] = age_band(table["years"].to_numpy(int))
+    return table, findings
+
+
+def _survey_person(folder: Path) -> tuple[list[dict[str, object]], list[Finding]]:
+    photos = photos_of(folder)
+    try:
+        person = Person.parse(folder)
+    except SampleTableError as error:
+        return [], [Finding("bad_name", str(error), tuple(map(str, photos[:1])))]
+    rows, findings = [], []
+    for photo in photos:
+        try:
+            rows.append(photo_row(person, photo))
+        except SampleTableError as error:
+            findings.append(Finding("bad_name", str(error), (str(photo),)))
+    if not photos:
+        findings.append(Finding("odd_count", f"{folder.name} has no photos"))
+    return rows, findings
+
+
+def _compare_csv(path: Path, folders: Iterable[Path]) -> list[Finding]:
+    if not path.is_file():
+        return []
+    try:
+        listed = read_train_csv(path).dropna(subset="path")
+    except SampleTableError as error:
+        return [Finding("train_csv", str(error))]
+    names = {folder.name for folder in folders}
+    missing = sorted(set(listed["path"]) - names)
+    findings = [Finding("train_csv", f"{path.name} names {name}, which is not there") for name in missing]
+    return findings + _compare_labels(listed[listed["path"].isin(names)])
+
+
+def _compare_labels(listed: pd.DataFrame) -> list[Finding]:
+    if not {"gender", "age"} <= set(listed.columns):
+        return []
+    findings = []
+    for name, gender, years in listed[["path", "gender", "age"]].to_numpy(str):
+        try:
+            person = Person.parse(Path(name))
+        except SampleTableError:
+            continue  # already a finding about its folder
+        if (gender, years.lstrip("0") or "0") != (person.gender, str(person.years)):
+            findings.append(Finding("csv_labels", f"{name} is {gender}, {years} years in train.csv"))
+    return findings

@@ -1,1 +1,1 @@
-"""Draw masks on photos of faces."""
+"""Draw masks on photos of faces and write them in the competition's layout."""

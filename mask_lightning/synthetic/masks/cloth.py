@@ -1,16 +1,16 @@
-"""What masks are made of: the colour of the cloth and the relief that light falls on."""
+"""Cloth of the masks: its colour, its printed patterns, and the relief that the light falls on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from mask_lightning.synthetic.masks.noise import smooth_noise
-from mask_lightning.synthetic.masks.patterns import paint_pattern
+from mask_lightning.synthetic.canvas import smooth_noise
+from mask_lightning.synthetic.masks.shapes import MaskKind
 
-Colour = tuple[float, float, float]
+FloatColour = tuple[float, float, float]
 
-COLOURS: dict[str, tuple[Colour, ...]] = {
+COLOURS: dict[MaskKind, tuple[FloatColour, ...]] = {
     "surgical": (
         (0.58, 0.76, 0.88),
         (0.66, 0.8, 0.86),
@@ -42,10 +42,28 @@ COLOURS: dict[str, tuple[Colour, ...]] = {
     ),
 }
 
+# Colours of printed patterns.
+INKS = (
+    (0.93, 0.92, 0.9),
+    (0.12, 0.14, 0.2),
+    (0.75, 0.25, 0.25),
+    (0.9, 0.75, 0.35),
+    (0.3, 0.5, 0.7),
+    (0.85, 0.55, 0.65),
+)
+
 
 @dataclass(frozen=True)
 class ClothGrid:
-    """Where each pixel lies: on the face (u, v), in the cloth (s, t); and the randomness of this mask."""
+    """Coordinates of each pixel of a mask, all (H, W), and its source of randomness.
+
+    Attributes:
+        u: Across the face; see `shapes`.
+        v: Along the face.
+        s: Across the cloth, -1 to 1.
+        t: Along the cloth, 0 to 1.
+        rng: Source of randomness.
+    """
 
     u: np.ndarray
     v: np.ndarray
@@ -53,12 +71,8 @@ class ClothGrid:
     t: np.ndarray
     rng: np.random.Generator
 
-    def line(self, values: np.ndarray, at: float, width: float) -> np.ndarray:
-        """(h, w), 1 where `values` is `at`, fading to 0 within `width`."""
-        return np.asarray(np.exp(-(((values - at) / width) ** 2)))
-
     def creases(self, across: int, along: int) -> np.ndarray:
-        """(h, w) of smooth noise that lies in the cloth, `across` bumps wide and `along` bumps tall."""
+        """Smooth noise (H, W) that moves with the cloth, with `across` bumps in its width and `along` in its height."""
         sheet = smooth_noise(self.rng, (128, 128), (across, along))
         rows = np.clip(self.t * 96 + 16, 0, 127).astype(int)
         columns = np.clip(self.s * 56 + 64, 0, 127).astype(int)
@@ -67,82 +81,87 @@ class ClothGrid:
 
 @dataclass(frozen=True)
 class Cloth:
-    """`colour` (h, w, 3) in 0..1 and `relief` (h, w) in eye distances towards the camera."""
+    """Cloth of a mask: `colour` (H, W, 3) in [0, 1]; `relief` (H, W) towards the camera, in eye distances."""
 
     colour: np.ndarray
     relief: np.ndarray
 
 
-def make_cloth(kind: str, grid: ClothGrid) -> Cloth:
-    """The cloth of a mask of this kind."""
+def make_cloth(kind: MaskKind, grid: ClothGrid) -> Cloth:
+    """Create the cloth of a mask of this kind, with a random colour."""
     colours = COLOURS[kind]
     base = np.array(colours[grid.rng.integers(len(colours))]) * grid.rng.uniform(0.93, 1.05)
     colour = np.clip(base.astype(np.float32) * np.ones((*grid.u.shape, 1), np.float32), 0, 1)
     return MAKERS[kind](grid, colour)
 
 
-def _surgical(grid: ClothGrid, colour: np.ndarray) -> Cloth:
+def _make_surgical(grid: ClothGrid, colour: np.ndarray) -> Cloth:
     folds = np.zeros_like(grid.t)
     sag = 0.05 * (1 - grid.s**2)  # pleats open in the middle
     for at in (0.3, 0.47, 0.64):
         edge = grid.t - at - sag + grid.rng.normal(0, 0.008)
-        # A pleat: the cloth steps back sharply at its lower edge and comes forward slowly below it.
+        # A pleat steps back sharply at its lower edge; below it the cloth slowly comes forward again.
         folds += 0.01 * (1 - np.tanh(edge / 0.012)) + 0.02 * np.clip(edge / 0.17, 0, 1)
-        colour = colour * (1 - 0.16 * grid.line(edge, 0.008, 0.012))[..., None]
-    band = grid.line(grid.t, 0.09, 0.008) + grid.line(grid.t, 0.94, 0.008)
+        colour = colour * (1 - 0.16 * _line(edge, 0.008, 0.012))[..., None]
+    band = _line(grid.t, 0.09, 0.008) + _line(grid.t, 0.94, 0.008)
     colour = colour * (1 - 0.1 * band - 0.05 * (grid.t < 0.09))[..., None]
-    wire = 0.012 * grid.line(grid.t, 0.05, 0.025) * (np.abs(grid.s) < 0.35)
+    wire = 0.012 * _line(grid.t, 0.05, 0.025) * (np.abs(grid.s) < 0.35)
     creases = 0.007 * grid.creases(6, 5) + 0.012 * grid.creases(2, 5)
-    side = -0.015 * grid.line(np.abs(grid.s), 0.97, 0.03)
+    side = -0.015 * _line(np.abs(grid.s), 0.97, 0.03)
     return Cloth(colour, _face_relief(grid, nose=0.1) + folds + wire + creases + side)
 
 
-def _cloth(grid: ClothGrid, colour: np.ndarray) -> Cloth:
-    seam = grid.line(grid.s, 0, 0.012)
-    hem = grid.line(grid.t, 0.05, 0.008) + grid.line(grid.t, 0.95, 0.008)
+def _make_cloth(grid: ClothGrid, colour: np.ndarray) -> Cloth:
+    seam = _line(grid.s, 0, 0.012)
+    hem = _line(grid.t, 0.05, 0.008) + _line(grid.t, 0.95, 0.008)
     colour = colour * (1 - 0.22 * seam - 0.12 * hem)[..., None] * _weave(grid)
     tent = -0.2 * np.sqrt(grid.s**2 + 0.02)
     creases = 0.016 * grid.creases(5, 3) + 0.01 * grid.creases(8, 7)
     return Cloth(colour, _face_relief(grid, nose=0.06) + tent + creases - 0.008 * seam)
 
 
-def _patterned(grid: ClothGrid, colour: np.ndarray) -> Cloth:
-    # In eye distances, so that dots are round on the face.
-    return _cloth(grid, paint_pattern(grid.u * 0.7, grid.v * 1.2, colour, grid.rng))
+def _make_patterned(grid: ClothGrid, colour: np.ndarray) -> Cloth:
+    # Coordinates in eye distances, so that dots are round.
+    return _make_cloth(grid, paint_pattern(grid.u * 0.7, grid.v * 1.2, colour, grid.rng))
 
 
-def _kn95(grid: ClothGrid, colour: np.ndarray) -> Cloth:
-    fold = grid.line(grid.s, 0, 0.012)
-    welds = grid.line(grid.t, 0.04, 0.012) + grid.line(grid.t, 0.95, 0.012) + grid.line(np.abs(grid.s), 0.93, 0.012)
-    across = grid.line(grid.t, 0.2 + 0.1 * np.abs(grid.s), 0.01) + grid.line(grid.t, 0.68, 0.01)
+def _make_kn95(grid: ClothGrid, colour: np.ndarray) -> Cloth:
+    fold = _line(grid.s, 0, 0.012)
+    welds = _line(grid.t, 0.04, 0.012) + _line(grid.t, 0.95, 0.012) + _line(np.abs(grid.s), 0.93, 0.012)
+    across = _line(grid.t, 0.2 + 0.1 * np.abs(grid.s), 0.01) + _line(grid.t, 0.68, 0.01)
     dark = 0.14 * fold + 0.13 * welds + 0.1 * across * (np.abs(grid.s) > 0.12)
     tent = -0.42 * np.sqrt(grid.s**2 + 0.003)
-    wire = 0.012 * grid.line(grid.t, 0.1, 0.03) * (np.abs(grid.s) < 0.3)
+    wire = 0.012 * _line(grid.t, 0.1, 0.03) * (np.abs(grid.s) < 0.3)
     relief = _face_relief(grid, nose=0.03) * 0.7 + tent + wire + 0.006 * grid.creases(6, 6)
     return Cloth(colour * (1 - dark)[..., None], relief - 0.006 * welds)
 
 
-def _fabric(grid: ClothGrid, colour: np.ndarray) -> Cloth:
-    seam = grid.line(grid.s, 0, 0.01)
+def _make_fabric(grid: ClothGrid, colour: np.ndarray) -> Cloth:
+    seam = _line(grid.s, 0, 0.01)
     tent = -0.16 * np.sqrt(grid.s**2 + 0.03)
     relief = _face_relief(grid, nose=0.1) + tent + 0.014 * grid.creases(4, 3) - 0.01 * seam
     return Cloth(colour * (1 - 0.3 * seam)[..., None], relief)
 
 
-def _cone(grid: ClothGrid, colour: np.ndarray) -> Cloth:
+def _make_cone(grid: ClothGrid, colour: np.ndarray) -> Cloth:
     radius = np.sqrt((grid.u / 0.76) ** 2 + ((grid.v - 0.58) / 0.5) ** 2)
     dome = 0.42 * np.sqrt(np.clip(1.15 - radius**2, 0.02, None))
-    rim = grid.line(radius, 0.93, 0.02)
-    ring = grid.line(radius, 0.62, 0.015)
-    clip = (np.abs(grid.s) < 0.3) * grid.line(grid.t, 0.09, 0.035)
+    rim = _line(radius, 0.93, 0.02)
+    ring = _line(radius, 0.62, 0.015)
+    clip = (np.abs(grid.s) < 0.3) * _line(grid.t, 0.09, 0.035)
     colour = colour * (1 - 0.1 * rim - 0.06 * ring)[..., None]
     colour = colour + clip[..., None] * (np.array([0.66, 0.67, 0.69]) - colour)
     texture = 0.0007 * smooth_noise(grid.rng, grid.u.shape[::-1], (110, 110))
     return Cloth(colour, dome + texture - 0.012 * ring + 0.012 * clip)
 
 
+def _line(values: np.ndarray, at: float | np.ndarray, width: float) -> np.ndarray:
+    """Soft line (H, W): 1 where `values` equals `at`, fading to 0 over about `width`."""
+    return np.asarray(np.exp(-(((values - at) / width) ** 2)))
+
+
 def _face_relief(grid: ClothGrid, *, nose: float) -> np.ndarray:
-    """The cloth over a head: round from side to side, tented over the nose, falling back to the chin."""
+    """Relief (H, W) of cloth on a face: round from side to side, raised by the nose, receding to the chin."""
     cheeks = 0.55 * np.sqrt(np.clip(1.08 - grid.u**2, 0.05, None))
     tip = nose * np.exp(-((grid.u / 0.24) ** 2) - ((grid.v - 0.36) / 0.25) ** 2)
     fall = -0.3 * np.clip(grid.v - 0.5, 0, None) ** 2
@@ -150,16 +169,75 @@ def _face_relief(grid: ClothGrid, *, nose: float) -> np.ndarray:
 
 
 def _weave(grid: ClothGrid) -> np.ndarray:
-    """(h, w, 1) of threads, and of cloth that took its dye unevenly."""
+    """Brightness factor (H, W, 1) of threads and uneven dye."""
     threads = 0.02 * np.sin(grid.u * 230) * np.sin(grid.v * 380)
     return np.asarray(1 + threads + 0.025 * grid.creases(24, 24))[..., None]
 
 
-MAKERS: dict[str, Callable[[ClothGrid, np.ndarray], Cloth]] = {
-    "surgical": _surgical,
-    "cloth": _cloth,
-    "kn95": _kn95,
-    "fabric": _fabric,
-    "cone": _cone,
-    "patterned": _patterned,
+def paint_pattern(x: np.ndarray, y: np.ndarray, ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Print dots, stripes, checks, zigzags or flowers on cloth.
+
+    Args:
+        x: (H, W), coordinate across, in eye distances.
+        y: (H, W), coordinate along, in eye distances.
+        ground: (H, W, 3) in [0, 1], colour of the cloth.
+        rng: Source of randomness: pattern, size, direction and colour.
+
+    Returns:
+        (H, W, 3), colour with the print.
+    """
+    name = list(PATTERNS)[rng.integers(len(PATTERNS))]
+    turn = rng.choice([0, np.pi / 4, np.pi / 2]) + rng.normal(0, 0.03)
+    pitch = rng.uniform(0.07, 0.16)
+    across = (x * np.cos(turn) + y * np.sin(turn)) / pitch
+    along = (y * np.cos(turn) - x * np.sin(turn)) / pitch
+    inks = np.array(INKS)[np.argsort([-np.abs(np.array(ink) - ground[0, 0]).sum() for ink in INKS])[:4]]
+    ink = inks[rng.integers(len(inks))]
+    cover = PATTERNS[name](across, along)[..., None] * rng.uniform(0.75, 1)
+    return np.asarray(ground + cover * (ink - ground))
+
+
+def _dots(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    shifted = x + 0.5 * (np.floor(y) % 2)
+    return _inside(0.3 - np.hypot(shifted % 1 - 0.5, y % 1 - 0.5))
+
+
+def _stripes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.asarray(_inside(np.abs(x % 1 - 0.5) - 0.27) + 0 * y)
+
+
+def _checks(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.asarray(_inside(np.abs(x % 1 - 0.5) - 0.25) + _inside(np.abs(y % 1 - 0.5) - 0.25)) / 2
+
+
+def _zigzag(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _inside(np.abs((y + np.abs(x % 1 - 0.5)) % 1 - 0.5) - 0.27)
+
+
+def _flowers(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    row = np.floor(y / 1.5)
+    dx, dy = (x / 1.5 + 0.5 * (row % 2)) % 1 - 0.5, (y / 1.5) % 1 - 0.5
+    petals = 0.24 + 0.1 * np.cos(5 * np.arctan2(dy, dx) + row)
+    return _inside(petals - np.hypot(dx, dy)) * (1 - 0.8 * _inside(0.09 - np.hypot(dx, dy)))
+
+
+def _inside(distance: np.ndarray) -> np.ndarray:
+    # 1 inside a shape (positive distance to its edge), 0 outside, soft in between.
+    return np.asarray(np.clip(0.5 + distance / 0.08, 0, 1))
+
+
+MAKERS: dict[MaskKind, Callable[[ClothGrid, np.ndarray], Cloth]] = {
+    "surgical": _make_surgical,
+    "cloth": _make_cloth,
+    "kn95": _make_kn95,
+    "fabric": _make_fabric,
+    "cone": _make_cone,
+    "patterned": _make_patterned,
+}
+PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "dots": _dots,
+    "stripes": _stripes,
+    "checks": _checks,
+    "zigzag": _zigzag,
+    "flowers": _flowers,
 }

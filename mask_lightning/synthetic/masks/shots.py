@@ -1,19 +1,24 @@
-"""The seven shots of one person: five masks worn right, one worn wrong, none."""
+"""Draw the seven shots of one person: five masks worn right, one worn wrong, none.
+
+Each shot has its own framing, light and camera.
+"""
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from mask_lightning.synthetic.masks.exposure import exposed
-from mask_lightning.synthetic.masks.framing import framed, jittered, placement
+from mask_lightning.synthetic.canvas import blur, to_image, to_pixels
+from mask_lightning.synthetic.layout import PHOTO_SIZE, SHOT_NAMES
 from mask_lightning.synthetic.masks.landmarks import FaceLandmarks
-from mask_lightning.synthetic.masks.masks import MaskKind, draw_mask
-from mask_lightning.synthetic.masks.wearing import Worn
+from mask_lightning.synthetic.masks.render import draw_mask
+from mask_lightning.synthetic.masks.shapes import MaskKind, Worn
 
-# How often each is seen; a person may own two of one kind.
+EYES_AT, EYE_DISTANCE = (192.0, 206.0), 138.0  # place and size of a face in a shot, in pixels
+# Probabilities of the kinds; a person may own several masks of one kind.
 KIND_SHARES: dict[MaskKind, float] = {
     "surgical": 0.34,
     "kn95": 0.2,
@@ -22,12 +27,13 @@ KIND_SHARES: dict[MaskKind, float] = {
     "patterned": 0.11,
     "cone": 0.08,
 }
+# Probabilities of the wrong ways to wear a mask.
 WRONG_SHARES: dict[Worn, float] = {"nose_out": 0.4, "chin": 0.34, "eyes": 0.12, "one_ear": 0.14}
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One photo to take: its file's stem, the mask (None: no mask) and how it is worn."""
+    """Plan of one shot: the stem of its file, the mask and how it is worn (both None without a mask)."""
 
     name: str
     kind: MaskKind | None
@@ -35,8 +41,15 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class TakenShot:
-    """A photo taken: 384 x 512 RGB, to be saved at `quality`; `source` counts in the person's photos."""
+class DrawnShot:
+    """One drawn shot.
+
+    Attributes:
+        shot: Its plan.
+        portrait: RGB, 384 x 512 (width x height).
+        quality: JPEG quality to save it with.
+        source: Index of the photo it was drawn on, among the person's photos.
+    """
 
     shot: Shot
     portrait: Image.Image
@@ -45,30 +58,142 @@ class TakenShot:
 
 
 def plan_shots(rng: np.random.Generator) -> list[Shot]:
-    """The seven shots, named as in the competition."""
+    """Choose the masks of the seven shots."""
     kinds = rng.choice(list(KIND_SHARES), size=6, p=list(KIND_SHARES.values()))
     worn = rng.choice(list(WRONG_SHARES), p=list(WRONG_SHARES.values()))
-    right = [Shot(f"mask{i + 1}", kind.item(), "right") for i, kind in enumerate(kinds[:5])]
+    right = [Shot(name, kind.item(), "right") for name, kind in zip(SHOT_NAMES, kinds[:5], strict=False)]
     return [*right, Shot("incorrect_mask", kinds[5].item(), worn.item()), Shot("normal", None, None)]
 
 
-def take_shots(
+def draw_shots(
     photos: Sequence[tuple[Image.Image, FaceLandmarks]], *, person_id: str, seed: int
-) -> Iterator[TakenShot]:
-    """Seven shots of one person from one or more photos in turn; the same for the same seed and person."""
+) -> Iterator[DrawnShot]:
+    """Draw the seven shots of one person, using the photos in turn.
+
+    Args:
+        photos: RGB photos of the person, each with its landmarks.
+        person_id: Together with `seed` it determines the result.
+        seed: Seed of the folder.
+    """
     digest = hashlib.sha256(person_id.encode()).digest()
     rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
     shots = plan_shots(rng)
     for i, (shot, shot_rng) in enumerate(zip(shots, rng.spawn(len(shots)), strict=True)):
         source = i % len(photos)
-        portrait = take_shot(*photos[source], shot, shot_rng)
-        yield TakenShot(shot, portrait, int(shot_rng.integers(82, 96)), source)
+        portrait = draw_shot(*photos[source], shot, shot_rng)
+        yield DrawnShot(shot, portrait, int(shot_rng.integers(82, 96)), source)
 
 
-def take_shot(photo: Image.Image, face: FaceLandmarks, shot: Shot, rng: np.random.Generator) -> Image.Image:
-    """One shot with its own framing and light."""
-    matrix = jittered(placement(photo.size, face), rng)
-    portrait = framed(photo, matrix)
+def draw_shot(photo: Image.Image, face: FaceLandmarks, shot: Shot, rng: np.random.Generator) -> Image.Image:
+    """Draw one shot (RGB, 384 x 512) with random framing, light and camera."""
+    matrix = jitter_frame(frame_matrix(photo.size, face), rng)
+    portrait = cut_frame(photo, matrix)
     if shot.kind is not None and shot.worn is not None:
         portrait = draw_mask(portrait, face.moved(matrix), kind=shot.kind, worn=shot.worn, rng=rng)
-    return exposed(portrait, rng)
+    return vary_exposure(portrait, rng)
+
+
+def frame_matrix(size: tuple[int, int], face: FaceLandmarks) -> np.ndarray:
+    """Affine map (2, 3) from a photo to an upright face at the usual place; the identity for photos of 384 x 512."""
+    if size == PHOTO_SIZE:
+        return np.array([[1.0, 0, 0], [0, 1, 0]])
+    right = np.array(face.eye_right) - np.array(face.eye_left)
+    turn = -math.atan2(right[1], right[0])
+    return similarity(face.eye_centre, EYES_AT, turn, EYE_DISTANCE / face.eye_distance)
+
+
+def jitter_frame(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Affine map (2, 3) varied by a small shift, rotation and scale."""
+    target = (EYES_AT[0] + rng.normal(0, 7), EYES_AT[1] + rng.normal(0, 8))
+    change = similarity(EYES_AT, target, math.radians(rng.normal(0, 2.5)), rng.uniform(0.92, 1.06))
+    return np.column_stack([change[:, :2] @ matrix[:, :2], change[:, :2] @ matrix[:, 2] + change[:, 2]])
+
+
+def similarity(source: tuple[float, float], target: tuple[float, float], turn: float, scale: float) -> np.ndarray:
+    """Affine map (2, 3) that rotates by `turn` (radians), scales, and maps `source` to `target`."""
+    cos, sin = scale * math.cos(turn), scale * math.sin(turn)
+    linear = np.array([[cos, -sin], [sin, cos]])
+    return np.column_stack([linear, np.array(target) - linear @ np.array(source)])
+
+
+def cut_frame(photo: Image.Image, matrix: np.ndarray) -> Image.Image:
+    """Cut the frame of 384 x 512 out of a photo; areas outside the photo are filled with a soft background.
+
+    Args:
+        photo: RGB.
+        matrix: Affine map (2, 3) from photo to frame.
+    """
+    inverse = np.linalg.inv(matrix[:, :2])
+    offset = -inverse @ matrix[:, 2]
+    corners = np.array([(x, y) for x in (0, PHOTO_SIZE[0]) for y in (0, PHOTO_SIZE[1])]) @ inverse.T + offset
+    before = np.ceil(np.maximum(0, -corners.min(axis=0))).astype(int)
+    after = np.ceil(np.maximum(0, corners.max(axis=0) - photo.size)).astype(int)
+    if before.any() or after.any():
+        photo = _extend(photo, before, after)
+    offset = offset + before
+    coefficients = (*inverse[0], offset[0], *inverse[1], offset[1])
+    return photo.transform(PHOTO_SIZE, Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
+
+
+def _extend(photo: Image.Image, before: np.ndarray, after: np.ndarray) -> Image.Image:
+    """Extend a photo by (x, y) pixels before and after, with its mirrored background, softer further outside."""
+    pixels = to_pixels(photo)
+    sides = ((before[1], 0), (before[0], after[0]), (0, 0))
+    wide = np.pad(pixels, sides, mode="symmetric")
+    # Repeat the last row below the photo (neck or clothes): a mirror would show the chin again.
+    wide = np.pad(wide, ((0, after[1]), (0, 0), (0, 0)), mode="edge")
+    size = max(photo.size)
+    distance = _distance_outside(pixels.shape, before, after) / size
+    near, far = blur(wide, 0.035 * size), blur(wide, 0.1 * size)
+    far[: before[1]] = _background_above(wide[before[1] :], size // 12)
+    wide = wide + _ramp(distance, -0.03, 0.05) * (near - wide)
+    wide = wide + _ramp(distance, 0.02, 0.18) * (far - wide)
+    return to_image(wide)
+
+
+def _background_above(pixels: np.ndarray, patch: int) -> np.ndarray:
+    """Background (1, W, 3) above a photo that ends in the hair: a gradient between its upper corners."""
+    left, right = pixels[:patch, :patch].mean(axis=(0, 1)), pixels[:patch, -patch:].mean(axis=(0, 1))
+    across = np.linspace(0, 1, pixels.shape[1], dtype=np.float32)[None, :, None]
+    return np.asarray(left + across * (right - left))
+
+
+def _distance_outside(shape: tuple[int, ...], before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Distance (H, W) outside the photo in pixels, negative inside; only extended edges count."""
+    outside = []
+    for length, low, high in zip(shape[:2], before[::-1], after[::-1], strict=True):
+        at = np.arange(low + length + high)
+        beyond_low = low - at if low else np.full(len(at), -length)
+        beyond_high = at - (low + length - 1) if high else np.full(len(at), -length)
+        outside.append(np.maximum(beyond_low, beyond_high))
+    down, across = outside
+    corner = np.hypot(np.maximum(down[:, None], 0), np.maximum(across[None], 0))
+    return np.asarray(np.where(corner > 0, corner, np.maximum(down[:, None], across[None])))
+
+
+def _ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    t = np.clip((values - low) / (high - low), 0, 1)[..., None]
+    return np.asarray(t * t * (3 - 2 * t))
+
+
+def vary_exposure(portrait: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Vary light and camera of a portrait: brightness, colour temperature, a lamp at one side, blur and grain."""
+    pixels = to_pixels(portrait)
+    pixels = pixels ** float(np.exp(rng.normal(0, 0.1)))
+    warmth = rng.normal(0, 0.045)
+    pixels = pixels * np.array([1 + warmth, 1 + rng.normal(0, 0.012), 1 - warmth], dtype=np.float32)
+    pixels = pixels * _lamp_light(pixels.shape, rng)[..., None]
+    grey = pixels.mean(axis=-1, keepdims=True)
+    pixels = grey + (pixels - grey) * rng.uniform(0.85, 1.12)
+    if rng.random() < 0.3:
+        pixels = blur(pixels, rng.uniform(0.4, 0.9))
+    grain = rng.uniform(0, 0.014)
+    pixels = pixels + grain * rng.standard_normal(pixels.shape, dtype=np.float32)
+    return to_image(pixels)
+
+
+def _lamp_light(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Brightness factor (H, W) of about 1, brighter on one side."""
+    across, along = np.linspace(-0.5, 0.5, shape[1]), np.linspace(-0.5, 0.5, shape[0])[:, None]
+    lamp = rng.normal(0, 0.09) + rng.normal(0, 0.16) * across + rng.normal(0, 0.08) * along
+    return np.asarray(np.exp(lamp), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Draw labelled portraits in the competition's layout, so that everybody can train without data."""
+"""Draw labelled portraits in the competition's layout: the data that commands use without ``data.root``."""
 
 from mask_lightning.synthetic.portraits.folder import write_portraits
 

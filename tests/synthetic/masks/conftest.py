@@ -1,4 +1,4 @@
-"""A face made of ellipses, where the average face has its parts, and a face set of such photos."""
+"""Photo of a face made of ellipses, its landmarks, and a face set of such photos."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from mask_lightning.synthetic.masks.aligned import FaceMatch, aligned_points
-from mask_lightning.synthetic.masks.landmarks import FaceLandmarks
+from mask_lightning.synthetic.masks.landmarks import FaceLandmarks, FaceMatch, aligned_points
 
 EYES, UNIT = (192.0, 206.0), 140.0
 SKIN, DARK = (214, 160, 130), (60, 40, 35)

@@ -6,14 +6,13 @@ from PIL import Image
 
 from mask_lightning.errors import MaskLightningError
 from mask_lightning.synthetic.masks import landmarks
-from mask_lightning.synthetic.masks.aligned import CROPS
-from mask_lightning.synthetic.masks.landmarks import FaceLandmarks, aligned_landmarks, find_landmarks
+from mask_lightning.synthetic.masks.landmarks import CROPS, FaceLandmarks, aligned_landmarks, find_landmarks
 
 PORTRAIT = CROPS["portrait"]
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(0, 0), (18, -12), (-15, 20)])
-def test_a_face_is_found_a_little_off_its_place(face_photo, face, dx, dy):
+def test_a_face_near_its_place_is_found(face_photo, face, dx, dy):
     moved = face_photo.transform((384, 512), Image.Transform.AFFINE, (1, 0, -dx, 0, 1, -dy))
     found = aligned_landmarks(moved, PORTRAIT)
     assert found is not None
@@ -22,7 +21,7 @@ def test_a_face_is_found_a_little_off_its_place(face_photo, face, dx, dy):
 
 
 @pytest.mark.parametrize("name", ["flat", "noise", "gradient"])
-def test_nobody_is_found_where_nobody_is(name):
+def test_photos_without_a_face_give_none(name):
     noise = np.random.default_rng(0).integers(0, 255, (512, 384, 3), dtype=np.uint8)
     photos = {
         "flat": Image.new("RGB", (384, 512), (200, 150, 120)),
@@ -33,7 +32,7 @@ def test_nobody_is_found_where_nobody_is(name):
 
 
 @pytest.mark.parametrize(("crop", "size"), [("fairface_025", 224), ("fairface_125", 448), ("utkface", 200)])
-def test_crops_have_the_face_inside(face_photo, face, crop, size):
+def test_the_face_is_inside_the_crop(face_photo, face, crop, size):
     geometry = CROPS[crop]
     step = face.eye_distance / (geometry.eye_distance * size)
     left = face.eye_centre[0] - geometry.eye_x * size * step
@@ -46,20 +45,20 @@ def test_crops_have_the_face_inside(face_photo, face, crop, size):
     assert found.chin[1] < size
 
 
-def test_points_move_with_the_photo(face):
+def test_landmarks_follow_an_affine_map(face):
     turned = face.moved(np.array([[0.0, -2.0, 10.0], [2.0, 0.0, 20.0]]))
     assert turned.eye_distance == pytest.approx(2 * face.eye_distance)
     assert turned.chin == pytest.approx((10 - 2 * face.chin[1], 20 + 2 * face.chin[0]))
 
 
-def test_mediapipe_asked_for_but_missing_names_the_remedy(monkeypatch, face_photo):
+def test_the_error_for_missing_mediapipe_names_the_remedy(monkeypatch, face_photo):
     monkeypatch.setattr(landmarks, "mediapipe_installed", lambda: False)
     with pytest.raises(MaskLightningError, match="install mask_lightning\\[landmarks\\]"):
         find_landmarks(face_photo, PORTRAIT, source="mediapipe")
 
 
 @pytest.mark.parametrize(("depth", "yaw"), [(0.0, 0.0), (0.5, 45.0)])
-def test_the_mesh_becomes_pixels_and_yaw(monkeypatch, face_photo, depth, yaw):
+def test_the_mesh_is_converted_to_pixels_and_yaw(monkeypatch, face_photo, depth, yaw):
     mesh = [SimpleNamespace(x=0.25 + 0.001 * i, y=0.5, z=0.0) for i in range(468)]
     mesh[454] = SimpleNamespace(x=mesh[234].x + 0.5, y=0.5, z=depth)
     result = SimpleNamespace(multi_face_landmarks=[SimpleNamespace(landmark=mesh)])

@@ -2,12 +2,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mask_lightning.synthetic.masks.framing import EYE_DISTANCE, EYES_AT, FRAME, framed, placement
-from mask_lightning.synthetic.masks.shots import plan_shots, take_shots
+from mask_lightning.synthetic.layout import PHOTO_SIZE
+from mask_lightning.synthetic.masks.shots import (
+    EYE_DISTANCE,
+    EYES_AT,
+    Shot,
+    cut_frame,
+    draw_shot,
+    draw_shots,
+    frame_matrix,
+    plan_shots,
+)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_seven_shots_five_right_one_wrong_one_without(seed):
+def test_of_seven_shots_five_are_right_one_wrong_one_without(seed):
     shots = plan_shots(np.random.default_rng(seed))
     assert [shot.name for shot in shots] == [*(f"mask{i}" for i in range(1, 6)), "incorrect_mask", "normal"]
     assert [shot.worn == "right" for shot in shots] == [True] * 5 + [False] * 2
@@ -15,33 +24,46 @@ def test_seven_shots_five_right_one_wrong_one_without(seed):
     assert shots[6].kind is None
 
 
-def test_shots_are_a_function_of_seed_and_person(face_photo, face):
+@pytest.fixture(scope="module")
+def drawn(face_photo, face):
+    """Seven shots of person 1 with seed 0, drawn on three photos."""
+    return list(draw_shots([(face_photo, face)] * 3, person_id="1", seed=0))
+
+
+def test_seed_and_person_determine_the_shots(face_photo, face, drawn):
     def first_shot(person_id, seed):
-        return next(take_shots([(face_photo, face)], person_id=person_id, seed=seed)).portrait.tobytes()
+        return next(draw_shots([(face_photo, face)], person_id=person_id, seed=seed)).portrait.tobytes()
 
-    assert first_shot("1", 0) == first_shot("1", 0)
-    assert first_shot("1", 0) not in (first_shot("2", 0), first_shot("1", 1))
-
-
-def test_shots_differ_and_several_photos_of_a_person_take_turns(face_photo, face):
-    taken = list(take_shots([(face_photo, face)] * 3, person_id="1", seed=0))
-    assert [shot.source for shot in taken] == [0, 1, 2, 0, 1, 2, 0]
-    assert {shot.portrait.size for shot in taken} == {FRAME}
-    assert len({shot.portrait.tobytes() for shot in taken}) == 7
+    first = drawn[0].portrait.tobytes()
+    assert first_shot("1", 0) == first
+    assert first not in (first_shot("2", 0), first_shot("1", 1))
 
 
-def test_a_photo_in_the_frame_stays_and_a_crop_is_placed(face_photo, face):
-    assert np.array_equal(np.asarray(framed(face_photo, placement(FRAME, face))), np.asarray(face_photo))
+def test_shots_differ_and_use_the_photos_in_turn(drawn):
+    assert [shot.source for shot in drawn] == [0, 1, 2, 0, 1, 2, 0]
+    assert {shot.portrait.size for shot in drawn} == {PHOTO_SIZE}
+    assert len({shot.portrait.tobytes() for shot in drawn}) == 7
+
+
+def test_a_portrait_is_unchanged_and_a_crop_is_placed(face_photo, face):
+    assert np.array_equal(np.asarray(cut_frame(face_photo, frame_matrix(PHOTO_SIZE, face))), np.asarray(face_photo))
     crop = face_photo.crop((60, 90, 330, 400))
     tilted = face.moved(np.array([[1.0, 0, -60], [0.1, 1, -110]]))
-    placed = tilted.moved(placement(crop.size, tilted))
+    placed = tilted.moved(frame_matrix(crop.size, tilted))
     assert placed.eye_centre == pytest.approx(EYES_AT)
     assert placed.eye_distance == pytest.approx(EYE_DISTANCE)
     assert placed.eye_left[1] == pytest.approx(placed.eye_right[1])
 
 
-def test_beyond_the_crop_lies_a_background(face, face_photo):
+def test_background_is_added_outside_the_crop(face, face_photo):
     crop = Image.new("RGB", (200, 200), (200, 40, 40))
     small = face.moved(np.array([[0.7, 0, -34.0], [0, 0.7, -80]]))
-    portrait = np.asarray(framed(crop, placement(crop.size, small)), dtype=int)
+    portrait = np.asarray(cut_frame(crop, frame_matrix(crop.size, small)), dtype=int)
     assert np.abs(portrait - (200, 40, 40)).max() <= 2
+
+
+def test_the_drawing_has_not_changed(face_photo, face):
+    shot = Shot("incorrect_mask", "patterned", "nose_out")
+    pixels = np.asarray(draw_shot(face_photo, face, shot, np.random.default_rng(5)))
+    means = [[104.8, 110.8, 105.1], [114.5, 151.2, 111.1], [102.6, 114.9, 102.0], [98.6, 98.3, 98.8]]
+    assert pixels.reshape(4, 128, 3, 128, 3).mean((1, 3, 4)) == pytest.approx(np.array(means), abs=0.1)

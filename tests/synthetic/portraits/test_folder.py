@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mask_lightning.synthetic.portraits import write_portraits
 from mask_lightning.errors import ConfigError
-from mask_lightning.synthetic.portraits import folder
-from mask_lightning.synthetic.portraits.folder import SHOTS, STAMP
+from mask_lightning.synthetic.layout import SHOT_NAMES
+from mask_lightning.synthetic.portraits import folder, write_portraits
+from mask_lightning.synthetic.portraits.folder import STAMP_FILE
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_layout(drawn: Path) -> None:
     for row in rows:
         assert row["path"] == f"{row['id']}_{row['gender']}_{row['race']}_{row['age']}"
         photos = list((drawn / "train" / "images" / row["path"]).iterdir())
-        assert Counter(photo.stem for photo in photos) == Counter(SHOTS)
+        assert Counter(photo.stem for photo in photos) == Counter(SHOT_NAMES)
         assert {photo.suffix for photo in photos} <= {".jpg", ".jpeg", ".png"}
         for photo in photos:
             with Image.open(photo) as image:
@@ -59,29 +59,31 @@ def test_extensions_are_mixed(drawn: Path) -> None:
 
 
 @pytest.mark.parametrize(("seed", "same"), [(0, True), (1, False)])
-def test_a_seed_draws_the_same_bytes(drawn: Path, tmp_path: Path, seed: int, same: bool) -> None:
+def test_the_seed_determines_the_files(drawn: Path, tmp_path: Path, seed: int, same: bool) -> None:
     again = write_portraits(tmp_path / "again", people=1, seed=seed)
     assert (contents(again) == contents(drawn)) == same
 
 
 @pytest.mark.usefixtures("no_drawing")
-def test_what_is_complete_is_left_alone(drawn: Path) -> None:
+def test_a_complete_folder_is_unchanged(drawn: Path) -> None:
     before = times(drawn)
     assert write_portraits(drawn, people=1, seed=0) == drawn
     assert times(drawn) == before
 
 
 @pytest.mark.parametrize("loss", ["photo", "table", "broken stamp", "older drawing"])
-def test_what_is_incomplete_is_drawn_anew(drawn: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, loss: str) -> None:
+def test_an_incomplete_folder_is_drawn_again(
+    drawn: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
     monkeypatch.setattr(folder, "_draw", lambda draft, _: shutil.copytree(drawn, draft))
     if loss == "photo":
         next(copy.rglob("normal.*")).unlink()
     elif loss == "table":
         (copy / "train" / "train.csv").unlink()
     elif loss == "broken stamp":
-        (copy / STAMP).write_text('{"people":')
+        (copy / STAMP_FILE).write_text('{"people":')
     else:
-        (copy / STAMP).write_text(json.dumps({"drawing": 0, "people": 1, "seed": 0}))
+        (copy / STAMP_FILE).write_text(json.dumps({"drawing": 0, "people": 1, "seed": 0}))
     write_portraits(copy, people=1, seed=0)
     assert contents(copy) == contents(drawn)
     assert list(copy.parent.iterdir()) == [copy]
@@ -89,7 +91,7 @@ def test_what_is_incomplete_is_drawn_anew(drawn: Path, copy: Path, monkeypatch: 
 
 @pytest.mark.usefixtures("no_drawing")
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_what_is_not_ours_is_refused(tmp_path: Path, kind: str) -> None:
+def test_foreign_files_are_not_overwritten(tmp_path: Path, kind: str) -> None:
     root = tmp_path / "mine"
     mine = root / "holiday.jpg" if kind == "folder" else root
     mine.parent.mkdir(exist_ok=True)
@@ -100,14 +102,14 @@ def test_what_is_not_ours_is_refused(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("there", ["nothing", "empty folder", "older drawing"])
-def test_whoever_comes_second_keeps_the_first_folder(
+def test_the_folder_of_a_faster_process_is_kept(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str
 ) -> None:
     root = tmp_path / "shared"
     if there != "nothing":
         root.mkdir()
     if there == "older drawing":
-        (root / STAMP).write_text("{}")
+        (root / STAMP_FILE).write_text("{}")
 
     def draw(draft: Path, stamp: dict[str, int]) -> None:
         shutil.copytree(drawn, draft)
@@ -120,7 +122,7 @@ def test_whoever_comes_second_keeps_the_first_folder(
     assert list(tmp_path.iterdir()) == [root]
 
 
-def test_nothing_stays_behind_when_drawing_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(draft: Path, stamp: dict[str, int]) -> None:
         (draft / "train").mkdir(parents=True)
         raise KeyboardInterrupt
@@ -132,6 +134,6 @@ def test_nothing_stays_behind_when_drawing_is_interrupted(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize(("people", "seed", "match"), [(0, 0, "people .* 0"), (-3, 0, "-3"), (1, -1, "seed")])
-def test_numbers_out_of_range_are_refused(tmp_path: Path, people: int, seed: int, match: str) -> None:
+def test_numbers_out_of_range_are_errors(tmp_path: Path, people: int, seed: int, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         write_portraits(tmp_path / "drawn", people=people, seed=seed)

@@ -1,0 +1,99 @@
+"""Compose a command's options with Hydra from conf/ and the settings classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from mask_lightning.cli.explain import explain
+from mask_lightning.errors import ConfigError
+from mask_lightning.runs.folder import new_run_name
+from mask_lightning.settings.base import Settings, default_options
+
+
+def config_dir() -> Path:
+    """Return conf/: beside the package in a checkout, inside it in an installed wheel."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def store_defaults(settings: type[Settings]) -> None:
+    """Make the defaults of a settings class available to conf/ as `_options/<class name>`.
+
+    Options and their defaults are thus declared once, in the settings class; conf/ holds named choices.
+    """
+    node = OmegaConf.create(default_options(settings))
+    ConfigStore.instance().store(name=settings.__name__, group="_options", node=node, package="_global_")
+
+
+def compose(command: str, settings: type[Settings], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Compose `conf/<command>.yaml` with overrides into plain values, for callers without a command line.
+
+    Args:
+        command: name of the command, such as "train".
+        settings: class that declares its options.
+        overrides: Hydra overrides, such as "model=effb2".
+
+    Raises:
+        ConfigError: Hydra refuses an override; the message is one line.
+    """
+    store_defaults(settings)
+    try:
+        return to_plain(compose_config(command, overrides))
+    except Exception as error:  # Hydra and OmegaConf raise errors of other types too
+        raise ConfigError(explain(error, lambda: option_names(command))) from None
+
+
+def compose_config(command: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """Compose `conf/<command>.yaml` with overrides. Raises Hydra's and OmegaConf's own errors."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return hydra.compose(command, list(overrides))
+
+
+def to_plain(config: DictConfig) -> dict[str, Any]:
+    """Return a composed config as resolved plain values, ready to be validated by a settings class."""
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    return dict(values)
+
+
+def option_names(command: str) -> list[str]:
+    """Return the dotted name of every option that a command has without overrides."""
+    names: list[str] = []
+
+    def walk(node: Any, prefix: str) -> None:
+        for key in node:
+            name = f"{prefix}{key}"
+            names.append(name)
+            if OmegaConf.is_dict(node) and OmegaConf.is_dict(node._get_node(key)):
+                walk(node._get_node(key), f"{name}.")
+
+    walk(compose_config(command), "")
+    return names
+
+
+def _run_folder(parent: str, resume: str | None) -> str:
+    """Folder of this run or sweep: the one to resume, or a new name that no other process chooses."""
+    return str(resume) if resume else f"{parent}/{_NEW_NAME}"
+
+
+_NEW_NAME = new_run_name()
+
+
+def _job_folder(sweep: str, number: int) -> str:
+    """Folder of a sweep's job: its number, with -2, -3, ... if an earlier start left a run there."""
+    names = chain([str(number)], (f"{number}-{i}" for i in count(2)))
+    return next(name for name in names if not (Path(sweep) / name / "result.json").exists())
+
+
+# Cached with the config, so that the processes of a launcher use the same name.
+OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True, use_cache=True)
+OmegaConf.register_new_resolver("job_folder", _job_folder, replace=True)

@@ -1,0 +1,131 @@
+"""Order of the training photos: reproducible epochs, balanced sampling, and shares of several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch.utils.data import Sampler
+
+from mask_lightning.errors import ConfigError
+from mask_lightning.labels import UNLABELLED
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Keys (augmentation seed, row) in an order that depends on (seed, epoch) alone.
+
+    Lightning calls `set_epoch`, also after a resume, so a resumed run sees the photos that an uninterrupted one sees.
+
+    Args:
+        size: number of rows, and of keys per epoch.
+        seed: of the order and of the augmentation.
+        weights: relative frequency of each row (size,), drawn with replacement; None: every row once per epoch.
+
+    Example:
+        >>> sampler = EpochSampler(4, seed=0)
+        >>> sorted(row for _, row in sampler)
+        [0, 1, 2, 3]
+    """
+
+    def __init__(self, size: int, *, seed: int, weights: npt.NDArray[np.float64] | None = None) -> None:
+        self.size, self.seed, self.epoch = size, seed, 0
+        self.weights = None if weights is None else torch.from_numpy(weights)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        if self.weights is None:
+            order = torch.randperm(self.size, generator=generator)
+        else:
+            order = torch.multinomial(self.weights, self.size, replacement=True, generator=generator)
+        seeds = torch.randint(2**62, (self.size,), generator=generator)
+        return iter(list(zip(seeds.tolist(), order.tolist(), strict=True)))
+
+
+def balanced_weights(rows: pd.DataFrame, tasks: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Compute row weights (N,) of mean 1 that make all combined classes of `tasks` in the rows equally frequent.
+
+    A row without a label of one of the tasks has weight 1.
+
+    Example:
+        >>> rows = pd.DataFrame({"path": ["a", "b", "c", "d"], "age": [0, 0, 0, 2]})
+        >>> balanced_weights(rows, ["age"]).round(3).tolist()
+        [0.667, 0.667, 0.667, 2.0]
+    """
+    labelled = (rows[list(tasks)] != UNLABELLED).all(axis=1).to_numpy()
+    weights = np.ones(len(rows))
+    sizes = rows[labelled].groupby(list(tasks))["path"].transform("size").to_numpy("float64")
+    if len(sizes):
+        weights[labelled] = 1 / sizes
+        weights[labelled] /= weights[labelled].mean()
+    return weights
+
+
+class ShardedBatches(Sampler[list[Any]]):
+    """Batch sampler that gives each process its share of every batch of a single process.
+
+    Process `rank` gets every `world_size`-th key of each batch: together the processes see every key once, in as many
+    steps as one process. If the last batch has fewer keys than processes, it takes the missing ones from the batch
+    before, because the other processes would wait for one without a photo.
+
+    Args:
+        sampler: the keys of an epoch, the same in every process.
+        batch_size: keys per batch, of all processes together.
+        rank: index of this process.
+        world_size: number of processes.
+        start: number of batches that the first iteration skips, in an epoch that is resumed.
+
+    Raises:
+        ConfigError: `batch_size` is below 2 per process, or there are fewer keys than processes.
+
+    Example:
+        >>> list(ShardedBatches(range(5), batch_size=4, rank=1, world_size=2))
+        [[1], [4]]
+    """
+
+    def __init__(
+        self, sampler: Sampler[Any], batch_size: int, *, rank: int = 0, world_size: int = 1, start: int = 0
+    ) -> None:
+        if world_size > 1 and batch_size < 2 * world_size:
+            raise ConfigError(
+                f"expected data.batch_size of at least 2 for each of {world_size} processes, got {batch_size}; "
+                "raise it, or lower trainer.devices"
+            )
+        self.sampler, self.batch_size = sampler, batch_size
+        self.rank, self.world_size, self._start = rank, world_size, start
+        check_shares(len(sampler), world_size)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self._sizes())
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        first, self._start = self._start, 0
+        keys, sizes = list(self.sampler), self._sizes()
+        ends = list(accumulate(sizes))
+        for size, end in zip(sizes[first:], ends[first:], strict=True):
+            yield keys[end - size : end][self.rank :: self.world_size]
+
+    def _sizes(self) -> list[int]:
+        whole, rest = divmod(len(self.sampler), self.batch_size)  # type: ignore[arg-type]
+        sizes = [self.batch_size] * whole + [rest] * (rest > 0)
+        lacking = self.world_size - rest if rest else 0
+        if whole and lacking > 0:
+            sizes[-2:] = [self.batch_size - lacking, self.world_size]
+        return sizes
+
+
+def check_shares(photos: int, world_size: int) -> None:
+    """Raise ConfigError if there are fewer photos than processes."""
+    if photos < world_size:
+        raise ConfigError(f"expected a photo for each of {world_size} processes, found {photos}; lower trainer.devices")

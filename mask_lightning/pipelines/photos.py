@@ -1,0 +1,225 @@
+"""Labelled photos of a run: find, split, record and compare them, and replace those that cannot be decoded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mask_lightning.data.cache import PhotoCache
+from mask_lightning.data.images import Broken, explain_broken, find_broken, log_and_shorten
+from mask_lightning.data.sources import LabelledPhotos, read_labelled_photos
+from mask_lightning.data.splits import Split, check_classes, hold_out
+from mask_lightning.ensemble.subsets import member_rows
+from mask_lightning.errors import PhotoError, RunFolderError
+from mask_lightning.labels import LabelSpace
+from mask_lightning.pipelines.age_targets import keep_training_ages, set_age_targets
+from mask_lightning.runs.folder import RunFolder
+from mask_lightning.runs.photos import describe_changes, fingerprint, identify_photos, short_name
+from mask_lightning.settings.data import DataSettings
+from mask_lightning.settings.train import TrainSettings
+from mask_lightning.synthetic.portraits import write_portraits
+from mask_lightning.utils.files import write_atomically
+
+log = logging.getLogger(__name__)
+
+PORTRAIT_SEED = 0  # everyone draws the same portraits, so that scores on them can be compared
+MAX_SKIPPED = 0.01  # share of the photos; if more cannot be decoded, a person should look
+ROLES = ("train", "val", "left out")  # left out: on the training side, but not used by this ensemble member
+
+
+@dataclass(frozen=True)
+class Photos:
+    """A split of labelled photos and the tasks that are learned from them.
+
+    Attributes:
+        split: all people of both sides.
+        labels: training rows of this run with labels as read: all of split.train, or what an ensemble's member or
+            `labels.age.leave_out` leaves of it.
+        targets: the same rows with the targets that the network is trained on (`labels.age.train_cuts`).
+        space: tasks that the network learns.
+        root: folder that the photos are below.
+        drawn: True for the built-in portraits.
+        fold: (i, k) if fold i of k is held out.
+        skipped: names of photos that cannot be decoded.
+    """
+
+    split: Split
+    labels: pd.DataFrame
+    targets: pd.DataFrame
+    space: LabelSpace
+    root: Path
+    drawn: bool
+    fold: tuple[int, int] | None = None
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def everyone(self) -> pd.DataFrame:
+        """Rows of both sides."""
+        return pd.concat([self.split.train, self.split.val], ignore_index=True)
+
+    def describe(self) -> dict[str, Any]:
+        """Return root, fold, people and photos per side, and skipped photos as plain values for result.json."""
+        sides = {
+            side: {"people": int(rows["person_id"].nunique()), "photos": len(rows)}
+            for side, rows in (("train", self.labels), ("val", self.split.val))
+        }
+        fold = {"fold": self.fold[0], "folds": self.fold[1]} if self.fold else {}
+        skipped = {"skipped": list(self.skipped)} if self.skipped else {}
+        return {"root": str(self.root), "drawn": self.drawn, **fold, **sides, **skipped}
+
+
+def find_photos(settings: TrainSettings) -> Photos:
+    """Read and split the photos of a run; draw portraits if the options name none.
+
+    Raises:
+        MaskLightningError: the photos, their labels or the split are not as expected.
+    """
+    data = settings.data
+    needed = settings.task.tasks or (settings.known_space.names if settings.known_space else ())
+    photos = read_labelled(data, settings.known_space, needed=needed, outputs=settings.outputs)
+    space = settings.choose(photos.space)
+    split = hold_out(photos.table, **data.split_options, strata=photos.strata)
+    check_classes(split, space)
+    rows = keep_training_ages(split.train, settings.labels.age, settings.head)
+    if settings.member is not None:
+        rows = _member_rows(rows, settings.member, data, space)
+    return Photos(
+        split,
+        rows,
+        set_age_targets(rows, settings.labels.age),
+        space,
+        photos.root,
+        drawn=data.is_drawn,
+        fold=None if data.fold is None or data.folds is None else (data.fold, data.folds),
+    )
+
+
+def read_labelled(
+    data: DataSettings, space: LabelSpace | None, *, needed: Sequence[str] = (), outputs: Path = Path("outputs")
+) -> LabelledPhotos:
+    """Read the labelled photos that `data` names, corrections applied; draw portraits if it names none.
+
+    Args:
+        data: layout and place of the photos.
+        space: label space of data=table; None infers it from the columns.
+        needed: tasks that a table must have.
+        outputs: folder below which portraits are drawn.
+
+    Raises:
+        MaskLightningError: the photos or their labels are not as expected.
+    """
+    portraits = draw_portraits(data.portraits, outputs) if data.is_drawn else None
+    return read_labelled_photos(data, space=space, needed=needed, portraits=portraits)
+
+
+def draw_portraits(people: int, outputs: Path) -> Path:
+    """Return the folder of the built-in default data; draw it on first use."""
+    return write_portraits(outputs / "data" / f"portraits-{people}", people=people, seed=PORTRAIT_SEED)
+
+
+def _member_rows(train: pd.DataFrame, member: str, data: DataSettings, space: LabelSpace) -> pd.DataFrame:
+    """Return the training rows of an ensemble's member, and log how balanced they are."""
+    task = space.tasks[0]
+    rows = member_rows(train, member, seed=data.split_seed, task=task, match_minority=data.match_minority)
+    counts = [int((rows[task.name] == i).sum()) for i in range(task.num_classes)]
+    log.info(
+        "member %s: %d of %d people; photos per class of %s: %s",
+        member,
+        rows["person_id"].nunique(),
+        train["person_id"].nunique(),
+        task.name,
+        ", ".join(f"{name} {count}" for name, count in zip(task.classes, counts, strict=True)),
+    )
+    return rows
+
+
+def replace_broken(settings: TrainSettings, photos: Photos, cache: PhotoCache | None) -> Photos:
+    """Return the photos without those that cannot be decoded; the same object if all can.
+
+    With `data.on_bad_photo=skip` another training photo of the same classes takes the place of a broken one, chosen by
+    the seed; broken photos of held-out people are not scored.
+
+    Args:
+        settings: options of the run.
+        photos: as found.
+        cache: tells which photos are broken; without it, all are decoded once here.
+
+    Raises:
+        PhotoError: names all broken photos, unless they are skipped and are at most MAX_SKIPPED of all.
+    """
+    paths = list(dict.fromkeys([*photos.labels["path"], *photos.split.val["path"]]))
+    broken = _find_broken(paths, cache, progress=settings.trainer.progress)
+    if not broken:
+        return photos
+    few, skip = len(broken) <= MAX_SKIPPED * len(paths), settings.data.on_bad_photo == "skip"
+    if not (few and skip):
+        limit = f", more than the {MAX_SKIPPED:.0%} that data.on_bad_photo=skip leaves out" if skip else ""
+        remedy = ", or train without them: data.on_bad_photo=skip" if few else ""
+        names = log_and_shorten(list(broken.values()))
+        raise PhotoError(f"{len(broken)} of {len(paths)} photos cannot be decoded{limit}: {names}{remedy}")
+    for reason in broken.values():
+        log.warning("skipped: %s", reason)
+    log.warning("%d of %d photos are skipped (data.on_bad_photo=skip)", len(broken), len(paths))
+    rows = replace_rows(photos.labels, broken, photos.space.names, seed=settings.seed)
+    sides = (photos.split.train, photos.split.val)
+    return replace(
+        photos,
+        split=Split(*(side[~side["path"].isin(broken)].reset_index(drop=True) for side in sides)),
+        labels=rows,
+        targets=set_age_targets(rows, settings.labels.age),
+        skipped=tuple(map(short_name, broken)),
+    )
+
+
+def replace_rows(rows: pd.DataFrame, broken: Collection[str], tasks: Sequence[str], *, seed: int) -> pd.DataFrame:
+    """Return the rows with another row of the same targets for each broken photo; without it if there is none."""
+    group = rows.groupby(list(tasks)).ngroup().to_numpy()
+    whole = ~rows["path"].isin(broken).to_numpy()
+    generator, place = np.random.default_rng(seed), np.arange(len(rows))
+    for row in np.flatnonzero(~whole):
+        alike = np.flatnonzero(whole & (group == group[row]))
+        place[row] = generator.choice(alike) if len(alike) else -1
+    return rows.iloc[place[place >= 0]].reset_index(drop=True)
+
+
+def _find_broken(paths: Sequence[str], cache: PhotoCache | None, *, progress: bool) -> Broken:
+    if cache is None:
+        return find_broken(paths, progress=progress)
+    return explain_broken([path for path in paths if not cache.holds(path)])
+
+
+def record_split(folder: RunFolder, photos: Photos) -> None:
+    """Write split.csv: a row per photo (`runs.photos.identify_photos`) with its `role`."""
+    used = photos.split.train["path"].isin(photos.labels["path"])
+    train = identify_photos(photos.split.train).assign(role=[ROLES[0] if each else ROLES[2] for each in used])
+    rows = pd.concat([train, identify_photos(photos.split.val).assign(role=ROLES[1])], ignore_index=True)
+    write_atomically(folder.split, rows.to_csv(index=False).encode())
+
+
+def check_photos(folder: RunFolder, photos: Photos, *, remedy: str = "restore them") -> None:
+    """Raise RunFolderError, naming some photos, if they differ from those that the run was started on."""
+    if fingerprint(photos.everyone) == folder.read_result().data.get("fingerprint"):
+        return
+    changes = ""
+    if folder.split.is_file():
+        changes = describe_changes(
+            pd.read_csv(folder.split, dtype=str, keep_default_na=False), identify_photos(photos.everyone)
+        )
+    raise RunFolderError(
+        f"expected in {photos.root} the photos that {folder.path} was trained on, found others"
+        f"{f': {changes}' if changes else ''}; {remedy}"
+    )
+
+
+def without_skipped(folder: RunFolder, photos: Photos) -> Photos:
+    """Return the photos of both sides without those that the run skipped because they cannot be decoded."""
+    skipped = folder.read_result().data.get("skipped", [])
+    sides = (photos.split.train, photos.split.val)
+    train, val = (rows[~rows["path"].map(short_name).isin(skipped)].reset_index(drop=True) for rows in sides)
+    return replace(photos, split=Split(train, val), skipped=tuple(skipped))

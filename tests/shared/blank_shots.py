@@ -1,0 +1,19 @@
+"""Stand-in for drawing masks in tests that do not look at the pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from PIL import Image
+
+from mask_lightning.synthetic.masks.landmarks import FaceLandmarks
+from mask_lightning.synthetic.masks.shots import DrawnShot, plan_shots
+
+
+def draw_blank_shots(
+    photos: Sequence[tuple[Image.Image, FaceLandmarks]], *, person_id: str, seed: int
+) -> Iterator[DrawnShot]:
+    """Yield the seven shots of `draw_shots` as small black images."""
+    for i, shot in enumerate(plan_shots(np.random.default_rng(seed))):
+        yield DrawnShot(shot, Image.new("RGB", (8, 8)), quality=90, source=i % len(photos))

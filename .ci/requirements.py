@@ -22,7 +22,7 @@ HEADER = "# Written by `make lock` with {python} on {platform}; the hashes belon
 
 
 def read_requirements() -> dict[str, list[str]]:
-    """Requirements of the package (key "") and of each extra that `make setup` installs."""
+    """Return the requirements of the package (key "") and of each extra that `make setup` installs."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return {"": project["dependencies"], **{extra: project["optional-dependencies"][extra] for extra in EXTRAS}}
 

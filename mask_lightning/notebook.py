@@ -147,8 +147,10 @@ def lr_find(
     """Run the LR range test; afterwards the module is bit for bit as before.
 
     Args:
-        module, data: as in `fine_tune`.
-        start_lr, end_lr: range of the exponentially rising learning rate.
+        module: as in `fine_tune`.
+        data: as in `fine_tune`.
+        start_lr: first learning rate.
+        end_lr: last learning rate; in between it rises exponentially.
         num_steps: optimizer steps, at least 10.
         unfreeze: layer groups to train, see `fit_one_cycle`; "heads" for the lr of `fine_tune`, which starts with them.
 
@@ -195,7 +197,8 @@ def fine_tune(
         lr: learning rate of the heads while they train alone; half of it afterwards.
         freeze_epochs: number of epochs before, for the heads alone, with a one-cycle that rises for 99 % of the time.
         lr_mult: ratio of the heads' lr to that of the first layer group while all layers train.
-        pct_start, div: shape of the second one-cycle.
+        pct_start: share of the second one-cycle in which the lr rises.
+        div: ratio of the largest to the first lr of the second one-cycle.
 
     Raises:
         ConfigError: an argument is out of range, or the module does not fit the data.
@@ -225,9 +228,14 @@ def fit_one_cycle(
     """Train as fastai's `fit_one_cycle` does: the lr rises and falls along cosines, the momentum falls and rises.
 
     Args:
-        module, data, epochs: as in `fine_tune`.
+        module: as in `fine_tune`.
+        data: as in `fine_tune`.
+        epochs: number of epochs.
         lr: largest lr; `slice(low, high)` from the first layer group to the heads; None for `optim.lr`.
-        div, div_final, pct_start, moms: see `optim.schedules.one_cycle`.
+        div: ratio of the largest to the first lr.
+        div_final: ratio of the largest to the last lr.
+        pct_start: share of the time in which the lr rises.
+        moms: first, lowest and last momentum; None keeps the optimizer's.
         unfreeze: "all", "heads", {"last": n} or names of layer groups to train; all others are frozen.
 
     Raises:

@@ -106,9 +106,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def settings(tmp_path: Path) -> Compose:
     """Overrides -> validated settings of a run that would write below tmp_path/outputs."""
-    return lambda *overrides: check(
-        TrainSettings, compose("train", TrainSettings, [f"outputs={tmp_path / 'outputs'}", "hydra.run.dir=.", *overrides])
-    )
+    fixed = [f"outputs={tmp_path / 'outputs'}", "hydra.run.dir=."]
+    return lambda *overrides: check(TrainSettings, compose("train", TrainSettings, [*fixed, *overrides]))
 
 
 @pytest.fixture

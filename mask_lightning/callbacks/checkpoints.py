@@ -156,7 +156,7 @@ class LastCheckpoint(OrderedCallback):
 
 
 def is_common_moment(trainer: pl.Trainer) -> bool:
-    """True after a batch at which all processes may communicate outside of the step, such as for a checkpoint.
+    """Return True after a batch at which all processes may communicate outside of the step, such as for a checkpoint.
 
     A single process always may. Several processes may after an optimizer step, about every STRIDE batches.
     """

@@ -76,7 +76,7 @@ class FiniteLoss(OrderedCallback):
 
 
 def has_finite_weights(module: pl.LightningModule) -> bool:
-    """True if no weight is NaN or infinite. A finite loss may have gradients that are not."""
+    """Return True if no weight is NaN or infinite. A finite loss may have gradients that are not."""
     return bool(torch.stack([parameter.isfinite().all() for parameter in module.parameters()]).all())
 
 

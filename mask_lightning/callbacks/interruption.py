@@ -98,7 +98,7 @@ class Interruption(OrderedCallback):
         log.warning("the run ends after this step or validation; a second signal ends it at once, without saving")
 
     def _should_end(self, trainer: pl.Trainer) -> bool:
-        """True if rank 0 has received a signal, as broadcast to all; a later signal waits for the next broadcast."""
+        """Return True if rank 0 has received a signal; a later signal waits for the next broadcast."""
         self._agreed = trainer.strategy.broadcast(self._received)
         return self._agreed is not None
 

@@ -189,7 +189,7 @@ def range_test(trainer: pl.Trainer, module: pl.LightningModule, data: Any = None
         ...         return torch.optim.SGD(self.parameters(), lr=0.1)
         >>> loader = torch.utils.data.DataLoader(torch.ones(8, 1), batch_size=4)
         >>> trainer = pl.Trainer(accelerator="cpu", max_epochs=1, barebones=True)
-        >>> result = range_test(trainer, Line(), loader, num_steps=20)
+        >>> result = range_test(trainer, Line(), loader, num_steps=20, end_lr=0.1)
         >>> len(result.lrs), result.stopped
         (20, 'completed')
     """
@@ -257,7 +257,7 @@ def usable(lrs: Values, losses: Values, *, num_steps: int) -> tuple[Floats, Floa
 
 
 def is_past_lowest(result: RangeTestResult, lr: float) -> bool:
-    """True if the loss is lowest before `lr`: steep and slide may mistake noise during a divergence for a descent."""
+    """Return True if the loss is lowest before `lr`: steep and slide may mistake noise for a descent."""
     lrs, losses = usable(result.lrs, result.losses, num_steps=result.num_steps)
     return bool(lr > lrs[np.argmin(losses)])
 
@@ -338,7 +338,7 @@ def _check_falling(lrs: Floats, losses: Floats, result: RangeTestResult) -> None
 
 
 def _clearly_falls(losses: Floats, raw: Floats) -> bool:
-    """True if the smoothed loss falls by CLEAR_FALL, or the raw loss by more than its noise explains (t statistic)."""
+    """Return True if the smoothed loss falls by CLEAR_FALL, or the raw loss by more than noise (t statistic)."""
     lowest, width = int(losses.argmin()), max(len(losses) // 8, 2)
     first = lowest + 1 - width
     if first < width:

@@ -46,7 +46,7 @@ class FaceDataModule(pl.LightningDataModule):
         clean_train_photos: size of the sample of training photos; 0 leaves it out, if anybody is held out.
         num_workers: worker processes; None: see `default_workers`.
         sample_weights: relative frequency of each training row (N,); None: every row once per epoch.
-        mix: how `callbacks.batch_mixing` mixes the training batches; None: not at all.
+        mix: how `callbacks.batch_transforms` mixes the training batches; None: not at all.
         clean_train: rows to draw the sample from, if the training rows have other targets than they are scored by;
             None: the training rows.
         numbers: computes from rows the numbers behind their classes, such as ages in years; None: no numbers.

@@ -93,7 +93,7 @@ def augment_batch(images: Tensor, operations: Operations, *, magnitude: int) -> 
 
 
 def _groups(ops: Operations) -> Operations:
-    """Number the groups that are computed at once: all geometric operations together, else one per signed operation."""
+    """Return the groups computed at once: all geometric operations together, else one per signed operation."""
     return np.where(np.isin(np.abs(ops), GEOMETRIC), np.int8(GEOMETRIC[0]), ops)
 
 

@@ -131,7 +131,7 @@ def assign_folds(table: pd.DataFrame, k: int, *, seed: int, strata: Sequence[str
 
 
 def _strata_for_folds(people: pd.DataFrame, strata: Sequence[str], k: int) -> pd.Series[int]:
-    """Number every person's stratum, from fewer columns if no stratum has k people, which scikit-learn refuses."""
+    """Return a stratum index per person, from fewer columns if no stratum has k people, which scikit-learn refuses."""
     for count in range(len(strata), 0, -1):
         stratum = people.groupby(list(strata[:count])).ngroup()
         if stratum.value_counts().max() >= k:

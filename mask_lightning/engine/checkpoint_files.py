@@ -88,7 +88,7 @@ def keep_weights(path: Path, *, half: bool = False) -> None:
 
 
 def is_halved(tensor: Tensor) -> bool:
-    """True for float32 matrices and kernels whose values fit float16. Biases and norms, 1 % of the size, stay exact.
+    """Return True for float32 matrices and kernels whose values fit float16. Others stay exact.
 
     Example:
         >>> is_halved(torch.ones(2, 2)), is_halved(torch.ones(2)), is_halved(torch.full((2, 2), 1e6))

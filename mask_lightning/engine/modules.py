@@ -130,7 +130,10 @@ class MultiTaskModule(pl.LightningModule):
         """Replace optimizer, schedule and phases for the next fit; the weights stay.
 
         Args:
-            optim, schedule, phases, config: as in the constructor.
+            optim: as in the constructor.
+            schedule: as in the constructor.
+            phases: as in the constructor.
+            config: as in the constructor.
 
         Raises:
             ConfigError: a phase, schedule or optimizer does not fit the network.

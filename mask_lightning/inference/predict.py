@@ -226,7 +226,7 @@ def _open_cache(cache: CacheLocation, spec: TransformSpec) -> PhotoCache | None:
 
 
 def _is_current(cache: PhotoCache | None, stamps: dict[str, FileStamp], path: str) -> bool:
-    """True if the cache holds the photo as its file is now."""
+    """Return True if the cache holds the photo as its file is now."""
     return cache is not None and cache.holds(path) and stamps[cache_key(path)] == FileStamp.of(path)
 
 

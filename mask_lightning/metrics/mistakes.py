@@ -93,13 +93,13 @@ def total_losses(predictions: Predictions) -> npt.NDArray[np.float64]:
 
 
 def are_right(predictions: Predictions, task: str) -> Flags:
-    """True for photos whose pred equals the target (N,); False where the target is not known."""
+    """Return True for photos whose pred equals the target (N,); False where the target is not known."""
     right: Flags = np.equal(predictions.preds[task], predictions.targets[task])
     return right
 
 
 def are_wrong(predictions: Predictions, task: str) -> Flags:
-    """True for photos whose pred differs from a known target (N,)."""
+    """Return True for photos whose pred differs from a known target (N,)."""
     wrong: Flags = (predictions.targets[task] != UNLABELLED) & ~are_right(predictions, task)
     return wrong
 

@@ -86,7 +86,8 @@ def number_loss_options(
     """Return the options of the loss of each task that predicts a number.
 
     Args:
-        head, ages: options of the run.
+        head: options of the head of the task age.
+        ages: options of the age targets.
         train: training rows with the labels as read.
         weights: how often each row is drawn (N,); None for once per epoch.
     """

@@ -187,7 +187,7 @@ def open_cache(settings: TrainSettings, photos: Photos, transform: TransformSpec
 
 
 def augments_on_device(settings: TrainSettings) -> bool:
-    """True if RandAugment runs on the device; auto: if a GPU trains, which would otherwise wait for the cores."""
+    """Return True if RandAugment runs on the device; auto: if a GPU trains, as it would wait for the cores."""
     chosen = settings.data.device_augment
     on_gpu = torch.cuda.is_available() and settings.trainer.accelerator in ("auto", "gpu")
     return chosen == "on" or (chosen == "auto" and on_gpu)

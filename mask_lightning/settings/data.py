@@ -181,7 +181,7 @@ class TaskSettings(Settings):
     tasks: list[str] | None = Field(None, description="tasks that the network learns; null: all; set by task=NAME")
 
     def choose(self, space: LabelSpace) -> LabelSpace:
-        """Return the label space of the chosen tasks. Raises ConfigError for a task that the photos have no labels for."""
+        """Return the label space of the chosen tasks. Raises ConfigError for a task without labels."""
         for name in self.tasks or ():
             if name not in space.names:
                 hint = did_you_mean(name, space.names)

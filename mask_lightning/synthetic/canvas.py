@@ -202,7 +202,7 @@ def mirrored(points: PointsLike, side: float = -1.0) -> Points:
 
 
 def symmetric(right: PointsLike) -> Points:
-    """Closed smooth outline through the right half (N, 2), which starts and ends on the axis, and its mirror image."""
+    """Return the closed smooth outline through the right half (N, 2), from axis to axis, and its mirror image."""
     half = np.asarray(right, dtype=np.float64)
     return smooth(np.concatenate([half, mirrored(half[-2:0:-1])]), closed=True)
 

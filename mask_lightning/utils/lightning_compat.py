@@ -42,12 +42,12 @@ PRIVATE_NAMES = (
 
 
 def is_accumulating(trainer: pl.Trainer) -> bool:
-    """True between two optimizer steps: gradients of the latest batch are still being accumulated."""
+    """Return True between two optimizer steps: gradients of the latest batch are still being accumulated."""
     return trainer.fit_loop.epoch_loop._should_accumulate()
 
 
 def is_epoch_exhausted(trainer: pl.Trainer) -> bool:
-    """True once as many training batches have started as an epoch has (the length of the data or a limit)."""
+    """Return True once as many training batches have started as an epoch has (the length of the data or a limit)."""
     return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
 
 

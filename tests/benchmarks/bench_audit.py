@@ -54,7 +54,8 @@ def audit(root: Path, folder: Path) -> None:
     from mask_lightning.settings.base import check
     from mask_lightning.settings.evaluation import AuditSettings
 
-    settings = check(AuditSettings, compose("audit", ["data=competition", f"data.root={root}", f"outputs={folder}"]))
+    overrides = ["data=competition", f"data.root={root}", f"outputs={folder}"]
+    settings = check(AuditSettings, compose("audit", AuditSettings, overrides))
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         audit_run(settings, Path(tempfile.mkdtemp(dir=folder)))
 

@@ -28,7 +28,7 @@ import torch
 from turns import Contestant, contest
 
 from mask_lightning.cli.compose import compose
-from mask_lightning.pipelines import prepare as assembly
+from mask_lightning.pipelines.prepare import prepare_run
 from mask_lightning.settings.base import check
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.synthetic.portraits import write_portraits
@@ -68,9 +68,8 @@ Times = dict[str, tuple[list[float], list[float]]]  # peer -> seconds of its tur
 def seconds_per_turn(model: str, options: list[str], folder: Path, rounds: int) -> Times:
     """Ours with as many peers at a time as the machine's memory bears."""
     overrides = [*OPTIONS, *options, f"model={model}", f"outputs={folder}"]
-    settings = check(TrainSettings, compose("train", overrides))
-    photos, spec = assembly.find_photos(settings), assembly.transform_spec(settings)
-    assembly.open_cache(settings, photos, spec)
+    settings = check(TrainSettings, compose("train", TrainSettings, overrides))
+    prepare_run(settings)  # fills the cache
     scripts = {peer: [LOOPS, peer, str(folder / peer), *overrides] for peer in peers_of(model)}
     if model == "resnet34":
         phases = [each for each in overrides if not each.startswith("finetune")]

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torchvision.transforms import RandAugment
 
 from mask_lightning.data.transforms import TransformSpec
-from mask_lightning.pipelines.prepare import Photos
+from mask_lightning.pipelines.photos import Photos
 
 __all__ = ["Callback", "make_learner"]
 
@@ -56,7 +56,7 @@ def make_learner(
     Photos must have a crop. Layer groups are the network's `backbone` and `heads`; workers and optimizer are fastai's
     defaults.
     """
-    rows = photos.learned
+    rows = photos.labels
     paths = rows["path"].tolist()
     targets = torch.from_numpy(rows[list(photos.space.names)].to_numpy("int64", copy=True))
 

@@ -9,6 +9,7 @@ those of a training, of which fastai takes photos, split, backbone and weights.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from mask_lightning.data.dataset import FaceDataset, collate
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline
 from mask_lightning.engine import trainer as trainers
 from mask_lightning.models.weights import load_pretrained
-from mask_lightning.pipelines import prepare as assembly
+from mask_lightning.pipelines.photos import Photos, find_photos
+from mask_lightning.pipelines.prepare import PreparedRun, choose_transform, open_cache
 from mask_lightning.settings.base import check
 from mask_lightning.settings.train import TrainSettings
 
@@ -43,7 +45,7 @@ class Judge:
     A turn of training ends before it judges, so that what the judging takes can be told apart.
     """
 
-    def __init__(self, photos: assembly.Photos, spec: TransformSpec, cache: PhotoCache | None, points: int) -> None:
+    def __init__(self, photos: Photos, spec: TransformSpec, cache: PhotoCache | None, points: int) -> None:
         self.space, rows = photos.space, photos.split.val
         dataset = FaceDataset(rows, self.space.names, eval_pipeline(spec), cache=cache)
         self.batches = DataLoader(dataset, JUDGED_AT_ONCE, collate_fn=collate)
@@ -101,11 +103,12 @@ class Judging(pl.Callback):
 
 def ours(settings: TrainSettings, folder: Path, points: int) -> None:
     """As a run trains; its photo cache is made on the clock."""
-    photos, spec = assembly.find_photos(settings), assembly.transform_spec(settings)
-    module = assembly.build_pretrained_module(settings, photos, spec)
+    photos, spec = find_photos(settings), choose_transform(settings)
+    run = PreparedRun(settings, spec, photos, photos)
+    module = run.build_pretrained_module()
     pause()
-    cache = assembly.open_cache(settings, photos, spec)
-    data = assembly.build_data(settings, photos, spec, cache)
+    cache = open_cache(settings, photos, spec)
+    data = replace(run, cache=cache).build_data()
     learning = [*trainers.learning_callbacks(data, module), *trainers.selection_callbacks(settings, module)]
     judging = Judging(Judge(photos, spec, cache, points))
     trainer = trainers.make_trainer(settings, folder, [*learning, judging])
@@ -117,11 +120,11 @@ def fastai(settings: TrainSettings, folder: Path, points: int, *, channels_last:
     """The best recipe that was found for a Learner, which decodes every photo each time, as it does."""
     from fastai_learner import Callback, make_learner
 
-    photos, spec = assembly.find_photos(settings), assembly.transform_spec(settings)
+    photos, spec = find_photos(settings), choose_transform(settings)
     pl.seed_everything(settings.seed, verbose=False)
     network = TimmHeads(settings.model.backbone, [task.num_classes for task in photos.space.tasks])
     load_pretrained([network.backbone], settings.model.backbone, settings.model.pretrained, image_size=spec.size)
-    judge = Judge(photos, spec, assembly.open_cache(settings, photos, spec), points)
+    judge = Judge(photos, spec, open_cache(settings, photos, spec), points)
 
     class Judged(Callback):
         def after_batch(self) -> None:
@@ -144,4 +147,4 @@ KINDS = {each.__name__: each for each in (ours, fastai, fastai_channels_last)}
 
 if __name__ == "__main__":
     kind, place, count, *overrides = sys.argv[1:]
-    KINDS[kind](check(TrainSettings, compose("train", overrides)), Path(place), int(count))
+    KINDS[kind](check(TrainSettings, compose("train", TrainSettings, overrides)), Path(place), int(count))

@@ -31,7 +31,8 @@ from mask_lightning.data.datamodule import default_workers
 from mask_lightning.data.images import open_photo
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline
 from mask_lightning.engine import trainer as trainers
-from mask_lightning.pipelines import prepare as assembly
+from mask_lightning.pipelines.photos import find_photos
+from mask_lightning.pipelines.prepare import choose_transform, prepare_run
 from mask_lightning.settings.base import check
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.utils.system import keep_memory
@@ -46,9 +47,8 @@ class Turns(pl.Callback):
 
 def ours(settings: TrainSettings, folder: Path) -> None:
     """As a run trains, with all that it does between two steps; what it leaves at an epoch's end is not asked for."""
-    photos, spec = assembly.find_photos(settings), assembly.transform_spec(settings)
-    module = assembly.build_pretrained_module(settings, photos, spec)
-    data = assembly.build_data(settings, photos, spec, assembly.open_cache(settings, photos, spec))
+    run = prepare_run(settings)
+    module, data = run.build_pretrained_module(), run.build_data()
     learning = [*trainers.learning_callbacks(data, module), *trainers.selection_callbacks(settings, module)]
     finite = FiniteLoss(folder / "not_finite.csv", data.split.train["path"].tolist())
     trainer = trainers.make_trainer(settings, folder, [*learning, finite, Throughput(), Turns()])
@@ -59,9 +59,9 @@ def ours(settings: TrainSettings, folder: Path) -> None:
 
 def bare(settings: TrainSettings, folder: Path) -> None:
     """The same module's forward pass, loss, backward pass and optimizer step, on one batch that is in memory."""
-    photos, spec = assembly.find_photos(settings), assembly.transform_spec(settings)
-    module = assembly.build_pretrained_module(settings, photos, spec)
-    batch = next(iter(assembly.build_data(settings, photos, spec).train_dataloader()))
+    run = prepare_run(settings)
+    module, spec = run.build_pretrained_module(), run.transform
+    batch = next(iter(run.build_data().train_dataloader()))
     images, target = normalise(batch["image"], spec.mean, spec.std), batch["target"]
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, foreach=True)
     keep_memory()
@@ -110,8 +110,8 @@ def summed_loss(outputs: list[Tensor], targets: Tensor) -> Tensor:
 
 def by_hand(settings: TrainSettings, folder: Path) -> None:
     """A loop around timm, as good as it can be written: all of our tricks, and nothing of Lightning."""
-    photos, spec = assembly.find_photos(settings), assembly.transform_spec(settings)
-    rows, names = photos.learned, list(photos.space.names)
+    photos, spec = find_photos(settings), choose_transform(settings)
+    rows, names = photos.labels, list(photos.space.names)
     dataset = Prepared(rows["path"].tolist(), torch.from_numpy(rows[names].to_numpy("int64", copy=True)), spec)
     batch_size = settings.data.batch_size
     workers: dict[str, Any] = {"num_workers": count, "persistent_workers": True} if (count := default_workers()) else {}
@@ -141,7 +141,7 @@ def fastai(settings: TrainSettings, folder: Path, *, channels_last: bool = False
             if self.training:
                 pause()
 
-    photos, spec = assembly.find_photos(settings), assembly.transform_spec(settings)
+    photos, spec = find_photos(settings), choose_transform(settings)
     network = TimmHeads(settings.model.backbone, [task.num_classes for task in photos.space.tasks])
     learner = make_learner(network, summed_loss, photos, spec, settings.data.batch_size, channels_last=channels_last)
     pause()
@@ -158,4 +158,4 @@ CONTESTANTS = {each.__name__: each for each in (ours, bare, by_hand, fastai, fas
 
 if __name__ == "__main__":
     name, place, *overrides = sys.argv[1:]
-    CONTESTANTS[name](check(TrainSettings, compose("train", overrides)), Path(place))
+    CONTESTANTS[name](check(TrainSettings, compose("train", TrainSettings, overrides)), Path(place))

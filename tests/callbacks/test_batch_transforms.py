@@ -66,9 +66,10 @@ def test_every_phase_trains_at_its_size(fit, network) -> None:
 
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 def test_a_resumed_run_has_the_size_of_its_phase(fit, network, tmp_path: Path, epochs: int) -> None:
-    fit(network, ProgressiveResizing(PHASES), epochs=epochs).save_checkpoint(tmp_path / "last.ckpt")
+    short: dict[str, Any] = {"limit_train_batches": 1, "limit_val_batches": 0}
+    fit(network, ProgressiveResizing(PHASES), epochs=epochs, **short).save_checkpoint(tmp_path / "last.ckpt")
     sizes = Sizes()
-    fit(type(network)(), ProgressiveResizing(PHASES), sizes, epochs=4, resume=tmp_path / "last.ckpt")
+    fit(type(network)(), ProgressiveResizing(PHASES), sizes, epochs=4, resume=tmp_path / "last.ckpt", **short)
     assert [image.shape[-1] for image in sizes.images.values()] == [16, 24, 24, 32][epochs:]
 
 

@@ -62,7 +62,7 @@ def test_predictions_are_scaled_and_record_it(trained: Trained, rows: pd.DataFra
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [({"sha256": "0" * 64}, "was fitted for another checkpoint"), ({"tta": "flip"}, "fitted with tta=flip")],
 )
 def test_temperatures_of_another_checkpoint_or_tta_are_not_applied(

@@ -203,9 +203,7 @@ def test_a_blend_without_all_tasks_leaves_nothing(predict, tmp_path: Path) -> No
 
 
 def check_file(file: Path, *overrides: str) -> None:
-    submissions.check_submission(
-        settings_for("check_submission", CheckSubmissionSettings, f"file={file}", *overrides)
-    )
+    submissions.check_submission(settings_for("check_submission", CheckSubmissionSettings, f"file={file}", *overrides))
 
 
 def test_a_good_submission(predict, photos: Path, competition: Path, tmp_path: Path, capsys) -> None:
@@ -216,7 +214,7 @@ def test_a_good_submission(predict, photos: Path, competition: Path, tmp_path: P
     capsys.readouterr()
     check_file(tmp_path / "out", f"data.root={photos}", f"train={competition}", f"against={tmp_path / 'other.csv'}")
     shown = capsys.readouterr().out
-    assert "in order: columns, ImageIDs and range, names and order as in info.csv" in shown
+    assert "valid: columns, ImageIDs and range, names and order as in info.csv" in shown
     truth = pd.Series([path.stem for path in competition.rglob("*") if path.suffix in (".jpg", ".jpeg", ".png")])
     assert truth.str.startswith("mask").any()
     rows = {line.split("│")[1].strip(): line.split("│") for line in shown.splitlines() if line.count("│") > 3}
@@ -233,7 +231,7 @@ def test_every_problem_is_shown(predict, photos: Path, tmp_path: Path, capsys) -
     with pytest.raises(SubmissionError, match="not a valid submission: 1 ImageIDs stand twice"):
         check_file(tmp_path / "bad.csv", f"data.root={photos}")
     shown = capsys.readouterr().out
-    assert shown.count("wrong:") == 3
+    assert shown.count("error:") == 3
     assert "1 of 12 photos have no answer" in shown
     assert "1 answers are not a class from 0 to 17 (18)" in shown
 

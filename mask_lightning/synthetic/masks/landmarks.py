@@ -161,7 +161,7 @@ CROPS: dict[CropName, AlignedCrop] = {
 
 
 def mediapipe_installed() -> bool:
-    """True if MediaPipe (the extra `landmarks`) is installed."""
+    """Return True if MediaPipe (the extra `landmarks`) is installed."""
     return importlib.util.find_spec("mediapipe") is not None
 
 

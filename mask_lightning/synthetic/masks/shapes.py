@@ -49,7 +49,7 @@ class Outline:
     bulge: float = 0.0
 
     def polygon(self) -> np.ndarray:
-        """Closed outline (N, 2) of the whole mask, in (u, v)."""
+        """Return the closed outline (N, 2) of the whole mask, in (u, v)."""
         top, bottom = _half_curve(self.top), _half_curve(self.bottom)[::-1]
         side = np.linspace(top[-1], bottom[0], 12)[1:-1]
         side[:, 0] += self.bulge * np.sin(np.linspace(0, np.pi, 12))[1:-1]

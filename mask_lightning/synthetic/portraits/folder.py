@@ -40,9 +40,6 @@ def write_portraits(root: Path, *, people: int = 60, seed: int = 0) -> Path:
 
     Raises:
         ConfigError: If ``people`` or ``seed`` is out of range, or ``root`` contains anything but drawn portraits.
-
-    Example:
-        >>> write_portraits(Path("outputs/data/portraits-60"), people=60)  # doctest: +SKIP
     """
     if people < 1:
         raise ConfigError(f"people must be at least 1, got {people}; set data.portraits")

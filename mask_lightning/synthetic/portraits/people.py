@@ -165,7 +165,7 @@ def sample_people(people: int, *, seed: int) -> list[Person]:
 
 
 def quotas(people: int) -> dict[tuple[Gender, AgeBand], int]:
-    """Number of people of each gender and age band, as imbalanced as in the competition.
+    """Return the number of people of each gender and age band, as imbalanced as in the competition.
 
     The totals per gender and per age band are exact. Seniors are distributed first, so that both genders have some.
     """

@@ -1,5 +1,3 @@
-""""""
-
 import hashlib
 from dataclasses import replace
 from pathlib import Path

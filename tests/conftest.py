@@ -16,6 +16,8 @@ from PIL import Image
 from tiny_runs import ONE_EPOCH, TINY_RUN
 
 from mask_lightning.cli.compose import compose, store_defaults
+from mask_lightning.pipelines import find_lr
+from mask_lightning.reports import figures, run_report
 from mask_lightning.settings.base import check
 from mask_lightning.settings.mask_faces import MaskFacesSettings
 from mask_lightning.settings.train import TrainSettings
@@ -101,6 +103,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("fairmask")
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs CUDA, which this machine lacks"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_rendering() -> Iterator[None]:
+    """Let training and range tests plot their figures, but not render them: that takes longer than a tiny training."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (run_report, find_lr):
+            patch.setattr(module, "save_figure", lambda figure, path: path.touch())
+        yield
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Render the figures of training and range tests as the commands do."""
+    for module in (run_report, find_lr):
+        monkeypatch.setattr(module, "save_figure", figures.save_figure)
 
 
 @pytest.fixture

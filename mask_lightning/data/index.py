@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mask_lightning.data.families import sibling_families
 from mask_lightning.data.images import is_photo
 from mask_lightning.errors import DatasetNotFoundError, SampleTableError
 from mask_lightning.labels import GENDER, MASK, age_band
@@ -56,21 +57,6 @@ class Person:
         if years > OLDEST:
             raise SampleTableError(f"expected an age of 0 to {OLDEST}, found {years} in {folder}; correct its name")
         return cls(match["id"], match["gender"], match["race"], years)
-
-    @property
-    def family(self) -> str:
-        """The id without `-1` or `-2`, which mark other people in front of the same background."""
-        return family_of(self.person_id)
-
-
-def family_of(person_id: str) -> str:
-    """Return the id without the `-<number>` that marks another person photographed with the first.
-
-    Example:
-        >>> family_of("000012-1")
-        '000012'
-    """
-    return re.sub(r"-\d+$", "", person_id)
 
 
 def find_images(root: Path) -> Path:
@@ -122,7 +108,7 @@ def read_index(root: str | Path) -> pd.DataFrame:
     table = pd.DataFrame([row for photos in rows.values() for row in photos])
     if table.empty:
         raise DatasetNotFoundError(images, "folders of people without photos")
-    table["age"] = age_band(table["years"])
+    table = add_family_and_age(table)
     _warn_about_counts(table, [folder for folder, photos in rows.items() if not photos])
     return table
 
@@ -172,11 +158,16 @@ def _rows(folder: Path) -> list[dict[str, object]]:
     return [photo_row(person, photo) for photo in photos_of(folder)]
 
 
+def add_family_and_age(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns of the sample table that `photo_row` leaves out."""
+    table.insert(1, "family", table["person_id"].map(sibling_families(table["person_id"])))
+    return table.assign(age=age_band(table["years"].to_numpy(int)))
+
+
 def photo_row(person: Person, photo: Path) -> dict[str, object]:
-    """Build one row of the sample table, without `age`. Raises SampleTableError for an unknown shot."""
+    """Build one row of the sample table, without `family` and `age`. Raises SampleTableError for an unknown shot."""
     return {
         "person_id": person.person_id,
-        "family": person.family,
         "race": person.race,
         "years": person.years,
         "shot": photo.stem,

@@ -37,12 +37,14 @@ class LabelledPhotos:
         space: the tasks that the table has targets of.
         strata: the tasks that describe a person, not a photo, by which a split is stratified.
         root: the folder of the photos.
+        labels_as_read: the same rows before corrections; None if there are none.
     """
 
     table: pd.DataFrame
     space: LabelSpace
     strata: tuple[str, ...]
     root: Path
+    labels_as_read: pd.DataFrame | None = None
 
 
 def read_labelled_photos(
@@ -103,4 +105,4 @@ def apply_corrections(photos: LabelledPhotos, corrections: Path | None, *, agree
         return photos
     table, report = correct(photos.table, corrections, agreed_by=agreed_by, space=photos.space)
     log.info("%s", report)
-    return replace(photos, table=table)
+    return replace(photos, table=table, labels_as_read=photos.table)

@@ -1,24 +1,28 @@
-"""Splits by person: hold-out and cross-validation that keep a family on one side and stratify by class."""
+"""Splits by person: hold-out and cross-validation that keep a family on one side and stratify by class.
+
+The side of a family depends on a hash of its id, so that adding, removing or relabelling people moves few others.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from mask_lightning.errors import SplitError
 from mask_lightning.labels import PERSON_TASKS, UNLABELLED, LabelSpace
 
 STRATA = PERSON_TASKS
+MAX_SWAPPED = 100  # families per side that are tried for a swap
+
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -41,19 +45,61 @@ class Split:
             )
 
 
-def split_people(table: pd.DataFrame, *, val_fraction: float, seed: int, strata: Sequence[str] = STRATA) -> Split:
-    """Hold out about `val_fraction` of the families, stratified by `strata`.
+def hold_out(
+    table: pd.DataFrame,
+    *,
+    val_fraction: float,
+    folds: int | None = None,
+    fold: int | None = None,
+    limit: int | None = None,
+    seed: int,
+    strata: Sequence[str] = STRATA,
+    labels: pd.DataFrame | None = None,
+) -> Split:
+    """Hold out fold `fold` of `folds` if both are given, else about `val_fraction` of the families.
 
-    The fraction is rounded to the simplest p/q within half a percent; p of q folds are held out.
+    Args:
+        table: a sample table.
+        val_fraction: see `split_people`.
+        folds: number of folds; None: no folds.
+        fold: index of the fold that is held out.
+        limit: largest number of families on the training side; None: all.
+        seed: of the assignment.
+        strata: see `split_people`.
+        labels: see `split_people`.
+
+    Raises:
+        SplitError: see `split_people`.
+    """
+    labels = table if labels is None else labels
+    if folds is None or fold is None:
+        split = split_people(table, val_fraction=val_fraction, seed=seed, strata=strata, labels=labels)
+    else:
+        split = k_folds(table, folds, seed=seed, strata=strata, labels=labels)[fold]
+    if not limit:
+        return split
+    return Split(limit_people(split.train, limit, seed=seed, strata=strata, labels=labels), split.val)
+
+
+def split_people(
+    table: pd.DataFrame,
+    *,
+    val_fraction: float,
+    seed: int,
+    strata: Sequence[str] = STRATA,
+    labels: pd.DataFrame | None = None,
+) -> Split:
+    """Hold out about `val_fraction` of the families, stratified by `strata`; see `choose_families`.
 
     Args:
         table: a sample table.
         val_fraction: in [0, 1); 0 holds out nobody.
-        seed: of the assignment to folds.
+        seed: of the assignment.
         strata: columns whose classes both sides have in similar shares.
+        labels: the same photos with the labels to stratify by, such as those before corrections; None: `table`.
 
     Raises:
-        SplitError: `val_fraction` is outside [0, 1), or there are fewer families than folds.
+        SplitError: `val_fraction` is outside [0, 1), or there are fewer than two families.
 
     Example:
         >>> ids = [str(i) for i in range(10)]
@@ -64,88 +110,143 @@ def split_people(table: pd.DataFrame, *, val_fraction: float, seed: int, strata:
     """
     if val_fraction == 0:
         return Split(table, table.iloc[:0])
-    share = _simple_fraction(val_fraction)
-    fold = assign_folds(table, share.denominator, seed=seed, strata=strata)
-    held_out = fold < share.numerator
+    if not 0 < val_fraction < 1:
+        raise SplitError(f"val_fraction must be in [0, 1), got {val_fraction}; set data.val_fraction")
+    families = find_families(table if labels is None else labels, strata)
+    _check_enough(families, 2, "two sides")
+    chosen = choose_families(families, Fraction(val_fraction).limit_denominator(10**6), seed=seed)
+    held_out = table["family"].isin(families.index[chosen])
     return Split(table[~held_out].reset_index(drop=True), table[held_out].reset_index(drop=True))
 
 
-def hold_out(
-    table: pd.DataFrame,
-    *,
-    val_fraction: float,
-    folds: int | None = None,
-    fold: int | None = None,
-    limit: int | None = None,
-    seed: int,
-    strata: Sequence[str] = STRATA,
-) -> Split:
-    """Hold out fold `fold` of `folds` if both are given, else about `val_fraction` of the families.
-
-    Args:
-        table: a sample table.
-        val_fraction: see `split_people`.
-        folds: number of folds; None: no folds.
-        fold: index of the fold that is held out.
-        limit: largest number of families on the training side; None: all.
-        seed: of the assignment to folds.
-        strata: see `split_people`.
-
-    Raises:
-        SplitError: see `split_people`.
-    """
-    if folds is None or fold is None:
-        split = split_people(table, val_fraction=val_fraction, seed=seed, strata=strata)
-    else:
-        split = k_folds(table, folds, seed=seed, strata=strata)[fold]
-    return Split(limit_people(split.train, limit, seed=seed, strata=strata), split.val) if limit else split
-
-
-def k_folds(table: pd.DataFrame, k: int, *, seed: int, strata: Sequence[str] = STRATA) -> list[Split]:
+def k_folds(
+    table: pd.DataFrame, k: int, *, seed: int, strata: Sequence[str] = STRATA, labels: pd.DataFrame | None = None
+) -> list[Split]:
     """Return the k splits of a cross-validation, in which every family is held out exactly once."""
-    fold = assign_folds(table, k, seed=seed, strata=strata)
+    fold = assign_folds(table, k, seed=seed, strata=strata, labels=labels)
     return [Split(table[fold != i].reset_index(drop=True), table[fold == i].reset_index(drop=True)) for i in range(k)]
 
 
-def assign_folds(table: pd.DataFrame, k: int, *, seed: int, strata: Sequence[str]) -> npt.NDArray[np.integer[Any]]:
-    """Assign a fold 0..k-1 to every row, by scikit-learn's StratifiedGroupKFold over people, grouped by family.
+def assign_folds(
+    table: pd.DataFrame, k: int, *, seed: int, strata: Sequence[str], labels: pd.DataFrame | None = None
+) -> npt.NDArray[np.integer[Any]]:
+    """Assign a fold 0..k-1 to every row: each fold in turn is chosen from the remaining families.
+
+    Fold 0 is what `split_people` holds out with `val_fraction` 1/k.
 
     Raises:
         SplitError: there are fewer families than folds.
     """
-    people = table.drop_duplicates(["family", "person_id", *strata])
-    families = people["family"].nunique()
-    if families < max(k, 2):
+    rest = find_families(table if labels is None else labels, strata)
+    _check_enough(rest, max(k, 2), f"{k} folds")
+    fold_of = pd.Series(k - 1, index=rest.index)
+    for i in range(k - 1):
+        chosen = choose_families(rest, Fraction(1, k - i), seed=seed)
+        fold_of[rest.index[chosen]] = i
+        rest = rest[~chosen]
+    return table["family"].map(fold_of).to_numpy(np.int64)
+
+
+def _check_enough(families: pd.DataFrame, needed: int, purpose: str) -> None:
+    if len(families) < needed:
         raise SplitError(
-            f"expected at least {max(k, 2)} people for {k} folds, found {families}; "
+            f"expected at least {needed} families for {purpose}, found {len(families)}; "
             "add people, or change data.val_fraction or data.folds"
         )
-    stratum = _strata_for_folds(people, strata, k)
-    fold_of = pd.Series(0, index=people["family"].unique())
-    folds = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class")  # check_classes reports what matters here
-        for i, (_, held_out) in enumerate(folds.split(people, stratum, people["family"])):
-            fold_of[people["family"].iloc[held_out]] = i
-    return table["family"].map(_most_complete_first(table, fold_of, strata)).to_numpy(np.int64)
 
 
-def _strata_for_folds(people: pd.DataFrame, strata: Sequence[str], k: int) -> pd.Series[int]:
-    """Return a stratum index per person, from fewer columns if no stratum has k people, which scikit-learn refuses."""
-    for count in range(len(strata), 0, -1):
-        stratum = people.groupby(list(strata[:count])).ngroup()
-        if stratum.value_counts().max() >= k:
-            return stratum
-    return pd.Series(0, index=people.index)
+def find_families(table: pd.DataFrame, strata: Sequence[str]) -> pd.DataFrame:
+    """Return the stratum of each family: its first labelled target per column, in the order of the people's ids.
+
+    Returns:
+        One row per family, indexed and sorted by `family`, with the columns `strata`.
+    """
+    people = table.drop_duplicates(["family", "person_id", *strata]).sort_values(["person_id", *strata])
+    labels = people[list(strata)].where(people[list(strata)] != UNLABELLED)
+    return labels.groupby(people["family"]).first().fillna(UNLABELLED).astype("int64")
 
 
-def _most_complete_first(table: pd.DataFrame, fold_of: pd.Series[int], strata: Sequence[str]) -> pd.Series[int]:
-    """Renumber the folds by their number of classes, so that a rare class is among the first, held-out folds."""
-    fold = table["family"].map(fold_of)
-    labelled = (table[column].where(table[column] != UNLABELLED) for column in strata)
-    present = reduce(add, (column.groupby(fold).nunique() for column in labelled), fold.groupby(fold).size() * 0)
-    order = present.sort_values(ascending=False, kind="stable").index
-    return fold_of.map({old: new for new, old in enumerate(order)})
+def choose_families(families: pd.DataFrame, share: Fraction, *, seed: int) -> Bools:
+    """Choose a share of the families, at least one and not all; depends on ids, strata and the seed only.
+
+    The families of each stratum are ordered by a hash of seed and id, and the first ones are chosen, so that a family
+    that is added, removed or relabelled changes the choice of its neighbours in that order at most. The number chosen
+    is rounded by largest remainder: for all families, then for the classes of the first column, and so on. So each
+    combination of classes has its share up to one family. Rounding is the cost of stability: classes of a later column
+    may differ by one family per class of the columns before it.
+
+    A class of which no family, or every family, is chosen swaps two families, see `_cover_classes`.
+
+    Args:
+        families: result of `find_families`.
+        share: in (0, 1).
+        seed: of the hash.
+
+    Returns:
+        (F,), True for the chosen families.
+    """
+    order = _hash_order(families.index, seed)
+    ranked = families.iloc[order].reset_index(drop=True)
+    count = min(max(round(len(ranked) * share), 1), len(ranked) - 1)
+    chosen = np.zeros(len(ranked), bool)
+    chosen[_choose(ranked, list(ranked.columns), count, share)] = True
+    chosen = _cover_classes(chosen, ranked)
+    result = np.empty_like(chosen)
+    result[order] = chosen
+    return result
+
+
+def _hash_order(families: Iterable[str], seed: int) -> Ints:
+    """Return the positions of the families in the order of a hash of seed and id."""
+    digests = [hashlib.blake2b(f"{seed}/{family}".encode(), digest_size=8).digest() for family in families]
+    return np.argsort(np.array([int.from_bytes(digest) for digest in digests], np.uint64), kind="stable")
+
+
+def _choose(ranked: pd.DataFrame, columns: Sequence[str], count: int, share: Fraction) -> list[int]:
+    """Return `count` of the ranked families, which is `share` of them rounded up or down, spread over the classes."""
+    if not columns:
+        return ranked.index[:count].tolist()
+    classes = [rows for _, rows in ranked.groupby(columns[0])]
+    counts = [len(rows) * share // 1 for rows in classes]
+    remainders = [len(rows) * share - each for rows, each in zip(classes, counts, strict=True)]
+    by_remainder = sorted(range(len(classes)), key=lambda i: (-remainders[i], classes[i].index[0]))
+    for i in by_remainder[: count - sum(counts)]:
+        counts[i] += 1
+    return [i for rows, each in zip(classes, counts, strict=True) for i in _choose(rows, columns[1:], each, share)]
+
+
+def _cover_classes(chosen: Bools, ranked: pd.DataFrame) -> Bools:
+    """Swap families so that each class with two or more families has one chosen and one that is not, if possible."""
+    columns = [ranked[column].to_numpy() for column in ranked]
+    members = [values == each for values in columns for each in np.unique(values) if each != UNLABELLED]
+    members = [member for member in members if member.sum() > 1]
+    if not members:
+        return chosen
+    classes = np.stack(members, axis=1).astype(int)  # (F, C)
+
+    def misses(choice: Bools) -> int:
+        return int((classes[choice].sum(0) == 0).sum() + (classes[~choice].sum(0) == 0).sum())
+
+    while misses(chosen):
+        side = chosen if (classes[chosen].sum(0) == 0).any() else ~chosen
+        absent = int(np.argmin(classes[side].sum(0)))
+        swaps = [
+            (misses(swapped), -int(classes[come] @ classes[go]), come, -go)
+            for come in np.flatnonzero(~side & (classes[:, absent] == 1))[:MAX_SWAPPED].tolist()
+            for go in np.flatnonzero(side)[-MAX_SWAPPED:].tolist()
+            for swapped in [_swap(chosen, come, go)]
+        ]
+        fewest, _, come, go = min(swaps)
+        if fewest >= misses(chosen):
+            break
+        chosen = _swap(chosen, come, -go)
+    return chosen
+
+
+def _swap(chosen: Bools, one: int, other: int) -> Bools:
+    swapped = chosen.copy()
+    swapped[[one, other]] = chosen[[other, one]]
+    return swapped
 
 
 def class_counts(
@@ -186,10 +287,30 @@ def check_classes(split: Split, space: LabelSpace) -> None:
                 )
 
 
-def limit_people(rows: pd.DataFrame, people: int, *, seed: int, strata: Sequence[str] = STRATA) -> pd.DataFrame:
-    """Keep all photos of `people` families, drawn so that the strata keep their shares; all rows if there are fewer."""
-    families = draw_stratified(rows.drop_duplicates("family"), people, strata=strata, seed=seed)
-    return rows[rows["family"].isin(families["family"])].reset_index(drop=True)
+def limit_people(
+    rows: pd.DataFrame,
+    limit: int,
+    *,
+    seed: int,
+    strata: Sequence[str] = STRATA,
+    labels: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Keep all photos of `limit` families, in the order of a hash so that the strata keep their shares.
+
+    Args:
+        rows: training side of a split.
+        limit: number of families; all rows are kept if there are fewer.
+        seed: of the hash.
+        strata: columns whose classes keep their shares; each combination has at least one family if possible.
+        labels: see `split_people`; may have more photos than `rows`.
+    """
+    labels = rows if labels is None else labels
+    families = find_families(labels[labels["family"].isin(rows["family"])], strata)
+    ranked = families.iloc[_hash_order(families.index, seed)]
+    groups = ranked.assign(stratum=0).groupby([*strata, "stratum"])["stratum"]
+    position = groups.cumcount() / groups.transform("size")
+    kept = position.sort_values(kind="stable").index[:limit]
+    return rows[rows["family"].isin(kept)].reset_index(drop=True)
 
 
 def draw_stratified(rows: pd.DataFrame, count: int, *, strata: Sequence[str], seed: int) -> pd.DataFrame:
@@ -200,18 +321,3 @@ def draw_stratified(rows: pd.DataFrame, count: int, *, strata: Sequence[str], se
     groups = rows.sample(frac=1, random_state=seed).groupby(list(strata) or (lambda _: 0))
     position = groups.cumcount() / groups[rows.columns[0]].transform("size")
     return rows.loc[position.sort_values(kind="stable").index[:count].sort_values()]
-
-
-def _simple_fraction(value: float) -> Fraction:
-    if not 0 < value < 1:
-        raise SplitError(f"val_fraction must be in [0, 1), got {value}; set data.val_fraction")
-    for denominator in range(2, 200):
-        fraction = _nearest(value, denominator)
-        if abs(fraction - value) <= 0.005:
-            return fraction
-    return _nearest(value, 200)
-
-
-def _nearest(value: float, denominator: int) -> Fraction:
-    """Round to the nearest fraction strictly between 0 and 1."""
-    return Fraction(min(max(round(value * denominator), 1), denominator - 1), denominator)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mask_lightning.data.families import join_families_of_people
 from mask_lightning.data.images import missing_files, path_inside
 from mask_lightning.data.index import OLDEST, read_csv
 from mask_lightning.errors import ConfigError, LabelError, SampleTableError, did_you_mean
@@ -63,6 +64,7 @@ def read_table(
         if column in cells and column not in space.names:
             table[column] = cells[column]
     _add_years(table, cells)
+    table = join_families_of_people(table, source=str(csv))
     table["path"] = _photos(csv, Path(root).expanduser() if root else csv.parent, cells["path"])
     for task in space.tasks:
         table[task.name] = read_targets(csv, cells[task.name], task)

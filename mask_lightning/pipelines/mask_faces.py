@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from mask_lightning.data.images import open_photo
-from mask_lightning.data.index import family_of
+from mask_lightning.data.families import sibling_families
 from mask_lightning.data.sources import LabelledPhotos, apply_corrections, read_photo_table, read_photos
 from mask_lightning.data.splits import limit_people
 from mask_lightning.errors import ConfigError, SampleTableError
@@ -113,11 +113,11 @@ def choose_crop(name: str, photo: Path) -> CropName:
 def _warn_about_families(person_ids: pd.Series[str]) -> None:
     # Training treats `a-1` and `a-2` as relatives of `a`, who stay on the same side of a split.
     ids = set(person_ids)
-    families = {family_of(person_id) for person_id in ids}
+    families = set(sibling_families(ids).values())
     if len(families) < len(ids):
         log.warning(
-            "%d people have ids that differ in a last -<number> only; in training they stay on the same side of the "
-            "split, %d families in all; if they are unrelated, write their ids without the dash",
+            "some of %d people have the id of another with -<number> behind it; in training these stay on one side of "
+            "the split, %d families in all; if they are unrelated, write their ids without the dash",
             len(ids),
             len(families),
         )

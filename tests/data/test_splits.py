@@ -138,6 +138,50 @@ def test_the_split_depends_on_the_seed_only() -> None:
     assert set(first.val["person_id"]) != set(other.val["person_id"])
 
 
+def held_out(table: pd.DataFrame, *, seed: int, **options: Any) -> set[str]:
+    return set(hold_out(table, val_fraction=0.2, seed=seed, **options).val["person_id"])
+
+
+def newcomer(gender: int, age: int) -> pd.DataFrame:
+    return TABLE[:1].assign(person_id="new", family="new", gender=gender, age=age)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("change", "most"),
+    [
+        (lambda table: pd.concat([table, newcomer(1, 0)]), 3),
+        (lambda table: pd.concat([table, newcomer(0, 2)]), 3),
+        (lambda table: table[table["person_id"] != "000040"], 3),
+        (lambda table: table[table["person_id"] != "000170"], 3),
+        (lambda table: table.assign(age=table["age"].where(table["person_id"] != "000005", 2)), 5),
+        (lambda table: table.iloc[::-1].reset_index(drop=True), 0),
+    ],
+    ids=["add young", "add old", "remove", "remove middle", "relabel", "reverse"],
+)
+def test_changing_a_person_moves_few_others(change: Any, most: int, seed: int) -> None:
+    changed = change(TABLE).reset_index(drop=True)
+    both = set(TABLE["person_id"]) & set(changed["person_id"])
+    before, after = (held_out(table, seed=seed) & both for table in (TABLE, changed))
+    assert len(before ^ after) <= most
+    folds = [
+        dict(zip(table["person_id"], assign_folds(table, 5, seed=seed, strata=STRATA), strict=True))
+        for table in (TABLE, changed)
+    ]
+    assert sum(folds[0][person] != folds[1][person] for person in both) <= 5 * most
+
+
+@pytest.mark.parametrize("options", [{}, {"folds": 4, "fold": 3}, {"limit": 40}])
+def test_corrected_labels_move_nobody(options: dict[str, Any]) -> None:
+    corrected = TABLE.assign(age=(TABLE["age"] + 1) % 3)
+    split = hold_out(TABLE, val_fraction=0.2, seed=0, **options)
+    after = hold_out(corrected, val_fraction=0.2, seed=0, labels=TABLE, **options)
+    for side in ("train", "val"):
+        rows, kept = getattr(split, side), getattr(after, side)
+        assert kept["person_id"].tolist() == rows["person_id"].tolist()
+        assert (kept["age"] == (rows["age"] + 1) % 3).all()
+
+
 def test_photos_may_come_in_any_order() -> None:
     """If a file system or a table lists people in another order, a person's photos stay together."""
     split = split_people(TABLE.iloc[::-1].reset_index(drop=True), val_fraction=0.2, seed=0)
@@ -175,10 +219,16 @@ def test_a_fraction_outside_0_to_1_raises(fraction: float) -> None:
         split_people(TABLE, val_fraction=fraction, seed=0)
 
 
-@pytest.mark.parametrize(("size", "fraction", "folds"), [(1, 0.5, 2), (3, 0.2, 5), (4, 0.2, 5)])
-def test_too_few_people_raise(size: int, fraction: float, folds: int) -> None:
-    with pytest.raises(SplitError, match=f"at least {folds} people for {folds} folds, found {size}; add people"):
-        split_people(people({(1, 0): size}), val_fraction=fraction, seed=0)
+@pytest.mark.parametrize("fraction", [0.2, 0.5])
+def test_one_family_cannot_be_split(fraction: float) -> None:
+    with pytest.raises(SplitError, match="at least 2 families for two sides, found 1; add people"):
+        split_people(people({(1, 0): 1}), val_fraction=fraction, seed=0)
+
+
+@pytest.mark.parametrize(("size", "k"), [(1, 2), (3, 5), (4, 5)])
+def test_fewer_families_than_folds_raise(size: int, k: int) -> None:
+    with pytest.raises(SplitError, match=f"at least {k} families for {k} folds, found {size}; add people"):
+        k_folds(people({(1, 0): size}), k, seed=0)
 
 
 def test_a_person_on_both_sides_is_refused() -> None:

@@ -49,8 +49,8 @@ def table(tmp_path: Path) -> Path:
     return tmp_path / "faces.csv"
 
 
-def settings(door: str, kind: type[BaseModel], *overrides: str, **values: Any) -> Any:
-    config = compose(door, ["hydra.run.dir=.", *overrides])
+def settings(command: str, kind: type[BaseModel], *overrides: str, **values: Any) -> Any:
+    config = compose(command, kind, overrides)
     return check(kind, {**config, **values})
 
 

@@ -9,9 +9,16 @@ from typing import Any
 
 import pandas as pd
 
-from mask_lightning.data.index import Person, find_images, people_folders, photo_row, photos_of, read_train_csv
+from mask_lightning.data.index import (
+    Person,
+    add_family_and_age,
+    find_images,
+    people_folders,
+    photo_row,
+    photos_of,
+    read_train_csv,
+)
 from mask_lightning.errors import DatasetNotFoundError, SampleTableError
-from mask_lightning.labels import age_band
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ def shorten_list(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-COLUMNS = ("person_id", "family", "race", "years", "shot", "path", "mask", "gender", "age")
+COLUMNS = ("person_id", "race", "years", "shot", "path", "mask", "gender")
 
 
 def survey(root: str | Path) -> tuple[pd.DataFrame, list[Finding]]:
@@ -108,9 +115,7 @@ def survey(root: str | Path) -> tuple[pd.DataFrame, list[Finding]]:
         findings += problems
     if not rows and not any(finding.kind == "bad_name" for finding in findings):
         raise DatasetNotFoundError(images, "folders of people without photos")
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    table["age"] = age_band(table["years"].to_numpy(int))
-    return table, findings
+    return add_family_and_age(pd.DataFrame(rows, columns=list(COLUMNS))), findings
 
 
 def _survey_person(folder: Path) -> tuple[list[dict[str, object]], list[Finding]]:

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from tiny_runs import ONE_EPOCH, TINY_RUN
+from tiny_runs import ONE_EPOCH, TINY_RUN, without_figures
 
 from mask_lightning.cli.compose import compose, store_defaults
-from mask_lightning.pipelines import find_lr
-from mask_lightning.reports import figures, run_report
+from mask_lightning.pipelines import find_lr, vote
+from mask_lightning.reports import audit_report, evaluation_report, figures, run_report, sweep_report
 from mask_lightning.settings.base import check
 from mask_lightning.settings.mask_faces import MaskFacesSettings
 from mask_lightning.settings.train import TrainSettings
@@ -29,6 +29,7 @@ for options in (TrainSettings, MaskFacesSettings):  # for tests that call hydra.
 pytest_plugins = ["prediction_fixtures"]
 
 Compose = Callable[..., TrainSettings]
+SAVE_FIGURES = (audit_report, evaluation_report, find_lr, run_report, sweep_report, vote)
 
 SHOTS = {"mask1": 0, "mask2": 0, "mask3": 0, "mask4": 0, "mask5": 0, "incorrect_mask": 1, "normal": 2}
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -96,29 +97,46 @@ def fairmask() -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def field_cases() -> Path:
+    """Small inputs of kinds that users report: at $FIELD_CASES, or in ../shared beside the checkout; else skips."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "field_cases"
+    root = Path(os.environ.get("FIELD_CASES") or beside)
+    if not (root / "tables").is_dir():
+        pytest.skip(f"no field cases at {root}; set FIELD_CASES to the folder that holds tables/")
+    return root
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses fairmask, and skip `gpu` tests where there is no CUDA."""
+    """Mark what uses photos beside the checkout, and skip `gpu` tests where there is no CUDA."""
     for item in items:
-        if "fairmask" in getattr(item, "fixturenames", ()):
-            item.add_marker("fairmask")
+        for name in {"fairmask", "field_cases"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(name)
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs CUDA, which this machine lacks"))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def without_rendering() -> Iterator[None]:
-    """Let training and range tests plot their figures, but not render them: that takes longer than a tiny training."""
+    """Let the commands plot their figures and write empty files: to render them takes longer than a tiny training."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (run_report, find_lr):
+        for module in SAVE_FIGURES:
             patch.setattr(module, "save_figure", lambda figure, path: path.touch())
         yield
 
 
 @pytest.fixture
 def rendered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Render the figures of training and range tests as the commands do."""
-    for module in (run_report, find_lr):
+    """Render the figures, as the commands do."""
+    for module in SAVE_FIGURES:
         monkeypatch.setattr(module, "save_figure", figures.save_figure)
+
+
+@pytest.fixture
+def no_figures() -> Iterator[None]:
+    """Let runs plot no figures at all, for tests that train many times."""
+    with without_figures():
+        yield
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ def record(folder: Path = Path()) -> dict:
     return dict(json.loads(path.read_text()))
 
 
+@pytest.mark.usefixtures("rendered")
 def test_good_photos_exit_with_0_and_leave_a_record_and_pictures(knock: Knock, competition: Path) -> None:
     code, out, err = knock(f"data.root={competition}")
     assert (code, err) == (0, "")

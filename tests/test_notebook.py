@@ -12,7 +12,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from sklearn.metrics import f1_score
-from tiny_runs import TINY_RUN
+from tiny_runs import TINY_RUN, without_figures
 
 from mask_lightning import notebook as ml
 from mask_lightning.callbacks.lr_range_test import RangeTestResult
@@ -23,7 +23,6 @@ from mask_lightning.inference.trained import load_trained
 from mask_lightning.optim.phases import group_lrs
 from mask_lightning.pipelines import train as runs
 from mask_lightning.pipelines.repeated_fits import Data, Run
-from mask_lightning.reports import run_report
 from mask_lightning.reports.figures import RED
 from mask_lightning.runs.folder import RunFolder
 from mask_lightning.runs.photos import short_name
@@ -39,11 +38,9 @@ TINY = (*TINY_RUN, "data.batch_size=16", "data.clean_train_photos=28")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def without_pictures() -> Iterator[None]:
-    """A run's own figures take longer than its training, and are tested with the commands."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("save_augmented", "save_figures", "save_schedule"):
-            patch.setattr(run_report, name, lambda *_: None)
+def no_run_figures() -> Iterator[None]:
+    """Plot no figures of the runs; the tests of the commands check them."""
+    with without_figures():
         yield
 
 

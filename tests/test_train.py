@@ -1,4 +1,4 @@
-"""The door as people use it: exit codes, one-line errors, Ctrl-C, several runs, an installed wheel."""
+"""The command `train` from start to exit: exit codes, one-line errors, signals, several runs, an installed wheel."""
 
 import json
 import os
@@ -10,9 +10,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from tiny_runs import ONE_EPOCH, TINY_RUN
 
+from mask_lightning.cli.command import run_command
 from mask_lightning.cli.compose import config_dir
+from mask_lightning.cli.hydra_callbacks import SweepSummary
+from mask_lightning.settings.train import TrainSettings
+from mask_lightning.train import main
 
 CHECKOUT = config_dir().parent
 TINY = (*TINY_RUN, *ONE_EPOCH, "trainer.progress=true")
@@ -37,7 +42,6 @@ def train(*arguments: str, cwd: Path, package: Path = CHECKOUT) -> tuple[int, st
         (["task=ages"], "task=ages is not one of the choices; did you mean age?"),
         (["data.val_fraction=1.5"], "data.val_fraction must be less than 1, got 1.5; set data.val_fraction"),
         (["data.val_fracton=0.1"], "there is no option data.val_fracton; did you mean data.val_fraction"),
-        (["model.backbone=resnet43"], "has no model 'resnet43'; did you mean resnet34"),
         (["data.root=nowhere"], "expected labelled photos at train/images/"),
     ],
 )
@@ -49,19 +53,38 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path: Path, arguments: lis
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and "portraits" not in str(path)]
 
 
-def test_two_runs_started_together_get_two_folders(competition: Path, tmp_path: Path) -> None:
-    options = (*TINY, f"data.root={competition}", "trainer.max_batches=1")
-    processes = [start(*options, cwd=tmp_path) for _ in range(2)]
-    ends = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], ends
-    results = list(tmp_path.glob("outputs/runs/*/result.json"))
-    assert [json.loads(path.read_text())["status"] for path in results] == ["finished", "finished"]
+def test_a_mistake_found_after_loading_torch_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], handlers: None
+) -> None:
+    code = train_here(monkeypatch, tmp_path, "model.backbone=resnet43")
+    out, err = capfd.readouterr()
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "has no model 'resnet43'; did you mean resnet34" in err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and "portraits" not in str(path)]
 
 
-def test_multirun_runs_every_combination(competition: Path, tmp_path: Path) -> None:
+def train_here(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> int:
+    """Call the command in this process, in a folder; return its exit code."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr(sys, "argv", ["train", *arguments])
+    with pytest.raises(SystemExit) as left:
+        run_command("train", TrainSettings, main)
+    return int(left.value.code or 0)
+
+
+def test_multirun_runs_every_combination(
+    competition: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    handlers: None,
+) -> None:
+    monkeypatch.setattr(SweepSummary, "sweep", None)
+    monkeypatch.setattr(SweepSummary, "launcher", None)
     options = (*TINY, f"data.root={competition}", "trainer.max_batches=1")
-    code, _, err = train("-m", *options, "task=mask,age", cwd=tmp_path)
-    assert code == 0, err
+    assert train_here(monkeypatch, tmp_path, "-m", *options, "task=mask,age") == 0, capfd.readouterr().err
     records = sorted(tmp_path.glob("outputs/sweeps/*/*/result.json"))
     assert [set(json.loads(path.read_text())["best"]) & {"val/mask/f1", "val/age/f1"} for path in records] == [
         {"val/mask/f1"},
@@ -69,28 +92,51 @@ def test_multirun_runs_every_combination(competition: Path, tmp_path: Path) -> N
     ]
 
 
-@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_run_with_its_checkpoint_named(
-    competition: Path, tmp_path: Path, stop: signal.Signals, code: int
+def test_runs_started_together_have_a_folder_each_and_end_by_themselves_or_by_a_signal(
+    competition: Path, tmp_path: Path
 ) -> None:
-    process = start(*TINY, f"data.root={competition}", "finetune.epochs=500", cwd=tmp_path)
+    """Start three runs at once: SIGINT and SIGTERM stop two of them, which leave a checkpoint and say how to resume."""
+    options = (*TINY, f"data.root={competition}", "trainer.max_batches=1")
+    ends = {signal.SIGINT: 130, signal.SIGTERM: 143, None: 0}
+    processes = {
+        stop: start(*options, f"finetune.epochs={500 if stop else 1}", f"seed={seed}", cwd=tmp_path)
+        for seed, stop in enumerate(ends)
+    }
+    folders: dict[signal.Signals | None, Path] = {}
     deadline = time.monotonic() + 240
-    while not list(tmp_path.glob("outputs/runs/*/metrics.csv")):
-        assert process.poll() is None
+    while len(folders) < len(ends):
         assert time.monotonic() < deadline
+        for folder in (metrics.parent for metrics in tmp_path.glob("outputs/runs/*/metrics.csv")):
+            stop = list(ends)[read_seed(folder)]
+            if stop and stop not in folders:
+                assert processes[stop].poll() is None
+                processes[stop].send_signal(stop)
+            folders[stop] = folder
         time.sleep(0.1)
-    process.send_signal(stop)
-    _, err = process.communicate(timeout=120)
-    (folder,) = tmp_path.glob("outputs/runs/*")
-    assert process.returncode == code
-    assert json.loads((folder / "result.json").read_text())["status"] == "interrupted"
-    assert f"resume={folder.relative_to(tmp_path)}" in err
-    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    for stop, process in processes.items():
+        _, err = process.communicate(timeout=120)
+        folder = folders[stop]
+        assert process.returncode == ends[stop], err
+        assert json.loads((folder / "result.json").read_text())["status"] == ("interrupted" if stop else "finished")
+        assert (f"resume={folder.relative_to(tmp_path)}" in err) == bool(stop)
+        assert (folder / "checkpoints" / "last.ckpt").is_file()
+    assert len(list(tmp_path.glob("outputs/runs/*"))) == len(ends)
 
 
-def test_output_folder_that_cannot_be_written(competition: Path, tmp_path: Path) -> None:
+def read_seed(folder: Path) -> int:
+    return int(yaml.safe_load((folder / "config.yaml").read_text())["seed"])
+
+
+def test_output_folder_that_cannot_be_written(
+    competition: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    handlers: None,
+) -> None:
     (tmp_path / "file").write_text("not a folder")
-    code, _, err = train(*TINY, f"data.root={competition}", f"outputs={tmp_path}/file", cwd=tmp_path)
+    code = train_here(monkeypatch, tmp_path, *TINY, f"data.root={competition}", f"outputs={tmp_path}/file")
+    err = capfd.readouterr().err
     assert code == 2
     assert f"cannot write to {tmp_path}/file" in err.splitlines()[-1]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
@@ -16,6 +17,9 @@ from mask_lightning.callbacks.order import Order, OrderedCallback
 from mask_lightning.callbacks.training_state import rng_state, set_rng_state
 from mask_lightning.utils.lightning_compat import is_accumulating
 
+log = logging.getLogger(__name__)
+
+RECORD = "best_score"  # key in best.ckpt: the score of the weights in the same file
 STRIDE = 10  # batches between two moments at which several processes wait for each other
 
 Evidence = Callable[[pl.LightningModule], dict[str, Any]]
@@ -23,6 +27,10 @@ Evidence = Callable[[pl.LightningModule], dict[str, Any]]
 
 class BestCheckpoint(OrderedCallback):
     """Save the model whenever a validation beats all before, and remember the scores of the best and the latest one.
+
+    The file contains its score under the key `RECORD`. A crash after it is written and before the next last.ckpt leaves
+    a last.ckpt with an older score. When the fit resumes, the score in the file is the right one, as it belongs to
+    the weights that are used afterwards. Files of version 0.1.0 have the score in the state of this callback.
 
     Args:
         path: checkpoint file, replaced atomically.
@@ -53,6 +61,13 @@ class BestCheckpoint(OrderedCallback):
         self.scores: dict[str, float] = {}
         self.latest: dict[str, float] = {}
         self.evidence: dict[str, Any] = {}
+        self._is_resumed = self._is_saving = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare the score of a resumed fit with the one in the file, and continue with the file's."""
+        if self._is_resumed:
+            self._is_resumed = False
+            self._compare_with_file(warn=trainer.is_global_zero)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare the scores, and save the model if they are the best so far."""
@@ -64,7 +79,19 @@ class BestCheckpoint(OrderedCallback):
         if self._is_better(score):
             self.score, self.epoch, self.scores = score, trainer.current_epoch, self.latest
             self.evidence = self.compute_evidence(pl_module)
-            trainer.save_checkpoint(self.path)
+            self._is_saving = True
+            try:
+                trainer.save_checkpoint(self.path)
+            finally:
+                self._is_saving = False
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Record the score in the file of the best model; last.ckpt has other weights."""
+        if self._is_saving:
+            names = ("monitor", "score", "epoch", "scores")
+            checkpoint[RECORD] = {name: getattr(self, name) for name in names}
 
     def _is_better(self, score: float) -> bool:
         if self.score is None or math.isnan(self.score) or self.mode == "last":
@@ -80,6 +107,58 @@ class BestCheckpoint(OrderedCallback):
         self.score, self.epoch = state_dict["score"], state_dict["epoch"]
         self.scores, self.evidence = state_dict["scores"], state_dict["evidence"]
         self.latest = state_dict.get("latest", {})
+        self._is_resumed = True
+
+    def _compare_with_file(self, *, warn: bool) -> None:
+        """Take over the score in the file; forget the own one if the file is missing or unreadable."""
+        found = self._read_file()
+        if found is None:
+            if self.score is not None and warn:
+                log.warning(
+                    "expected the best model (epoch %s, %s %.4f) in %s, found no readable checkpoint; "
+                    "the next validation saves one",
+                    *(_number(self.epoch), self.monitor, self.score, self.path),
+                )
+            self.score, self.epoch, self.scores, self.evidence = None, None, {}, {}
+        elif found and not _is_same_record(found, {"score": self.score, "epoch": self.epoch}):
+            if warn:
+                recorded = "none" if self.score is None else f"{self.score:.4f} in epoch {_number(self.epoch)}"
+                log.warning(
+                    "%s is the model of epoch %d with %s %.4f, but last.ckpt records %s: the run ended between writing "
+                    "the two files; going on with the score of the model",
+                    *(self.path, found["epoch"] + 1, self.monitor, found["score"], recorded),
+                )
+            self.score, self.epoch, self.scores = found["score"], found["epoch"], found["scores"]
+            self.evidence = found.get("evidence", {})
+
+    def _read_file(self) -> Mapping[str, Any] | None:
+        """Read score, epoch, scores and evidence in the file.
+
+        Returns:
+            {} if the file has no score for this metric; None if there is no file, or it cannot be read.
+        """
+        if not self.path.is_file():
+            return None
+        try:
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception:  # for damaged files torch raises anything from EOFError to IndexError
+            return None
+        state = content.get("callbacks", {}).get(self.state_key, {})
+        found = {**state, **content.get(RECORD, {})}
+        has_score = found.get("score") is not None and found.get("epoch") is not None
+        return found if has_score and found.get("monitor", self.monitor) == self.monitor else {}
+
+
+def _number(epoch: int | None) -> int | None:
+    """Return the number of an epoch as shown to users, who count from 1."""
+    return None if epoch is None else epoch + 1
+
+
+def _is_same_record(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Return True if epoch and score are equal; NaN equals NaN."""
+    scores = first["score"], second["score"]
+    both_nan = all(score is not None and math.isnan(score) for score in scores)
+    return first["epoch"] == second["epoch"] and (both_nan or scores[0] == scores[1])
 
 
 class LastCheckpoint(OrderedCallback):

@@ -37,7 +37,7 @@ class CommonStep(OrderedCallback):
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Weight the loss by the share of photos. In place, because Lightning ignores what the hook returns."""
-        own = torch.tensor(float(self._photos), device=loss.device)
+        own = torch.full((), float(self._photos), device=loss.device)  # a kernel; a copy would wait for the device
         loss.mul_(own / trainer.strategy.reduce(own.clone(), reduce_op="mean"))
 
     @torch.no_grad()

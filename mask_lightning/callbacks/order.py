@@ -16,6 +16,8 @@ class Order(IntEnum):
     """Position of a callback. Lightning runs every hook over the callbacks in the order of its list."""
 
     SYNCHRONIZE = auto()  # before anything reads the weights of a step
+    ACCUMULATE = auto()
+    SCORE = auto()
     FREEZE = auto()
     RESIZE = auto()
     MIX = auto()  # photos of the size that the network sees

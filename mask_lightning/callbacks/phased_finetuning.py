@@ -53,6 +53,19 @@ class PhasedFinetuning(OrderedCallback):
         self.layer_groups = {name: _parameters(group) for name, group in layer_groups.items()}
         self._phase: int | None = None
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Open all groups before DDP wraps the module: it never synchronises parameters that are frozen then.
+
+        An earlier fit leaves the groups of its last phase frozen.
+        """
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            self._phase = None
+            for parameters in self.layer_groups.values():
+                for parameter in parameters:
+                    parameter.requires_grad_(True)
+            set_norm_modes(pl_module)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Enter the phase: Lightning skips `on_train_epoch_start` when it resumes in the middle of an epoch."""
         self.on_train_epoch_start(trainer, pl_module)

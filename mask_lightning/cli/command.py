@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -26,7 +25,8 @@ from mask_lightning.cli.compose import config_dir, option_names, store_defaults,
 from mask_lightning.cli.explain import explain, first_line
 from mask_lightning.cli.help import print_help
 from mask_lightning.cli.hydra_callbacks import SweepSummary
-from mask_lightning.errors import MaskLightningError, Terminated
+from mask_lightning.cli.path_options import quote_paths
+from mask_lightning.errors import ConfigError, MaskLightningError, Terminated
 from mask_lightning.settings.base import Settings, check
 from mask_lightning.sweeps import records
 
@@ -34,6 +34,7 @@ if hasattr(argparse.ArgumentParser, "_check_help"):  # Python 3.14 rejects the l
     argparse.ArgumentParser._check_help = lambda *_: None
 
 EXIT_BUG, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
+MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 EXPECTED = (MaskLightningError, OmegaConfBaseException)  # errors that the user can correct
 
 
@@ -74,18 +75,12 @@ def run_command(name: str, settings: type[S], main: Callable[[S, Job], Any]) -> 
     store_defaults(settings)
     if print_help(name, settings, sys.argv[1:]):
         sys.exit(0)
-    sys.exit(_exit_code(name, partial(_run_main, settings, main)))
-
-
-def _run_main(settings: type[S], main: Callable[[S, Job], Any], config: DictConfig) -> Any:
-    options = check(settings, to_plain(config))  # first: its errors name the option
-    hydra_config = HydraConfig.get()
-    job = Job(
-        folder=shorten(Path(hydra_config.runtime.output_dir)),
-        overrides=tuple(hydra_config.overrides.task),
-        is_multirun=hydra_config.mode == RunMode.MULTIRUN,
-    )
-    return main(options, job)
+    try:
+        sys.argv[1:] = quote_paths(sys.argv[1:], settings, multirun=bool(MULTIRUN & set(sys.argv)))
+    except ConfigError as error:
+        _print_error(str(error))
+        sys.exit(EXIT_USAGE)
+    sys.exit(_exit_code(name, settings, main))
 
 
 @dataclass
@@ -103,14 +98,13 @@ class _Outcome:
         return max(self.codes)
 
 
-def _exit_code(name: str, run_job: Callable[[DictConfig], Any]) -> int:
+def _exit_code(name: str, settings: type[S], main: Callable[[S, Job], Any]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them over several lines
     SweepSummary.sweep = SweepSummary.launcher = None  # several commands may run in one process
     outcome = _Outcome()
     try:
-        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(
-            _report_errors(run_job, name, outcome)
-        )()
+        start = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)
+        start(_make_job(name, settings, main, outcome))()
     except (HydraException, OmegaConfBaseException) as error:
         _print_error(explain(error, lambda: option_names(name)))
         SweepSummary.withdraw()
@@ -142,14 +136,16 @@ def _exit_code(name: str, run_job: Callable[[DictConfig], Any]) -> int:
     return outcome.exit_code()
 
 
-def _report_errors(run_job: Callable[[DictConfig], Any], name: str, outcome: _Outcome) -> Callable[[DictConfig], Any]:
-    """Wrap a job so that its error is printed and recorded: an exception would end the whole sweep in Hydra."""
+def _make_job(
+    name: str, settings: type[S], main: Callable[[S, Job], Any], outcome: _Outcome
+) -> Callable[[DictConfig], Any]:
+    """Return what Hydra calls for each job: validation, `main`, and errors that do not end the whole sweep."""
 
     def job(config: DictConfig) -> Any:
         outcome.started = True
         try:
             with records.record_job():
-                result = run_job(config)
+                result = main(check(settings, to_plain(config)), _describe_job())  # check first: it names options
             outcome.codes.extend([result] if isinstance(result, ExitCode) else [])
             return result
         except Exception as error:
@@ -164,6 +160,15 @@ def _report_errors(run_job: Callable[[DictConfig], Any], name: str, outcome: _Ou
             _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
 
     return job
+
+
+def _describe_job() -> Job:
+    hydra_config = HydraConfig.get()
+    return Job(
+        folder=shorten(Path(hydra_config.runtime.output_dir)),
+        overrides=tuple(hydra_config.overrides.task),
+        is_multirun=hydra_config.mode == RunMode.MULTIRUN,
+    )
 
 
 def _print_error(text: str) -> None:

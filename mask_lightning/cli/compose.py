@@ -13,6 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from mask_lightning.cli.explain import explain
+from mask_lightning.cli.path_options import quote_paths
 from mask_lightning.errors import ConfigError
 from mask_lightning.runs.folder import new_run_name
 from mask_lightning.settings.base import Settings, default_options
@@ -47,7 +48,7 @@ def compose(command: str, settings: type[Settings], overrides: Sequence[str] = (
     """
     store_defaults(settings)
     try:
-        return to_plain(compose_config(command, overrides))
+        return to_plain(compose_config(command, quote_paths(overrides, settings)))
     except Exception as error:  # Hydra and OmegaConf raise errors of other types too
         raise ConfigError(explain(error, lambda: option_names(command))) from None
 

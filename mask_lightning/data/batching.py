@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from mask_lightning.data.dataset import Mix, Sample
+from mask_lightning.data.randaugment import send
+from mask_lightning.data.samples import Mix, Sample
 from mask_lightning.settings.augment import MixSettings
 
 
@@ -33,10 +35,20 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     count, channels, height, width = images.shape
     # One row of pixels at a time: a CPU does not vectorise over the three values of one pixel.
     rows = images.permute(0, 2, 3, 1).reshape(count, height, width * channels)
-    scale = torch.tensor([255.0 * s for s in std], device=images.device).repeat(width)
-    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device).repeat(width)
+    scale, shift = _scale_and_shift(tuple(mean), tuple(std), width, images.device)
     normalised = (rows.to(torch.float32) / scale).sub_(shift)
     return normalised.view(count, height, width, channels).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=64)
+def _scale_and_shift(
+    mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Build divisor and subtrahend for a row of pixels (width * C,), once: each copy would wait for the device."""
+    with torch.inference_mode(False):  # training uses the tensors, too
+        scale = torch.tensor([255.0 * s for s in std], device=device).repeat(width)
+        shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=device).repeat(width)
+    return scale, shift
 
 
 def denormalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -149,7 +161,7 @@ def mix_batch(batch: Sample, mix: MixSettings, rng: np.random.Generator) -> Samp
         return batch
     images = batch["image"]
     count, _, height, width = images.shape
-    partner = torch.from_numpy(rng.permutation(count)).to(images.device)
+    partner = send(rng.permutation(count), images.device)
     share = 0.5 if mix.alpha is None else float(rng.beta(mix.alpha, mix.alpha))
     if mix.name == "mixup":
         mixed = mixup(images, partner, share)
@@ -158,5 +170,5 @@ def mix_batch(batch: Sample, mix: MixSettings, rng: np.random.Generator) -> Samp
         mixed = cutmix(images, partner, box)
         share = 1 - box.area / (height * width)
     else:
-        mixed = half_cutmix(images, partner, torch.from_numpy(rng.random(count) < 0.5).to(images.device))
+        mixed = half_cutmix(images, partner, send(rng.random(count) < 0.5, images.device))
     return cast(Sample, {**batch, "image": mixed, "mix": Mix(partner, share)})

@@ -1,6 +1,7 @@
 """Apply label corrections from a CSV with the columns person_id, field, value and, optionally, agreed_by.
 
-`field` is a task; `value` is the person's class (gender,male), or a photo and its class (mask,mask3.jpg:normal).
+`field` is a task; `value` is the person's class (gender,male), or a photo and its class (mask,mask3.jpg:normal). A
+person's class is refused if the photos have different ones.
 Three fields belong to the competition: `age` (years), `age_band` (<30, 30-59, >=60) and `swap`
 (`normal:incorrect_mask`: each file contains the other's photo). `agreed_by` is the number of reviewers who agree; 0 is
 a proposal that nobody has reviewed.
@@ -8,16 +9,20 @@ a proposal that nobody has reviewed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from mask_lightning.data.index import OLDEST, SHOTS, read_csv
+from mask_lightning.data.csv_files import read_cells
+from mask_lightning.data.images import log_and_shorten
+from mask_lightning.data.index import OLDEST, SHOTS
 from mask_lightning.errors import ConfigError, SampleTableError
-from mask_lightning.labels import AGE, FACE, LabelSpace, Task, age_band
+from mask_lightning.labels import AGE, FACE, PERSON_TASKS, UNLABELLED, LabelSpace, Task, age_band
+from mask_lightning.utils.files import find_path
 
 COLUMNS = ("person_id", "field", "value")
 REQUIRED = {  # field -> columns of the sample table that it needs, with FACE's classes
@@ -37,13 +42,9 @@ class CorrectionReport:
 
     applied: int
     too_few_agreed: int
-    unknown_people: tuple[str, ...]
 
     def __str__(self) -> str:
-        text = f"{self.applied} corrections applied, {self.too_few_agreed} below agreed_by left out"
-        if self.unknown_people:
-            text += f", {len(self.unknown_people)} for people who are not in the table"
-        return text
+        return f"{self.applied} corrections applied, {self.too_few_agreed} below agreed_by left out"
 
 
 def correct(
@@ -53,32 +54,82 @@ def correct(
 
     Args:
         table: the sample table.
-        path: the corrections.
+        path: the corrections; an id that a spreadsheet has changed is recognised, see `match_id`.
         agreed_by: only lines with at least so many agreeing reviewers are applied.
         space: the label space of the table.
 
     Raises:
-        SampleTableError: the file is missing or lacks a column, or a line has an unknown field or value.
+        SampleTableError: the file is missing or lacks a column, or a line has an unknown person, field or value.
         ConfigError: a correction needs a column of the competition that the table lacks.
     """
-    lines = _read(Path(path))
+    path = find_path(path)
+    lines = _read(path)
     task_fields: dict[str, Corrector] = {task.name: partial(_correct_task, task) for task in space.tasks if task != AGE}
     correctors = {**_COMPETITION_FIELDS, **task_fields}
-    _check_columns(table, space, set(lines["field"].dropna()) - set(task_fields), path)
+    _check_columns(table, space, set(lines["field"]) - set(task_fields), path)
     trusted = lines[lines["agreed_by"] >= agreed_by]
+    trusted = trusted.assign(person_id=_match_ids(path, trusted["person_id"], table["person_id"]))
     table = table.copy()
-    unknown = sorted(set(trusted["person_id"]) - set(table["person_id"]))
-    known = trusted[~trusted["person_id"].isin(unknown)]
-    for number, (person_id, field, value) in zip(known.index, known[list(COLUMNS)].to_numpy(), strict=True):
+    for number, (person_id, field, value) in zip(trusted.index, trusted[list(COLUMNS)].to_numpy(), strict=True):
         where = f"{path}, line {number + 2}"
         _apply(table, table["person_id"] == person_id, correctors, str(field), str(value), where)
-    return table, CorrectionReport(len(known), len(lines) - len(trusted), tuple(unknown))
+    return table, CorrectionReport(len(trusted), len(lines) - len(trusted))
+
+
+def match_id(typed: str, known: Mapping[str, Sequence[str]]) -> str | None:
+    """Return the id that was typed, or the only one that a spreadsheet would turn into it; None if there is none.
+
+    Args:
+        typed: the id in the file.
+        known: result of `ids_by_value`.
+
+    Example:
+        >>> known = ids_by_value(["000001", "000012-1"])
+        >>> [match_id(typed, known) for typed in ("000001", "1.0", "12-1", "2")]
+        ['000001', '000001', '000012-1', None]
+    """
+    same = known.get(_value_of_id(typed), ())
+    if typed in same:
+        return typed
+    return same[0] if len(same) == 1 else None
+
+
+def ids_by_value(ids: Iterable[str]) -> dict[str, list[str]]:
+    """Group different ids by what is left of them without leading zeros."""
+    known: dict[str, list[str]] = {}
+    for person_id in dict.fromkeys(ids):
+        known.setdefault(_value_of_id(person_id), []).append(person_id)
+    return known
+
+
+def _value_of_id(text: str) -> str:
+    """Return an id without what spreadsheets add or drop: leading zeros, `.0`, and marks of text (`'1`, `="1"`)."""
+    text = re.sub(r"^(=?\"(.*)\"|'(.*))$", lambda match: match[2] or match[3] or "", text.strip()).strip()
+    number = re.fullmatch(r"0*(\d+)(?:[.,]0+)?((?:-\d+)?)", text)
+    return number[1] + number[2] if number else text
+
+
+def _match_ids(path: Path, typed: pd.Series[str], people: pd.Series[str]) -> list[str]:
+    known = ids_by_value(people)
+    matched = [match_id(each, known) for each in typed]
+    lost = [
+        f"line {line + 2} ({each or 'empty'}{' may be any of ' + ', '.join(several) if several else ''})"
+        for line, each, found in zip(typed.index, typed, matched, strict=True)
+        if found is None
+        for several in [known.get(_value_of_id(each), [])]
+    ]
+    if lost:
+        raise SampleTableError(
+            f"expected ids of people who have photos in {path}, found {len(lost)} lines with others: "
+            f"{log_and_shorten(lost)}; correct their person_id, or remove these lines"
+        )
+    return [found for found in matched if found is not None]
 
 
 def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise SampleTableError(f"expected a corrections CSV at {path}, found none; set data.corrections to it")
-    lines = read_csv(path)
+    lines = read_cells(path, (*COLUMNS, "agreed_by"))
     missing = [column for column in COLUMNS if column not in lines]
     if missing:
         raise SampleTableError(
@@ -86,14 +137,14 @@ def _read(path: Path) -> pd.DataFrame:
             f"add {', '.join(missing)}"
         )
     # Without the column every line counts as agreed by one reviewer, the lowest threshold.
-    agreed = pd.to_numeric(lines.get("agreed_by", pd.Series("1", lines.index)).fillna("1"), errors="coerce")
+    cells = lines.get("agreed_by", pd.Series("1", lines.index)).replace("", "1")
+    agreed = pd.to_numeric(cells, errors="coerce")
     if agreed.isna().any():
-        line = int(agreed.isna().to_numpy().argmax())
+        line = agreed.index[agreed.isna()][0]
         raise SampleTableError(
-            f"expected a number as agreed_by in {path}, line {line + 2}, found {lines['agreed_by'][line]}; correct it"
+            f"expected a number as agreed_by in {path}, line {line + 2}, found {cells[line]}; correct it"
         )
-    lines["agreed_by"] = agreed.astype(int)
-    return lines
+    return lines.assign(agreed_by=agreed.astype(int))
 
 
 def _check_columns(table: pd.DataFrame, space: LabelSpace, fields: set[str], path: str | Path) -> None:
@@ -125,6 +176,13 @@ def _apply(
 
 def _correct_task(task: Task, table: pd.DataFrame, person: pd.Series[bool], value: str) -> None:
     if value in task.classes:
+        there = sorted(set(table.loc[person, task.name]) - {UNLABELLED})
+        if len(there) > 1 and task.name not in PERSON_TASKS:
+            photo = Path(table.loc[person, "path"].iloc[0]).name
+            raise ValueError(
+                f"this person's photos are {' and '.join(task.classes[i] for i in there)}; name the photo, as "
+                f"{photo}:{value}"
+            )
         table.loc[person, task.name] = task.classes.index(value)
         return
     photo, _, name = value.rpartition(":")
@@ -147,7 +205,7 @@ def is_called(path: str, name: str) -> bool:
 
 
 def _correct_age(table: pd.DataFrame, person: pd.Series[bool], value: str) -> None:
-    years = int(value)
+    years = int(re.sub(r"[.,]0+$", "", value))  # a spreadsheet may write 61.0
     if not 0 <= years <= OLDEST:
         raise ValueError(f"expected 0 to {OLDEST} years")
     table.loc[person, "years"] = years

@@ -14,10 +14,11 @@ from torch.utils.data import DataLoader
 
 from mask_lightning.data.batching import normalise
 from mask_lightning.data.cache import PhotoCache
-from mask_lightning.data.dataset import FaceDataset, Sample, collate
+from mask_lightning.data.dataset import FaceDataset, collate
 from mask_lightning.data.loading import LeanLoader, leave_signals_to_the_trainer
 from mask_lightning.data.randaugment import augment_batch
 from mask_lightning.data.samplers import EpochSampler, ShardedBatches, check_shares
+from mask_lightning.data.samples import Sample
 from mask_lightning.data.splits import Split, draw_stratified
 from mask_lightning.data.transforms import Pipeline, TransformSpec, eval_pipeline, train_pipeline
 from mask_lightning.settings.augment import AugmentSettings, MixSettings
@@ -44,7 +45,7 @@ class FaceDataModule(pl.LightningDataModule):
         batch_size: photos per training batch, of all processes together; evaluation uses twice as many.
         seed: of the order and the augmentation.
         clean_train_photos: size of the sample of training photos; 0 leaves it out, if anybody is held out.
-        num_workers: worker processes; None: see `default_workers`.
+        num_workers: worker processes; None: see `default_workers`, for the device of the trainer.
         sample_weights: relative frequency of each training row (N,); None: every row once per epoch.
         mix: how `callbacks.batch_transforms` mixes the training batches; None: not at all.
         clean_train: rows to draw the sample from, if the training rows have other targets than they are scored by;
@@ -98,7 +99,10 @@ class FaceDataModule(pl.LightningDataModule):
         return self._dataset(self.split.train, train_pipeline(self.spec, self.augment, batched=self.device_augment))
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Build the loader of augmented photos, in an order that depends on seed and epoch; keeps the last batch."""
+        """Build the loader of augmented photos, in an order that depends on seed and epoch.
+
+        A last batch with fewer than two photos per process is merged into the batch before.
+        """
         dataset = self.train_dataset()
         sampler = EpochSampler(len(dataset), seed=self.seed, weights=self.sample_weights)
         (epoch, start), self._resumed = self._resumed, (0, 0)
@@ -153,7 +157,8 @@ class FaceDataModule(pl.LightningDataModule):
 
     def _loader(self, dataset: FaceDataset, **options: Any) -> DataLoader[Sample]:
         _, world_size = self._rank_and_world_size()
-        workers = default_workers(world_size) if self.num_workers is None else self.num_workers
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        workers = default_workers(world_size, on_gpu=on_gpu) if self.num_workers is None else self.num_workers
         return LeanLoader(
             dataset,
             collate_fn=collate,
@@ -161,18 +166,22 @@ class FaceDataModule(pl.LightningDataModule):
             num_workers=workers,
             persistent_workers=workers > 0,
             worker_init_fn=leave_signals_to_the_trainer,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=on_gpu,
             **options,
         )
 
 
-def default_workers(processes: int = 1) -> int:
+def default_workers(processes: int = 1, *, on_gpu: bool | None = None) -> int:
     """Return the number of loader workers for each of `processes`: on a GPU all cores but one, at most 8.
 
     On a CPU the network needs the cores. One worker keeps up with it, as a photo costs little beside the network; on
     two cores none is faster, because the network's threads would wait for each other.
+
+    Args:
+        processes: processes that share the cores.
+        on_gpu: whether the network computes on a GPU; None asks torch whether there is one.
     """
     cores = share_of_cores(processes)
-    if not torch.cuda.is_available():
+    if not (torch.cuda.is_available() if on_gpu is None else on_gpu):
         return int(cores > 2)
     return min(8, cores - 1)

@@ -4,54 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple, NotRequired, TypedDict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from mask_lightning.data.cache import PhotoCache
 from mask_lightning.data.images import open_photo
-from mask_lightning.data.randaugment import Operations
+from mask_lightning.data.samples import Sample
 from mask_lightning.data.transforms import Pipeline, to_uint8
-
-
-class Mix(NamedTuple):
-    """How a batch was mixed: image i is `share` of photo i and `1 - share` of photo `partner[i]`.
-
-    Attributes:
-        partner: a permutation of the batch (B,).
-        share: in 0..1.
-    """
-
-    partner: Tensor
-    share: float
-
-
-class Sample(TypedDict):
-    """One photo with its targets, or a batch of them after collation.
-
-    Attributes:
-        image: uint8 (3, H, W), in a batch (B, 3, H, W).
-        target: task -> class (B,), UNLABELLED for a photo without a label.
-        index: row of the sample table (B,).
-        number: task -> the number behind the class, such as the age in years (B,), NaN if unknown.
-        operations: RandAugment's operations that are left to the device (B, num_ops + 1), as a NumPy array, which
-            Lightning leaves on the host.
-        mix: how the images of the batch were mixed; the targets were not.
-    """
-
-    image: Tensor
-    target: dict[str, Tensor]
-    index: Tensor
-    number: NotRequired[dict[str, Tensor]]
-    operations: NotRequired[Operations]
-    mix: NotRequired[Mix]
-
 
 Key = int | tuple[int, int]  # a row, or (seed of the augmentation, row)
 

@@ -4,46 +4,135 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
 
 from mask_lightning.errors import PhotoError, SampleTableError, one_line
+from mask_lightning.utils.files import match_composition
 from mask_lightning.utils.system import share_of_cores
 
 log = logging.getLogger(__name__)
 
 MAX_PIXELS = 64_000_000  # more than any camera takes; a file that claims more is a decompression bomb
 
-# Formats that a file may have behind any suffix. Pillow knows more, but would run Ghostscript on an EPS.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF")  # JPEG's reader also reads MPO
+# Formats that are recognised by a file's content, behind any suffix; JPEG's reader also reads MPO. Pillow knows more,
+# but would run Ghostscript on an EPS, and takes other files for formats without a signature.
+FORMATS = (
+    "JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF", "TIFF", "JPEG2000", "PPM", "PSD", "QOI", "PCX", "SGI", "SUN", "DDS"
+)  # fmt: skip
+FORMATS_BY_SUFFIX = {".tga": "TGA"}  # formats without a signature
+HEIF = "HEIF"  # read by the extra `heic`
+HEIF_EXTRA = "HEIC, pip install 'mask_lightning[heic]'"
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"})
+# A file with one of these suffixes is a photo, whatever it contains, so that a damaged one is reported.
+PHOTO_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".jp2"}
+)
 
+# A file with one of these suffixes is no photo, whatever it contains.
+TEXT_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".json", ".xml", ".html", ".md", ".yaml", ".yml", ".log", ".ini"})
+
+# Files and folders that systems and NAS devices leave between photos; so do names that begin with a dot.
+LITTER = frozenset(
+    {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "@tmp", "#recycle", "@recycle",
+     "$recycle.bin", "system volume information", "lost+found"}
+)  # fmt: skip
+
+MAX_NAMED = 20  # files in a line about files that are left out
 MAX_LISTED = 5  # entries in a one-line message
 
 Broken = dict[str, str]  # path -> reason why the photo cannot be decoded
 
 
+def is_litter(name: str) -> bool:
+    """Return True for the name of a file or folder that a system leaves between photos (macOS: `._mask1.jpg`).
+
+    Example:
+        >>> [is_litter(name) for name in ("._mask1.jpg", "Thumbs.db", "@eaDir", "mask1.jpg")]
+        [True, True, True, False]
+    """
+    return name.startswith(".") or name.casefold() in LITTER
+
+
 def is_photo(path: Path) -> bool:
-    """Return True for a file name with a photo's suffix that is not hidden (macOS leaves `._mask1.jpg` files).
+    """Return True for a file with a photo's suffix, or with a photo's content and no suffix of text; not for litter.
 
     Example:
         >>> is_photo(Path("mask1.JPG")), is_photo(Path("._mask1.jpg")), is_photo(Path("notes.txt"))
         (True, False, False)
     """
-    return path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
+    suffix = path.suffix.lower()
+    if is_litter(path.name) or suffix in TEXT_SUFFIXES:
+        return False
+    return suffix in PHOTO_SUFFIXES or _has_photo_content(path)
 
 
-def path_inside(root: Path, name: str) -> Path:
-    """Resolve a path that a table names, relative to `root` or absolute, following symlinks.
+def _has_photo_content(path: Path) -> bool:
+    if is_heif(path):
+        return _register_heif()  # a damaged one is a photo, too, and reported when it is decoded
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _open(path).close()
+    except Image.DecompressionBombError:
+        return True  # decoding reports it
+    except Exception:  # Pillow's readers raise exceptions of many types for files of other kinds
+        return False
+    return True
+
+
+def divide_files(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """Divide files into photos and others, both in the given order; litter and folders are in neither."""
+    files = [path for path in paths if not is_litter(path.name) and path.is_file()]
+    photos = [path for path in files if is_photo(path)]
+    known = set(photos)
+    return photos, [path for path in files if path not in known]
+
+
+def describe_left_out(files: Sequence[Path]) -> str:
+    """Count and name files that are no photos, for one line; "" for none. HEIC files come with what they need.
+
+    Example:
+        >>> describe_left_out([Path("a/notes.txt"), Path("a/list.csv")])
+        '2 files left out, no photos: notes.txt, list.csv'
+    """
+    heif = [path for path in files if is_heif(path) and not _register_heif()]
+    groups = {
+        "no photos": [path for path in files if path not in heif],
+        f"for lack of the extra for {HEIF_EXTRA}": heif,
+    }
+    return "; ".join(
+        f"{len(group)} {'file' if len(group) == 1 else 'files'} left out, {reason}: {name_some(group)}"
+        for reason, group in groups.items()
+        if group
+    )
+
+
+def name_some(files: Sequence[Path]) -> str:
+    """Join the names of the first MAX_NAMED files, and count the rest."""
+    names = ", ".join(path.name for path in files[:MAX_NAMED])
+    return names + (f" and {len(files) - MAX_NAMED} more" if len(files) > MAX_NAMED else "")
+
+
+def path_inside(root: Path, name: str, *, follow_symlinks: bool = False) -> Path:
+    """Resolve a path that a table names, relative to `root` or absolute.
+
+    Backslashes may separate folders, and names may compose their letters differently than the disk does (macOS).
+
+    Args:
+        root: folder that the path must not leave.
+        name: the path.
+        follow_symlinks: allow symlinks inside `root` that lead out of it; then the path is returned as it is inside.
 
     Raises:
         SampleTableError: the file lies outside `root`, by `../`, by an absolute path or through a symlink.
@@ -51,13 +140,36 @@ def path_inside(root: Path, name: str) -> Path:
     real_root = os.path.realpath(root)
     if "\0" in name:
         raise SampleTableError(f"expected a path, found {name!r}; correct it")
+    name = _name_on_disk(real_root, name)
     real = Path(os.path.realpath(os.path.join(real_root, name)))  # noqa: PTH118 (Path.resolve is much slower)
-    if not real.is_relative_to(real_root):
+    if real.is_relative_to(real_root):
+        return real
+    inside = Path(os.path.normpath(os.path.join(real_root, name)))  # noqa: PTH118
+    if not inside.is_relative_to(real_root):
+        common = os.path.commonpath([real_root, real.parent])
+        typed = f", such as data.root={common}" if Path(common) != Path(common).parent else ""
         raise SampleTableError(
             f"expected a path inside {root}, found {name}, which leads to {real}; "
-            "move the photo inside, or set data.root to a folder that holds both"
+            f"move the photo inside, or set data.root to a folder that holds both{typed}"
         )
-    return real
+    if follow_symlinks:
+        return inside
+    raise SampleTableError(
+        f"expected a path inside {root}, found {name}, a symlink to {real}; move the photo inside, set data.root to a "
+        "folder that holds both, or allow such symlinks with data.follow_symlinks=true"
+    )
+
+
+def _name_on_disk(root: str, name: str) -> str:
+    """Return the name with the separators and the composition of letters that the disk has."""
+    if "\\" in name and not os.path.lexists(os.path.join(root, name)):  # noqa: PTH118
+        if re.match(r"[A-Za-z]:[\\/]|\\\\", name):
+            raise SampleTableError(
+                f"expected a path inside {root}, found {name}, a path on Windows; delete what comes before the part "
+                "inside this folder, so that it reads like photos/1.jpg"
+            )
+        name = name.replace("\\", "/")
+    return match_composition(root, name)
 
 
 def missing_files(paths: Iterable[Path]) -> list[Path]:
@@ -96,7 +208,7 @@ def decode_photo(path: str | Path) -> Decoded:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about broken EXIF and odd palettes: only the pixels matter here
-            with Image.open(path, formats=FORMATS) as image:
+            with _open(path) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise PhotoError(
                         f"{path} claims {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; "
@@ -106,7 +218,7 @@ def decode_photo(path: str | Path) -> Decoded:
                     _check_png(path)
                 mode, kind = image.mode, image.format or ""
                 image.load()
-                return Decoded(_to_rgb(ImageOps.exif_transpose(image)), mode, kind)
+                return Decoded(_to_rgb(ImageOps.exif_transpose(image), kind), mode, kind)
     except FileNotFoundError:
         raise PhotoError(f"expected a photo at {path}, found none; was it moved or deleted?") from None
     except PhotoError:
@@ -116,13 +228,60 @@ def decode_photo(path: str | Path) -> Decoded:
         raise PhotoError(f"cannot decode {path} ({reason}); replace or remove it") from error
 
 
+def _open(path: str | Path) -> Image.Image:
+    """Read a photo's header, in any of FORMATS or HEIF.
+
+    Raises:
+        PhotoError: it is HEIF, and the extra `heic` is not installed.
+        Exception: it cannot be identified; Pillow raises exceptions of many types.
+    """
+    try:
+        return Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError:
+        if is_heif(path):
+            require_heif(path)
+            return Image.open(path, formats=(HEIF,))
+        by_suffix = FORMATS_BY_SUFFIX.get(Path(path).suffix.lower())
+        if by_suffix is None:
+            raise
+        return Image.open(path, formats=(by_suffix,))
+
+
+def is_heif(path: str | Path) -> bool:
+    """Return True if the file begins like HEIF, as phones write it, whatever its suffix."""
+    try:
+        with Path(path).open("rb") as stream:
+            head = stream.read(12)
+    except OSError:
+        return False
+    return head[4:8] == b"ftyp" and head[8:] in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+
+def require_heif(path: str | Path) -> None:
+    """Let Pillow read HEIF. Raises PhotoError, which names the extra, if it is not installed."""
+    if not _register_heif():
+        raise PhotoError(f"cannot decode {path}: it needs the extra for {HEIF_EXTRA}")
+
+
+@cache
+def _register_heif() -> bool:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
 def _check_png(path: str | Path) -> None:
     """Raise SyntaxError for a PNG with wrong checksums, whose damaged part Pillow would show in black."""
     with Image.open(path, formats=("PNG",)) as image:
         image.verify()
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, kind: str) -> Image.Image:
+    if image.mode == "F" or (image.mode == "I" and kind == "TIFF"):
+        raise ValueError("numbers of 32 bits, of which nobody knows what is white; save it with 8 or 16 bits")
     if image.mode == "I" or image.mode.startswith("I;16"):
         # Pillow's own conversion of a 16-bit PNG clips at 255 instead of scaling.
         return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)).convert("RGB")

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from mask_lightning.data.csv_files import read_cells
 from mask_lightning.data.families import sibling_families
-from mask_lightning.data.images import is_photo
+from mask_lightning.data.images import describe_left_out, divide_files, is_litter, name_some
 from mask_lightning.errors import DatasetNotFoundError, SampleTableError
 from mask_lightning.labels import GENDER, MASK, age_band
+from mask_lightning.utils.files import find_path
 
 log = logging.getLogger(__name__)
 
@@ -78,65 +80,56 @@ def describe_folder(root: Path) -> str:
     """List the first few names in a folder, for an error message."""
     if not root.is_dir():
         return "a file" if root.exists() else "no such folder"
-    inside = [entry.name for entry in sorted(root.iterdir()) if not entry.name.startswith(".")]
+    inside = [entry.name for entry in sorted(root.iterdir()) if not is_litter(entry.name)]
     return ", ".join(inside[:5]) + (", ..." if len(inside) > 5 else "") or "nothing"
 
 
 def people_folders(images: Path) -> list[Path]:
-    """List the people's folders in `images`, sorted by name, without hidden ones."""
-    return [entry for entry in sorted(images.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+    """List the people's folders in `images`, sorted by name, without those that a system leaves there."""
+    return [entry for entry in sorted(images.iterdir()) if entry.is_dir() and not is_litter(entry.name)]
 
 
-def photos_of(folder: Path) -> list[Path]:
-    """List the photos in one person's folder, sorted by name."""
-    return [path for path in sorted(folder.iterdir()) if path.is_file() and is_photo(path)]
+def photos_of(folder: Path) -> tuple[list[Path], list[Path]]:
+    """List the photos in one person's folder, and the other files, both sorted by name."""
+    return divide_files(sorted(folder.iterdir()))
 
 
 def read_index(root: str | Path) -> pd.DataFrame:
     """Index the photos below `root` without decoding them, sorted by folder and file name.
 
-    Labels come from the folder names. A `train.csv` beside the folders is only checked: it must not name others.
+    Labels come from the folder names. A `train.csv` beside the folders is only checked: it must not name others. Files
+    that are no photos are named in the log.
 
     Raises:
         DatasetNotFoundError: there are no people's folders below `root`, or no photos in them.
         SampleTableError: a folder or file name does not parse, or train.csv names a missing folder.
     """
-    images = find_images(Path(root).expanduser().resolve())
+    images = find_images(find_path(root).resolve())
     folders = people_folders(images)
     _check_csv(images.parent / "train.csv", {folder.name for folder in folders})
-    rows = {folder: _rows(folder) for folder in folders}
-    table = pd.DataFrame([row for photos in rows.values() for row in photos])
+    rows: dict[Path, list[dict[str, object]]] = {}
+    left_out: list[Path] = []
+    for folder in folders:
+        person = Person.parse(folder)
+        photos, others = photos_of(folder)
+        rows[folder] = [photo_row(person, photo) for photo in photos]
+        left_out += others
+    note = describe_left_out(left_out)
+    table = pd.DataFrame([row for photos_rows in rows.values() for row in photos_rows])
     if table.empty:
-        raise DatasetNotFoundError(images, "folders of people without photos")
+        raise DatasetNotFoundError(images, f"folders of people without photos{note and f' ({note})'}")
+    if note:
+        log.warning("%s", note)
+    if loose := divide_files(sorted(images.iterdir()))[0]:
+        log.warning("%d photos are in no person's folder and left out: %s", len(loose), name_some(loose))
     table = add_family_and_age(table)
     _warn_about_counts(table, [folder for folder, photos in rows.items() if not photos])
     return table
 
 
-def read_csv(path: Path, *, empty_only: bool = False) -> pd.DataFrame:
-    """Read a CSV in UTF-8 with all values as text.
-
-    Args:
-        path: the file.
-        empty_only: only empty cells are missing values; else also `NA`, `None` and the like.
-
-    Raises:
-        SampleTableError: it is not such a CSV, or has lines with more cells than headings.
-    """
-    try:
-        if path.suffix.lower() == ".csv" and b"\0" in path.read_bytes():
-            raise ValueError("it is not text: it has zero bytes")  # up to pandas 3.0 they would end a cell
-        cells = pd.read_csv(path, dtype=str, keep_default_na=not empty_only)
-    except (OSError, ValueError) as error:  # pandas' errors and UnicodeDecodeError are ValueErrors
-        raise SampleTableError(f"cannot read {path} ({error}); save it as a CSV in UTF-8") from error
-    if not isinstance(cells.index, pd.RangeIndex):  # pandas makes surplus cells the index
-        raise SampleTableError(f"{path} has lines with more cells than headings; quote cells that contain a comma")
-    return cells
-
-
 def read_train_csv(path: Path) -> pd.DataFrame:
-    """Read train.csv as text. Raises SampleTableError if it is not a CSV with a column `path`."""
-    listed = read_csv(path)
+    """Read train.csv as text, "" for an empty cell. Raises SampleTableError if it is no CSV with a column `path`."""
+    listed = read_cells(path, ["path"])
     if "path" not in listed:
         raise SampleTableError(f"expected a column `path` in {path}, found {', '.join(listed.columns)}; add it")
     return listed
@@ -145,17 +138,12 @@ def read_train_csv(path: Path) -> pd.DataFrame:
 def _check_csv(path: Path, folders: set[str]) -> None:
     if not path.is_file():
         return
-    missing = sorted(set(read_train_csv(path)["path"].dropna()) - folders)
+    missing = sorted({*read_train_csv(path)["path"], ""} - {*folders, ""})
     if missing:
         raise SampleTableError(
             f"{path} names {len(missing)} folders that are not there ({', '.join(missing[:3])}); "
             "restore them or drop their lines"
         )
-
-
-def _rows(folder: Path) -> list[dict[str, object]]:
-    person = Person.parse(folder)
-    return [photo_row(person, photo) for photo in photos_of(folder)]
 
 
 def add_family_and_age(table: pd.DataFrame) -> pd.DataFrame:

@@ -85,11 +85,11 @@ def augment_batch(images: Tensor, operations: Operations, *, magnitude: int) -> 
     for step in steps:
         by_group = np.argsort(_groups(step[order]), kind="stable")
         order = order[by_group]
-        images = _apply(images[_send(by_group, images.device)], step[order], strengths)
-    images = images[_send(np.argsort(order), images.device)]
+        images = _apply(images[send(by_group, images.device)], step[order], strengths)
+    images = images[send(np.argsort(order), images.device)]
     if not mirrored.any():
         return images
-    return torch.where(_send(mirrored.astype(bool), images.device)[:, None, None, None], images.flip(-1), images)
+    return torch.where(send(mirrored.astype(bool), images.device)[:, None, None, None], images.flip(-1), images)
 
 
 def _groups(ops: Operations) -> Operations:
@@ -137,7 +137,7 @@ def _affine(op: int, strength: float, size: int) -> list[list[float]]:
 
 def _warp(images: Tensor, matrices: list[list[list[float]]]) -> Tensor:
     """Warp each photo (B, 3, S, S) by its own matrix (B, 2, 3), black outside; torchvision takes one for all."""
-    theta = _send(np.array(matrices, dtype=np.float32), images.device)
+    theta = send(np.array(matrices, dtype=np.float32), images.device)
     grid = affine_grid(theta, list(images.shape), align_corners=False)
     return grid_sample(images.float(), grid, mode="nearest", align_corners=False).to(images.dtype)
 
@@ -164,7 +164,7 @@ _COLOURS: dict[str, Callable[[Tensor, float], Tensor]] = {
 }
 
 
-def _send(values: npt.NDArray[Any], device: torch.device) -> Tensor:
+def send(values: npt.NDArray[Any], device: torch.device) -> Tensor:
     """Copy an array to the device without waiting for the work queued there."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

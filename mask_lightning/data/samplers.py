@@ -75,9 +75,9 @@ def balanced_weights(rows: pd.DataFrame, tasks: Sequence[str]) -> npt.NDArray[np
 class ShardedBatches(Sampler[list[Any]]):
     """Batch sampler that gives each process its share of every batch of a single process.
 
-    Process `rank` gets every `world_size`-th key of each batch: together the processes see every key once, in as many
-    steps as one process. If the last batch has fewer keys than processes, it takes the missing ones from the batch
-    before, because the other processes would wait for one without a photo.
+    Process `rank` gets every `world_size`-th key of each batch: together the processes see every key once. A last batch
+    with fewer than two keys per process is merged into the batch before, because BatchNorm cannot normalise with the
+    statistics of one photo.
 
     Args:
         sampler: the keys of an epoch, the same in every process.
@@ -87,11 +87,13 @@ class ShardedBatches(Sampler[list[Any]]):
         start: number of batches that the first iteration skips, in an epoch that is resumed.
 
     Raises:
-        ConfigError: `batch_size` is below 2 per process, or there are fewer keys than processes.
+        ConfigError: several processes, and `batch_size` or the number of keys is below 2 per process.
 
     Example:
-        >>> list(ShardedBatches(range(5), batch_size=4, rank=1, world_size=2))
-        [[1], [4]]
+        >>> list(ShardedBatches(range(9), batch_size=4))
+        [[0, 1, 2, 3], [4, 5, 6, 7, 8]]
+        >>> list(ShardedBatches(range(9), batch_size=5, rank=1, world_size=2))
+        [[1, 3], [6, 8]]
     """
 
     def __init__(
@@ -104,24 +106,32 @@ class ShardedBatches(Sampler[list[Any]]):
             )
         self.sampler, self.batch_size = sampler, batch_size
         self.rank, self.world_size, self._start = rank, world_size, start
-        check_shares(len(sampler), world_size)  # type: ignore[arg-type]
+        photos = len(sampler)  # type: ignore[arg-type]
+        if world_size > 1 and photos < 2 * world_size:
+            raise ConfigError(
+                f"expected at least 2 training photos for each of {world_size} processes, found {photos}; "
+                "lower trainer.devices"
+            )
 
     def __len__(self) -> int:
-        return len(self._sizes())
+        return len(self.sizes)
 
     def __iter__(self) -> Iterator[list[Any]]:
         first, self._start = self._start, 0
-        keys, sizes = list(self.sampler), self._sizes()
+        keys, sizes = list(self.sampler), self.sizes
         ends = list(accumulate(sizes))
         for size, end in zip(sizes[first:], ends[first:], strict=True):
             yield keys[end - size : end][self.rank :: self.world_size]
 
-    def _sizes(self) -> list[int]:
+    @property
+    def sizes(self) -> list[int]:
+        """Number of keys in each batch of an epoch, of all processes together."""
         whole, rest = divmod(len(self.sampler), self.batch_size)  # type: ignore[arg-type]
-        sizes = [self.batch_size] * whole + [rest] * (rest > 0)
-        lacking = self.world_size - rest if rest else 0
-        if whole and lacking > 0:
-            sizes[-2:] = [self.batch_size - lacking, self.world_size]
+        sizes = [self.batch_size] * whole
+        if rest and (rest >= 2 * self.world_size or not whole):
+            return [*sizes, rest]
+        if rest:
+            sizes[-1] += rest
         return sizes
 
 

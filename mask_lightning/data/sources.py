@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ from mask_lightning.data.public_sets import read_fairface, read_utkface
 from mask_lightning.data.tables import person_tasks, read_table
 from mask_lightning.labels import FACE_SETS, PERSON_TASKS, LabelSpace
 from mask_lightning.settings.data import DataSettings
+from mask_lightning.utils.files import find_path
 
 log = logging.getLogger(__name__)
 
@@ -71,10 +73,14 @@ def read_labelled_photos(
         ConfigError: a correction needs a column that these photos lack.
     """
     if data.table is not None:
-        photos = read_photo_table(data.table, data.root, space=space, needed=needed)
+        photos = read_photo_table(
+            data.table, data.root, space=space, needed=needed, follow_symlinks=data.follow_symlinks
+        )
     else:
         root = data.root or portraits
         assert root is not None, "draw the portraits first, as data.is_drawn"
+        if data.follow_symlinks and readers is READERS:
+            readers = {**readers, "fairface": partial(read_fairface, follow_symlinks=True)}
         photos = read_photos(data.name, root, readers=readers)
     return apply_corrections(photos, data.corrections, agreed_by=data.agreed_by)
 
@@ -85,18 +91,23 @@ def read_photos(name: str, root: Path, *, readers: Mapping[str, Reader] = READER
     Raises:
         DatasetNotFoundError, SampleTableError: see the readers.
     """
-    table = readers[name](root.expanduser().resolve())
+    table = readers[name](find_path(root).resolve())
     return LabelledPhotos(table, FACE_SETS[name], PERSON_TASKS, root)
 
 
 def read_photo_table(
-    csv: Path, root: Path | None, *, space: LabelSpace | None, needed: Sequence[str] = ()
+    csv: Path,
+    root: Path | None,
+    *,
+    space: LabelSpace | None,
+    needed: Sequence[str] = (),
+    follow_symlinks: bool = False,
 ) -> LabelledPhotos:
     """Read a CSV of photos, and log its label space if it is inferred; see `data.tables.read_table`."""
-    table, found = read_table(csv, root, space=space, needed=needed)
+    table, found = read_table(csv, root, space=space, needed=needed, follow_symlinks=follow_symlinks)
     if space is None:
         log.info("label space of %s: %s", csv, "; ".join(f"{t.name} ({', '.join(t.classes)})" for t in found.tasks))
-    return LabelledPhotos(table, found, person_tasks(table, found), root or csv.expanduser().resolve().parent)
+    return LabelledPhotos(table, found, person_tasks(table, found), root or find_path(csv).resolve().parent)
 
 
 def apply_corrections(photos: LabelledPhotos, corrections: Path | None, *, agreed_by: int) -> LabelledPhotos:

@@ -1,24 +1,28 @@
 """Read a CSV of labelled photos into a sample table and a label space.
 
-Columns: `path`, `person_id`, and one per task with class names; an empty cell means that the photo is not labelled.
-Optional columns: `family` (people who must be on the same side of every split), `years`, `race` and `shot`. In a column
-`age`, ages in years become FACE's age bands.
+Columns: `path`, `person_id`, and one per task with class names; a cell that is empty or one of MISSING means that the
+photo is not labelled. Optional columns: `family` (people who must be on the same side of every split), `years`, `race`
+and `shot`. In a column `age`, ages in years become FACE's age bands. Headings and class names may be in any case.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from mask_lightning.data.csv_files import read_cells
 from mask_lightning.data.families import join_families_of_people
 from mask_lightning.data.images import missing_files, path_inside
-from mask_lightning.data.index import OLDEST, read_csv
+from mask_lightning.data.index import OLDEST
 from mask_lightning.errors import ConfigError, LabelError, SampleTableError, did_you_mean
-from mask_lightning.labels import AGE, FACE, PERSON_TASKS, UNLABELLED, LabelSpace, Task, age_band
+from mask_lightning.labels import AGE, FACE, GENDER, MASK, PERSON_TASKS, UNLABELLED, LabelSpace, Task, age_band
+from mask_lightning.utils.files import find_path
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +33,23 @@ UNNAMED = "Unnamed: "  # prefix that pandas gives a column without a heading, su
 MAX_CLASSES = 50  # a column with more values holds remarks or measurements
 MISTAKES = 0.05  # share of people with two labels up to which these look like mistakes, not like a task per photo
 
-Cells = pd.DataFrame  # text, "" for an empty cell
+MISSING = frozenset({"", "na", "n/a", "n.a.", "nan", "null", "<na>", "#n/a", "-", "--"})  # in any case: not labelled
+GENDERS = {  # values of a column `gender`, in any case
+    "male": ("male", "m", "man", "boy", "남", "남자", "남성", "男"),
+    "female": ("female", "f", "woman", "girl", "여", "여자", "여성", "女"),
+}
+_YEARS = re.compile(r"(-?\d+(?:[.,]\d+)?)\s*(?:years?|yrs?|y|yo|y/o|years? old|세|살|歳|岁)?\.?", re.IGNORECASE)
+
+Cells = pd.DataFrame  # text, "" for an empty cell; the index plus 2 is the number of the line
 
 
 def read_table(
-    csv: str | Path, root: str | Path | None = None, *, space: LabelSpace | None = None, needed: Sequence[str] = ()
+    csv: str | Path,
+    root: str | Path | None = None,
+    *,
+    space: LabelSpace | None = None,
+    needed: Sequence[str] = (),
+    follow_symlinks: bool = False,
 ) -> tuple[pd.DataFrame, LabelSpace]:
     """Read a CSV of photos, without decoding them, in the order of its lines.
 
@@ -42,19 +58,21 @@ def read_table(
         root: folder that its paths are relative to and must not leave; None: the CSV's own folder.
         space: the tasks and their classes; None infers them from the columns.
         needed: tasks that must have a column, with at least two classes if the label space is inferred.
+        follow_symlinks: allow symlinks inside `root` that lead out of it.
 
     Returns:
         The sample table, and the label space of the tasks that the CSV has a column for.
 
     Raises:
-        SampleTableError: a column or photo is missing, a path leaves `root`, a label is unknown, or a person has two
-            genders or age bands.
+        SampleTableError: a column or photo is missing, a path leaves `root`, a label is unknown, an age is impossible,
+            or a person has two genders or age bands.
         LabelError: no column is, or can be, a task.
         ConfigError: `root` is not a folder.
     """
-    csv = Path(csv).expanduser().resolve()
-    cells = _read_cells(csv)
+    csv = find_path(csv).resolve()
+    cells = _read_cells(csv, (*(space.names if space else ()), *needed))
     _check_columns(csv, cells, needed)
+    cells = _read_labels(csv, cells, space)
     space = infer_space(cells, needed) if space is None else _labelled_tasks(csv, cells, space)
     table = cells[["person_id"]].copy()
     table["family"] = (
@@ -65,11 +83,11 @@ def read_table(
             table[column] = cells[column]
     _add_years(table, cells)
     table = join_families_of_people(table, source=str(csv))
-    table["path"] = _photos(csv, Path(root).expanduser() if root else csv.parent, cells["path"])
+    table["path"] = _photos(csv, find_path(root) if root else csv.parent, cells["path"], follow_symlinks)
     for task in space.tasks:
         table[task.name] = read_targets(csv, cells[task.name], task)
     _check_people(csv, table, space)
-    return table, space
+    return table.reset_index(drop=True), space
 
 
 def person_tasks(table: pd.DataFrame, space: LabelSpace) -> tuple[str, ...]:
@@ -93,7 +111,8 @@ def people_with_two_labels(table: pd.DataFrame, column: str) -> list[str]:
 def infer_space(cells: Cells, needed: Sequence[str] = ()) -> LabelSpace:
     """Infer the tasks: every column with 2 to MAX_CLASSES different values, in the order of the columns.
 
-    A column with the name of a FACE task keeps the order of its classes if all values are classes of it.
+    A column with the name of a FACE task keeps the order of its classes if all values are classes of it. Names that
+    differ in case or space only are one class, by the most frequent spelling.
 
     Raises:
         LabelError: no column, or not one of `needed`, can be a task.
@@ -121,16 +140,38 @@ def infer_space(cells: Cells, needed: Sequence[str] = ()) -> LabelSpace:
 
 def _infer_task(name: str, column: pd.Series[str]) -> Task | str:
     """Return a task, or the reason why the column cannot be one."""
-    values = sorted(set(column) - {""}, key=_natural)
+    spellings = _group_spellings(column[column != ""])
+    values = sorted((each[0] for each in spellings), key=_natural)
     if name in FACE.names:
         targets = {find_target(FACE[name], value) for value in values}
         if None not in targets and len(targets) > 1:
             return Task(name, tuple(FACE[name].classes[i] for i in sorted(t for t in targets if t is not None)))
+        if name == AGE.name and values and None not in targets:
+            return f"all are {AGE.classes[targets.pop() or 0]}"
     if len(values) < 2:
         return "one class only" if values else "no labels"
     if len(values) > MAX_CLASSES:
         return f"{len(values)} different values, more than {MAX_CLASSES}"
+    for chosen, *others in spellings:
+        if others:
+            log.warning("%s: %s is read as %r", name, ", ".join(map(repr, others)), chosen)
+        if _key(chosen) == "none":
+            log.warning("%s: %r is read as a class; leave the cells of unlabelled photos empty", name, chosen)
     return Task(name, tuple(values))
+
+
+def _group_spellings(column: pd.Series[str]) -> list[list[str]]:
+    """Return the spellings of each class, the most frequent one first."""
+    counts = column.value_counts(sort=False)
+    by_key: dict[str, list[str]] = {}
+    for value in sorted(counts.index, key=lambda value: (-counts[value], value)):
+        by_key.setdefault(_key(value), []).append(value)
+    return list(by_key.values())
+
+
+def _key(name: str) -> str:
+    """Return what is the same in spellings of a class name that differ in case, space or composition of letters."""
+    return unicodedata.normalize("NFC", " ".join(name.split())).casefold()
 
 
 def _natural(value: str) -> tuple[bool, float, str]:
@@ -157,12 +198,17 @@ def read_targets(csv: Path, column: pd.Series[str], task: Task) -> pd.Series[int
     for value in column[column != ""].unique():
         target = find_target(task, value)
         if target is None:
-            line = int((column == value).to_numpy().argmax()) + 2
             raise SampleTableError(
-                f"{csv}, line {line}: {task.name} has no class {value!r}; {did_you_mean(value, task.classes)}"
+                f"{csv}, line {_line(column, value)}: {task.name} has no class {value!r}; "
+                f"{did_you_mean(value, task.classes)}"
             )
         targets[value] = target
     return column.map(targets).astype("int64")
+
+
+def _line(column: pd.Series[str], value: str) -> int:
+    """Return the number of the first line that has the value."""
+    return int(column.index[column == value][0]) + 2
 
 
 def find_target(task: Task, value: str) -> int | None:
@@ -172,23 +218,110 @@ def find_target(task: Task, value: str) -> int | None:
         >>> find_target(AGE, "61"), find_target(AGE, "30-59"), find_target(AGE, "old")
         (2, 1, None)
     """
-    years = _number(value)
+    years = _years(value)
     if years is not None and task.name == AGE.name and 0 <= years <= OLDEST and value not in task.classes:
         value = AGE.classes[int(age_band(years))]
     if value in task.classes:
         return task.classes.index(value)
-    alike = [i for i, name in enumerate(task.classes) if name.casefold() == value.casefold()]
+    alike = [i for i, name in enumerate(task.classes) if _key(name) == _key(value)]
     return alike[0] if len(alike) == 1 else None
 
 
-def _read_cells(csv: Path) -> Cells:
+def _years(value: str) -> float | None:
+    """Return the years in `61`, `61.0`, `61,5` or `61 years`; None for other text."""
+    match = _YEARS.fullmatch(value)
+    return float(match[1].replace(",", ".")) if match else None
+
+
+def _read_labels(csv: Path, cells: Cells, space: LabelSpace | None) -> Cells:
+    """Return the cells with missing labels as "", and genders by FACE's names.
+
+    Classes that `space` names are read as they are, even `NA`.
+
+    Raises:
+        SampleTableError: a gender or age can mean two things, or is impossible.
+    """
+    cells = cells.copy()
+    for name in [column for column in map(str, cells) if column not in (*NEEDED, *KEPT)]:
+        own = space is not None and name in space.names and (name not in FACE.names or space[name] != FACE[name])
+        classes = space[name].classes if space is not None and own else ()
+        missing = MISSING | {"none"} if name in ("family", "years") or (name in PERSON_TASKS and not own) else MISSING
+        empty = [value for value in cells[name].unique() if _key(value) in missing and value not in classes]
+        cells[name] = cells[name].where(~cells[name].isin(empty), "")
+        if space is not None and name in FACE.names and name not in space.names:
+            continue
+        if name == GENDER.name and not own:
+            cells[name] = _read_genders(csv, cells[name])
+        elif name == "years" or (name == AGE.name and not own):
+            _check_ages(csv, cells[name], bands=name == AGE.name)
+        elif name == MASK.name and not own:
+            _check_masks(csv, cells[name])
+    return cells
+
+
+def _read_genders(csv: Path, column: pd.Series[str]) -> pd.Series[str]:
+    """Return the column with male and female for their synonyms, which are logged; other values stay."""
+    values = [value for value in column.unique() if value]
+    synonyms = {value: name for value in values for name, words in GENDERS.items() if _key(value) in words}
+    others = [value for value in values if value not in synonyms]
+    numbers = [value for value in others if _number(value) is not None]
+    if numbers:
+        raise SampleTableError(
+            f"{csv}, line {_line(column, numbers[0])}: expected male or female, found gender {numbers[0]}, which has "
+            "two meanings (UTKFace: 0 = male, 1 = female; IMDB-WIKI: 0 = female, 1 = male); write male and female"
+        )
+    renamed = {value: name for value, name in synonyms.items() if value.casefold() != name}
+    if renamed and others:
+        raise SampleTableError(
+            f"{csv}, line {_line(column, others[0])}: expected male or female as {', '.join(renamed)}, found gender "
+            f"{others[0]!r}; correct it, leave it empty, or name the classes with labels.tasks"
+        )
+    if renamed:
+        log.warning("gender: %s", ", ".join(f"{value} is read as {name}" for value, name in renamed.items()))
+    return column.replace(renamed)
+
+
+def _check_ages(csv: Path, column: pd.Series[str], *, bands: bool) -> None:
+    """Raise SampleTableError for an impossible age, for a word among ages, and for numbers that may be classes."""
+    years = {value: _years(value) for value in column.unique() if value}
+    ages = [age for age in years.values() if age is not None]
+    for value, age in years.items():
+        if age is not None and not 0 <= age <= OLDEST:
+            raise SampleTableError(
+                f"{csv}, line {_line(column, value)}: expected an age of 0 to {OLDEST} years, found {value}; "
+                "correct it, or leave it empty"
+            )
+        is_band = bands and (not ages or _key(value) in AGE.classes)
+        if age is None and not is_band:
+            expected = f"years or one of {', '.join(AGE.classes)}" if bands else "a number of years"
+            raise SampleTableError(
+                f"{csv}, line {_line(column, value)}: expected {expected}, found {value!r}; "
+                "correct it, or leave it empty"
+            )
+    if bands and len(ages) == len(years) > 1 and set(ages) <= {0, 1, 2}:
+        raise SampleTableError(
+            f"expected ages in {csv}, found {', '.join(sorted(years))}: years, or numbers of classes? "
+            f"Replace numbers of classes by {', '.join(AGE.classes)}"
+        )
+
+
+def _check_masks(csv: Path, column: pd.Series[str]) -> None:
+    """Raise SampleTableError for `none` among FACE's mask states."""
+    nones = [value for value in column.unique() if _key(value) == "none"]
+    if nones and any(find_target(MASK, value) is not None for value in column.unique()):
+        raise SampleTableError(
+            f"{csv}, line {_line(column, nones[0])}: mask {nones[0]!r} may mean no mask or no label; write normal, or "
+            "leave it empty"
+        )
+
+
+def _read_cells(csv: Path, tasks: Sequence[str]) -> Cells:
     if not csv.is_file():
         raise SampleTableError(f"expected a CSV at {csv}, found none; set data.table to it")
-    cells = read_csv(csv, empty_only=True).fillna("")
-    cells.columns = cells.columns.str.strip()
+    cells = read_cells(csv, dict.fromkeys([*NO_TASKS, *KEPT, *FACE.names, *tasks]))
     if cells.empty:
         raise SampleTableError(f"expected a row per photo in {csv}, found none; add them")
-    return pd.DataFrame({str(name): column.str.strip() for name, column in cells.items()})
+    return cells
 
 
 def _check_columns(csv: Path, cells: Cells, needed: Sequence[str]) -> None:
@@ -196,12 +329,13 @@ def _check_columns(csv: Path, cells: Cells, needed: Sequence[str]) -> None:
     if missing:
         found = f"expected a column {missing[0]} in {csv}, found {', '.join(cells.columns)}"
         if missing[0] in NEEDED:
-            raise SampleTableError(f"{found}; add it (columns are separated by commas)")
+            raise SampleTableError(f"{found}; add it, or rename the column that holds it")
         raise SampleTableError(f"{found}; add it or rename the column that holds it (to train without: task.tasks)")
     for column in NEEDED:
-        empty = cells.index[cells[column] == ""]
+        empty = cells.index[cells[column].map(lambda value: _key(value) in MISSING)]
         if len(empty):
-            raise SampleTableError(f"{csv}, line {empty[0] + 2}: {column} is empty ({len(empty)} times); fill it in")
+            found = cells[column][empty[0]] or "empty"
+            raise SampleTableError(f"{csv}, line {empty[0] + 2}: {column} is {found} ({len(empty)} times); fill it in")
 
 
 def _labelled_tasks(csv: Path, cells: Cells, space: LabelSpace) -> LabelSpace:
@@ -218,20 +352,20 @@ def _add_years(table: pd.DataFrame, cells: Cells) -> None:
     source = next((column for column in ("years", "age") if column in cells), None)
     if source is None:
         return
-    years = pd.to_numeric(cells[source], errors="coerce")
+    years = cells[source].map(_years).astype("float64")
     if years.notna().any():
         table["years"] = years
 
 
-def _photos(csv: Path, root: Path, names: pd.Series[str]) -> list[str]:
+def _photos(csv: Path, root: Path, names: pd.Series[str], follow_symlinks: bool) -> list[str]:
     if not root.is_dir():
         raise ConfigError(f"expected the folder of the photos at {root}, found none; set data.root, or leave it null")
     paths = []
-    for line, name in enumerate(names, 2):
+    for row, name in names.items():
         try:
-            paths.append(path_inside(root, name))
+            paths.append(path_inside(root, name, follow_symlinks=follow_symlinks))
         except SampleTableError as error:
-            raise SampleTableError(f"{csv}, line {line}: {error}") from None
+            raise SampleTableError(f"{csv}, line {int(row) + 2}: {error}") from None  # type: ignore[call-overload]
     missing = missing_files(paths)
     if missing:
         raise SampleTableError(

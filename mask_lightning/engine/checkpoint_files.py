@@ -10,11 +10,15 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
 
+from mask_lightning.callbacks.checkpoints import RECORD
 from mask_lightning.errors import CheckpointError, RunFolderError
 from mask_lightning.utils.files import remove_temporary_files, write_atomically
 
-# Keys that `load_from_checkpoint` and prediction read, and the step.
-WEIGHTS_KEYS = ("pytorch-lightning_version", "epoch", "global_step", "state_dict", "hparams_name", "hyper_parameters")
+# Keys that `load_from_checkpoint` and prediction read, the step, and the score.
+WEIGHTS_KEYS = (
+    *("pytorch-lightning_version", "epoch", "global_step", "state_dict", "hparams_name", "hyper_parameters"),
+    RECORD,
+)
 
 
 class CheckpointFiles(TorchCheckpointIO):

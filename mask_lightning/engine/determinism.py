@@ -28,7 +28,8 @@ def device_math(*, cuda: bool, deterministic: bool) -> Iterator[None]:
         deterministic: the same seed must give the same bits. On a CPU it does anyway.
 
     Raises:
-        ConfigError: an operation has no deterministic implementation, or the network cannot be compiled.
+        ConfigError: an operation has no deterministic implementation, the network cannot be compiled, or a batch of one
+            photo leaves BatchNorm nothing to compute statistics of.
 
     Example:
         >>> with device_math(cuda=False, deterministic=True):
@@ -42,7 +43,7 @@ def device_math(*, cuda: bool, deterministic: bool) -> Iterator[None]:
             undo.enter_context(_fast_cuda(benchmark=not torch.are_deterministic_algorithms_enabled()))
         try:
             yield
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             if reason := _explain(error):
                 raise ConfigError(reason) from error
             raise
@@ -73,8 +74,15 @@ def _fast_cuda(*, benchmark: bool) -> Iterator[None]:
         torch.set_float32_matmul_precision(before[1])
 
 
-def _explain(error: RuntimeError) -> str | None:
+def _explain(error: Exception) -> str | None:
     """Explain an error that follows from the user's options, and what to do; None for other errors."""
+    if isinstance(error, ValueError):
+        if "more than 1 value per channel" not in str(error):
+            return None
+        return (
+            "BatchNorm needs more than one photo per batch and process at this size of photos, found a batch of one; "
+            "set data.batch_size to at least 2 per process, and train on at least 2 photos"
+        )
     if operation := re.search(r"(\S+) does not have a deterministic implementation", str(error)):
         return f"torch has no deterministic {operation[1]}; set trainer.deterministic=false"
     if WORKSPACE[0] in str(error):

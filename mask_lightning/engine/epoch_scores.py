@@ -11,19 +11,19 @@ from torchmetrics import CatMetric, MeanMetric, Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from mask_lightning.labels import UNLABELLED, LabelSpace, Task
-from mask_lightning.metrics.scores import JOINT, MAX_JOINT, METRICS
-
-TOTAL = "total"  # key of the weighted sum of the task losses
+from mask_lightning.losses.weighting import weighted_sum
+from mask_lightning.metrics.scores import JOINT, MAX_JOINT, METRICS, why_no_joint
 
 
 class Scores(nn.Module):
     """Losses and confusion matrices of one side of the split (val, clean_train) over an epoch.
 
-    A photo counts for the tasks that it is labelled for, and for the combined class if it is labelled for all. A label
-    space of more than MAX_JOINT combined classes has no combined class; the mean over its tasks takes its place.
+    A photo counts for the tasks that it is labelled for, and for the combined class if it is labelled for all. If the
+    labels cannot measure the combined class (`metrics.scores.why_no_joint`), the mean over the tasks takes its place.
 
     Args:
         space: label space of the tasks.
+        task_weights: task -> weight of its loss in the sum, 1 if left out.
         tops: for tasks that predict a number, the value at which larger numbers are cut off.
 
     Example:
@@ -31,25 +31,32 @@ class Scores(nn.Module):
         >>> space = FACE.only(["mask"])
         >>> scores = Scores(space)
         >>> log_probs, target = {"mask": torch.eye(3).log()}, {"mask": torch.tensor([0, 1, 1])}
-        >>> scores.update(log_probs, target, {"mask": torch.tensor(0.5)}, torch.tensor(0.5))
+        >>> scores.update(log_probs, target, {"mask": torch.tensor(0.5)})
         >>> round(float(scores.compute()["mask/accuracy"]), 3)
         0.667
     """
 
-    def __init__(self, space: LabelSpace, *, tops: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        space: LabelSpace,
+        *,
+        task_weights: Mapping[str, float] | None = None,
+        tops: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__()
         self.space, self.tops = space, dict(tops or {})
+        self.task_weights = {task: (task_weights or {}).get(task, 1.0) for task in space.names}
         sizes = {task.name: task.num_classes for task in space.tasks}
         if space.num_codes <= MAX_JOINT:
             sizes[JOINT] = space.num_codes
         self.confusion = nn.ModuleDict(
             {name: MulticlassConfusionMatrix(size, ignore_index=UNLABELLED) for name, size in sizes.items()}
         )
-        self.losses = nn.ModuleDict({name: MeanMetric() for name in (TOTAL, *space.names)})
+        self.losses = nn.ModuleDict({name: MeanMetric() for name in space.names})
         self.numbers = nn.ModuleDict({name: CatMetric(nan_strategy="disable") for name in self.tops})
 
     def update(
-        self, log_probs: Mapping[str, Tensor], target: Mapping[str, Tensor], losses: Mapping[str, Tensor], total: Tensor
+        self, log_probs: Mapping[str, Tensor], target: Mapping[str, Tensor], losses: Mapping[str, Tensor]
     ) -> None:
         """Add a batch.
 
@@ -57,7 +64,6 @@ class Scores(nn.Module):
             log_probs: task -> log probabilities (B, C).
             target: task -> class indices (B,), UNLABELLED where not known.
             losses: task -> mean loss over the photos that are labelled for it, a scalar.
-            total: weighted sum of the losses, a scalar.
         """
         preds = {task: values.argmax(dim=1) for task, values in log_probs.items()}
         for task in self.space.names:
@@ -65,7 +71,6 @@ class Scores(nn.Module):
             self._metric(self.losses, task).update(losses[task], (target[task] != UNLABELLED).sum())
         if JOINT in self.confusion:
             self._metric(self.confusion, JOINT).update(self.space.encode(preds), joint_target(self.space, target))
-        self._metric(self.losses, TOTAL).update(total, len(preds[self.space.names[0]]))
 
     def update_numbers(self, task: str, target: Tensor, truth: Tensor, predicted: Tensor) -> None:
         """Add a batch's class indices, true numbers (NaN where not known) and predicted numbers, each (B,)."""
@@ -83,16 +88,22 @@ class Scores(nn.Module):
         """Compute all scores as scalars.
 
         Returns:
-            `loss` and the METRICS (`f1`, `accuracy`) of the combined class; `<task>/loss` and `<task>/<metric>`; and
-            for tasks that predict a number `<task>/mae` and `<task>/bias/<class>`, see `number_errors`.
+            The METRICS (`f1`, `accuracy`) of the combined class, or their mean over the tasks that have labels;
+            `<task>/loss` (the mean over all labelled photos) and `<task>/<metric>`; `loss`, the weighted sum of the
+            tasks' losses, which the batch size does not change; and for tasks that predict a number `<task>/mae` and
+            `<task>/bias/<class>`, see `number_errors`.
         """
         matrices = self.confusion_matrices()
-        scores = {"loss": self._metric(self.losses, TOTAL).compute()}
-        main = [JOINT] if JOINT in matrices else list(self.space.names)
+        losses = {task: self._metric(self.losses, task).compute() for task in self.space.names}
+        labelled = {task: matrices[task].sum() > 0 for task in self.space.names}
+        known = {task: torch.where(labelled[task], loss, 0.0) for task, loss in losses.items()}
+        scores = {"loss": weighted_sum(known, self.task_weights)}
+        tasks = [task for task in self.space.names if labelled[task]] or list(self.space.names)
+        main = [JOINT] if JOINT in matrices and self.why_mean is None else tasks
         for name, metric in METRICS.items():
             scores[name] = torch.stack([metric.compute(matrices[matrix]) for matrix in main]).mean()
         for task in self.space.names:
-            scores[f"{task}/loss"] = self._metric(self.losses, task).compute()
+            scores[f"{task}/loss"] = losses[task]
             scores |= {f"{task}/{name}": metric.compute(matrices[task]) for name, metric in METRICS.items()}
         for task, top in self.tops.items():
             errors = number_errors(self.numbers_of(task), self.space[task], top=top)
@@ -104,9 +115,20 @@ class Scores(nn.Module):
         return {name: self._metric(self.confusion, name).compute() for name in self.confusion}
 
     @property
+    def why_mean(self) -> str | None:
+        """Reason why the mean of the tasks is the main score; None if the combined class, or the only task, is.
+
+        It depends on the labels of all processes only.
+        """
+        if len(self.space.tasks) == 1:
+            return None
+        matrices = self.confusion_matrices()
+        return why_no_joint(self.space, {name: matrix.sum(1).cpu().numpy() for name, matrix in matrices.items()})
+
+    @property
     def is_empty(self) -> bool:
         """True if no batch was added since the last reset."""
-        return not self._metric(self.losses, TOTAL).update_called
+        return not self._metric(self.losses, self.space.names[0]).update_called
 
     def reset(self) -> None:
         """Discard all batches."""

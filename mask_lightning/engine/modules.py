@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
@@ -10,13 +11,13 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from mask_lightning.data.dataset import Sample
-from mask_lightning.engine.epoch_scores import TOTAL, Scores, WeightedMean
+from mask_lightning.data.samples import Sample
+from mask_lightning.engine.epoch_scores import Scores, WeightedMean
 from mask_lightning.errors import LabelError
 from mask_lightning.labels import UNLABELLED, LabelSpace
-from mask_lightning.losses.task_losses import make_loss, mixed_loss, validation_loss
-from mask_lightning.losses.weighting import make_weighting, weighted_sum
-from mask_lightning.metrics.scores import JOINT
+from mask_lightning.losses.task_losses import has_labels, make_loss, mixed_loss, validation_loss
+from mask_lightning.losses.weighting import make_weighting
+from mask_lightning.metrics.scores import JOINT, MAIN_METRIC, MEAN, log_mean_score
 from mask_lightning.models.backbones import HEADS, LayerGroups
 from mask_lightning.models.network import MultiTaskNetwork
 from mask_lightning.optim.optimizers import check_optimizer, make_optimizer
@@ -30,6 +31,9 @@ from mask_lightning.settings.optim import OptimSettings, PhaseSettings, Schedule
 SIDES = ("val", "clean_train")  # in the order of the validation dataloaders
 NUMBERS = "numbers"  # key of the figure data, beside the sides
 SUMS = "sums_of_the_epoch"  # key in a checkpoint
+TOTAL = "total"  # reserved: earlier versions had a metric of this name beside those of the tasks
+
+log = logging.getLogger(__name__)
 
 
 class MultiTaskModule(pl.LightningModule):
@@ -54,6 +58,8 @@ class MultiTaskModule(pl.LightningModule):
 
     Attributes:
         lineage: history of the weights: their origin, then the runs that trained them. Not part of a checkpoint.
+        score_of: what `val/f1` (without held-out photos `clean_train/f1`) scores: `joint`, `mean of the tasks`, or the
+            only task; None before the first validation.
 
     Raises:
         LabelError: a task has a name that cannot be a key of metrics and files.
@@ -112,11 +118,14 @@ class MultiTaskModule(pl.LightningModule):
             }
         )
         tops = {task: head["top"] for task, head in heads.items() if "top" in head}
-        self.scores = nn.ModuleDict({side: Scores(self.space, tops=tops) for side in SIDES})
+        self.scores = nn.ModuleDict(
+            {side: Scores(self.space, task_weights=self.task_weights, tops=tops) for side in SIDES}
+        )
         means = ("loss", *(f"{task}/{what}" for task in num_classes for what in ("loss", "weight")))
         self.train_means = nn.ModuleDict({name: WeightedMean() for name in means})
         self.phases = [check(PhaseSettings, phase) for phase in phases]
         self.lineage: list[str] = []
+        self.score_of: str | None = None
         self._check_choices()
 
     def plan(
@@ -177,10 +186,17 @@ class MultiTaskModule(pl.LightningModule):
             for task in self.space.names
         }
 
+    def _labelled(self, batch: Sample) -> dict[str, Tensor]:
+        """Return task -> True if the batch has labels of it, a boolean scalar on the device."""
+        numbers = batch.get("number", {})
+        return {
+            task: has_labels(self.losses[task], target, numbers.get(task)) for task, target in batch["target"].items()
+        }
+
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """Compute the weighted sum of the task losses, a scalar, and log it as train/loss and train/<task>/loss."""
         losses = self._losses(batch)
-        total: Tensor = self.weighting(losses)
+        total: Tensor = self.weighting(losses, self._labelled(batch))
         size = len(batch["index"])
         self.log("train/loss_step", total, prog_bar=True, sync_dist=True)
         self._log_mean("loss", total, size)
@@ -238,7 +254,7 @@ class MultiTaskModule(pl.LightningModule):
         losses = {task: validation_loss(log_probs[task], target[task]) for task in self.space.names}
         sides = SIDES[-len(self.trainer.num_val_batches) :]  # without held-out photos there is only clean_train
         scores = self.side_scores(sides[dataloader_idx])
-        scores.update(log_probs, target, losses, weighted_sum(losses, self.task_weights))
+        scores.update(log_probs, target, losses)
         for task, truth in batch.get("number", {}).items():
             predicted = self.network.head(task).number(outputs[task])
             if predicted is not None:
@@ -252,15 +268,18 @@ class MultiTaskModule(pl.LightningModule):
         """Collect the data of the figures from the validation that just ended, as plain nested lists.
 
         Returns:
-            side -> task -> confusion matrix; and under NUMBERS side -> task -> rows of class index, true and predicted
-            number, for tasks that predict a number.
+            side -> task, and `joint` if the combined class is scored -> confusion matrix; and under NUMBERS side ->
+            task -> rows of class index, true and predicted number, for tasks that predict a number.
         """
         sides: dict[str, Any] = {}
         numbers: dict[str, Any] = {}
         for side in SIDES:
             scores = self.side_scores(side)
             if not scores.is_empty:
-                sides[side] = {name: matrix.tolist() for name, matrix in scores.confusion_matrices().items()}
+                matrices = scores.confusion_matrices()
+                if scores.why_mean is not None:
+                    matrices.pop(JOINT, None)
+                sides[side] = {name: matrix.tolist() for name, matrix in matrices.items()}
                 numbers[side] = {task: scores.numbers_of(task).tolist() for task in scores.tops}
         return {**sides, NUMBERS: numbers}
 
@@ -269,8 +288,17 @@ class MultiTaskModule(pl.LightningModule):
         for side in SIDES:
             scores = self.side_scores(side)
             if not scores.is_empty:
+                self._log_main_score(side)
                 for name, value in scores.compute().items():
                     self.log(f"{side}/{name}", value, prog_bar=name == "f1", add_dataloader_idx=False, sync_dist=True)
+
+    def _log_main_score(self, side: str) -> None:
+        """Note what `val/f1` means; log the reason once if it is the mean of the tasks."""
+        reason = self.side_scores(side).why_mean
+        if self.score_of is None:
+            self.score_of = self.space.names[0] if len(self.space.tasks) == 1 else MEAN if reason else JOINT
+            if reason and self.trainer.is_global_zero:
+                log_mean_score(log, f"{side}/{MAIN_METRIC}", reason)
 
     def on_validation_epoch_start(self) -> None:
         """Reset the scores, which figures use until here."""
@@ -325,7 +353,11 @@ def check_task_names(names: Iterable[str]) -> None:
         >>> check_task_names(["mask", "age band"])
     """
     for name in names:
-        if not re.fullmatch(r"\w[\w -]*", name) or hasattr(nn.ModuleDict, name) or name in (TOTAL, JOINT, "training"):
+        if (
+            not re.fullmatch(r"\w[\w -]*", name)
+            or hasattr(nn.ModuleDict, name)
+            or name in (TOTAL, JOINT, MEAN, "training")
+        ):
             raise LabelError(
                 f"a task cannot be called {name!r}: expected letters, digits, spaces, - and _, and no word of "
                 "PyTorch's own; rename its column"

@@ -14,12 +14,13 @@ import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import LearningRateMonitor
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
+from mask_lightning.callbacks.accumulation import AccumulationMean
 from mask_lightning.callbacks.batch_transforms import BatchMixing, ProgressiveResizing
 from mask_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from mask_lightning.callbacks.common_step import CommonStep
 from mask_lightning.callbacks.early_stopping import LastPhaseStopping
+from mask_lightning.callbacks.final_validation import FinalValidation
 from mask_lightning.callbacks.finite_loss import FiniteLoss
 from mask_lightning.callbacks.interruption import Interruption
 from mask_lightning.callbacks.order import sort_callbacks
@@ -30,12 +31,13 @@ from mask_lightning.data.datamodule import FaceDataModule
 from mask_lightning.engine.checkpoint_files import CheckpointFiles
 from mask_lightning.engine.ddp import choose_strategy, count_processes, other_ranks
 from mask_lightning.engine.determinism import device_math
+from mask_lightning.engine.loggers import build_logger, closing_wandb
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.errors import ConfigError
 from mask_lightning.metrics.names import lower_is_better
 from mask_lightning.runs.folder import RunFolder
 from mask_lightning.settings.train import TrainSettings
-from mask_lightning.settings.trainer import LoggerSettings, TrainerSettings
+from mask_lightning.settings.trainer import TrainerSettings
 from mask_lightning.utils.system import keep_memory
 
 
@@ -129,7 +131,7 @@ def fit(
 
     Raises:
         ProcessError: another process of the run ended early.
-        ConfigError: torch cannot compute as the settings ask, see `device_math`.
+        ConfigError: torch cannot compute as the settings ask, see `device_math`, or the logger cannot be used.
     """
     task = {
         "settings": settings.model_dump(mode="json"),
@@ -137,7 +139,7 @@ def fit(
         "resume": resume,
         "lr": found_lr,
     }
-    with on_all_devices(run.trainer, settings.trainer, task):
+    with closing_wandb(), on_all_devices(run.trainer, settings.trainer, task):
         run.trainer.fit(module, data, ckpt_path=folder.last if resume else None, weights_only=True)
     run.interruption.after_fit()
 
@@ -189,7 +191,8 @@ def make_trainer(settings: TrainSettings, folder: Path, callbacks: Sequence[pl.C
     Args:
         settings: options of the run.
         folder: folder for the logger's files.
-        callbacks: callbacks in any order; CommonStep, the progress bar and the lr monitor are added as needed.
+        callbacks: callbacks in any order; CommonStep, AccumulationMean, FinalValidation, the progress bar and the lr
+            monitor are added as needed.
 
     Raises:
         ConfigError: the devices do not exist here, or the logger's package is not installed.
@@ -197,11 +200,14 @@ def make_trainer(settings: TrainSettings, folder: Path, callbacks: Sequence[pl.C
     keep_memory()
     options = settings.trainer
     epochs = settings.epochs
+    every = epochs if options.validate_every == "end" else options.validate_every
     processes = count_processes(options.devices, options.accelerator)
     logger = build_logger(settings.logger, folder)
     callbacks = [
         *callbacks,
         *([CommonStep()] if processes > 1 else []),
+        *([AccumulationMean()] if options.accumulate > 1 else []),
+        *([FinalValidation(every)] if epochs % every else []),
         *([ProgressBar()] if options.progress else []),
         *([LearningRateMonitor("step")] if logger else []),
     ]
@@ -215,7 +221,7 @@ def make_trainer(settings: TrainSettings, folder: Path, callbacks: Sequence[pl.C
             plugins=[LightningEnvironment(), CheckpointFiles()],
             precision=resolve_precision(options.precision, options.accelerator),  # type: ignore[arg-type]
             max_epochs=epochs,
-            check_val_every_n_epoch=epochs if options.validate_every == "end" else options.validate_every,
+            check_val_every_n_epoch=every,
             limit_train_batches=options.max_batches,
             limit_val_batches=options.max_batches,
             accumulate_grad_batches=options.accumulate,
@@ -230,30 +236,6 @@ def make_trainer(settings: TrainSettings, folder: Path, callbacks: Sequence[pl.C
             enable_progress_bar=options.progress,
             use_distributed_sampler=False,  # the data module divides the batches
         )
-
-
-def build_logger(options: LoggerSettings, folder: Path) -> Logger | bool:
-    """Build Lightning's logger, which writes into `folder`; False for none.
-
-    Raises:
-        ConfigError: the logger's package is not installed.
-    """
-    if options.name == "tensorboard":
-        return TensorBoardLogger(folder, name="", version="tensorboard")
-    if options.name == "csv":
-        return CSVLogger(folder, name="steps")
-    if options.name == "wandb":
-        return _wandb_logger(options.project, folder)
-    return False
-
-
-def _wandb_logger(project: str, folder: Path) -> Logger:
-    try:
-        from pytorch_lightning.loggers import WandbLogger
-
-        return WandbLogger(project=project, name=folder.name, save_dir=folder)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"logger=wandb needs a package ({error}); pip install 'mask_lightning[wandb]'") from None
 
 
 def resolve_precision(precision: str, accelerator: str, *, cuda: bool | None = None) -> str:

@@ -18,6 +18,7 @@ from mask_lightning.labels import LabelSpace
 from mask_lightning.metrics.predictions import join_spaces
 from mask_lightning.metrics.scores import MAIN_METRIC
 from mask_lightning.runs.folder import RunFolder, RunResult
+from mask_lightning.runs.photos import held_out_photos
 from mask_lightning.settings.ensembles import ENSEMBLES, find_member
 from mask_lightning.sweeps.table import Row, collect_runs
 
@@ -245,6 +246,16 @@ def _refuse_other_splits(members: Sequence[Member]) -> None:
                     f"expected members with the same held-out people, found {name} {value} in {members[0].name} and "
                     f"{member.split[name]} in {member.name}; vote over the runs of one sweep"
                 )
+    # Equal options do not suffice: another version may have split the same photos otherwise.
+    first = held_out_photos(members[0].folder.split)
+    for member in members[1:]:
+        others = held_out_photos(member.folder.split)
+        if first is not None and others is not None and first != others:
+            raise CheckpointError(
+                f"expected members with the same held-out people, found {len(first - others)} photos held out by "
+                f"{members[0].name} only and {len(others - first)} by {member.name} only; train those of another "
+                "version again: skip_done=false"
+            )
 
 
 def _refuse_other_transforms(loaded: LoadedMembers) -> None:

@@ -8,12 +8,33 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mask_lightning.ensemble.cross_fit import cross_fitted_vote, person_folds
 from mask_lightning.ensemble.members import LoadedMembers
 from mask_lightning.ensemble.voting import Vote, Weights, agreement, stack_probs, vote_predictions
-from mask_lightning.metrics.bootstrap import Difference, Floats, Interval, score_draws, to_difference, to_interval
+from mask_lightning.metrics.bootstrap import (
+    Difference,
+    Floats,
+    Interval,
+    Texts,
+    mean_score_draws,
+    score_draws,
+    to_difference,
+    to_interval,
+)
 from mask_lightning.metrics.evaluation import to_plain
 from mask_lightning.metrics.predictions import Predictions, combine, join_spaces
-from mask_lightning.metrics.scores import JOINT, MAIN_METRIC, METRICS, labelled_preds, people_of, score
+from mask_lightning.metrics.scores import (
+    JOINT,
+    MAIN_METRIC,
+    MEAN,
+    METRICS,
+    LabelledPreds,
+    has_labels,
+    headline,
+    labelled_preds,
+    people_of,
+    score,
+)
 
 Group = Literal["member", "reference", "vote", "soup"]
 Scores = Mapping[str, Floats]  # metric -> score of all photos, then of every bootstrap draw
@@ -37,7 +58,7 @@ class CandidateScore:
     """Score of a candidate in one task.
 
     Attributes:
-        task: name of the task; `joint` is the combined class of all tasks.
+        task: name of the task; `joint` is the combined class of all tasks, `mean of the tasks` replaces it.
         name, group: of the candidate.
         intervals: metric -> score with its interval.
     """
@@ -57,7 +78,7 @@ class Gain:
     """Score of a vote or soup minus the score of `over`: the best member of the task, or the mean member.
 
     Attributes:
-        task: name of the task; `joint` is the combined class of all tasks.
+        task: name of the task; `joint` is the combined class of all tasks, `mean of the tasks` replaces it.
         name, over: of the two candidates.
         differences: metric -> difference with its interval.
     """
@@ -121,6 +142,7 @@ def score_ensemble(
     parts: Sequence[Predictions],
     *,
     weights: Weights | None,
+    by_score: bool = False,
     soups: Mapping[str, SoupPredictions],
 ) -> EnsembleScores:
     """Compare members, votes and soups on the same held-out photos.
@@ -129,13 +151,18 @@ def score_ensemble(
         loaded: the members.
         parts: predictions of each member.
         weights: for the weighted vote; None leaves it out.
+        by_score: True if the weights are scores on these photos: each fold of the people is then weighted by the scores
+            on the other folds, see `ensemble.cross_fit`.
         soups: by names that end in a key of SOUP_LABELS.
     """
     photos = parts[0].photos
     members = [Candidate(member.name, "member", part) for member, part in zip(loaded.members, parts, strict=True)]
     votes = {"hard": vote_predictions(parts, kind="hard"), "soft": vote_predictions(parts, kind="soft")}
     if weights is not None:
-        votes["weighted"] = vote_predictions(parts, kind="hard", weights=weights)
+        fold = person_folds(parts[0]) if by_score else None
+        votes["weighted"] = (
+            vote_predictions(parts, kind="hard", weights=weights) if fold is None else cross_fitted_vote(parts, fold)
+        )
     best = best_of_each(members)
     candidates = [
         *members,
@@ -154,7 +181,9 @@ def score_ensemble(
 
 
 def compare_candidates(candidates: Sequence[Candidate]) -> Comparison:
-    """Score every candidate in each task that it predicts, and in the combined class if it predicts all tasks.
+    """Score every candidate in each task that it predicts, and in all tasks together if it predicts all.
+
+    All tasks together are the combined class, or the mean of the tasks if that is not scored.
 
     All candidates are scored on the same bootstrap draws of people.
 
@@ -165,11 +194,11 @@ def compare_candidates(candidates: Sequence[Candidate]) -> Comparison:
     labelled = {each.name: labelled_preds(each.predictions) for each in candidates}
     people = people_of(candidates[0].predictions)
     comparison = Comparison([], [])
-    for task in [*tasks, JOINT]:
+    for task in [*tasks, JOINT, MEAN]:
         scored = {
-            (each.name, each.group): score_draws(labelled[each.name][task], people)
+            (each.name, each.group): scores
             for each in candidates
-            if task in labelled[each.name] and _is_scored(each, task, tasks)
+            if _is_scored(each, task, tasks) and (scores := _draws(labelled[each.name], task, people)) is not None
         }
         draws = _with_mean(scored)
         for (name, group), scores in draws.items():
@@ -180,7 +209,9 @@ def compare_candidates(candidates: Sequence[Candidate]) -> Comparison:
 
 
 def mean_score(predictions: Predictions) -> float:
-    """Average the main metric (macro F1) over the tasks with labels."""
+    """Average the main metric (macro F1) over the tasks with labels; 0 without any label."""
+    if not has_labels(predictions):
+        return 0.0
     scores = score(predictions)
     return float(np.mean([scores[task].values[MAIN_METRIC] for task in predictions.space.names if task in scores]))
 
@@ -199,10 +230,17 @@ def best_of_each(members: Sequence[Candidate]) -> Candidate | None:
 
 
 def _is_scored(candidate: Candidate, task: str, tasks: Sequence[str]) -> bool:
-    """Score the combined class only for candidates with all tasks; EACH_BEST is scored in nothing else."""
-    if task == JOINT:
+    """Return False for all tasks together unless the candidate has them all; EACH_BEST is scored in nothing else."""
+    if task in (JOINT, MEAN):
         return set(candidate.predictions.space.names) == set(tasks)
     return candidate.name != EACH_BEST
+
+
+def _draws(labelled: Mapping[str, LabelledPreds], task: str, people: Texts) -> Scores | None:
+    """Score the bootstrap draws of a task, or of all tasks together; None if the labels do not allow it."""
+    if task == MEAN:
+        return mean_score_draws(labelled.values(), people) if headline(labelled) == MEAN else None
+    return score_draws(labelled[task], people) if task in labelled else None
 
 
 def _with_mean(draws: Mapping[tuple[str, Group], Scores]) -> dict[tuple[str, Group], Scores]:

@@ -23,15 +23,18 @@ from mask_lightning.data.batching import normalise
 from mask_lightning.data.dataset import FaceDataset
 from mask_lightning.data.splits import draw_stratified
 from mask_lightning.data.transforms import eval_pipeline
+from mask_lightning.ensemble.cross_fit import Ints, cross_fit, person_folds
 from mask_lightning.ensemble.members import LoadedMembers, Member
+from mask_lightning.ensemble.scoring import mean_score
 from mask_lightning.inference.trained import Trained
+from mask_lightning.metrics.predictions import Predictions
 from mask_lightning.utils.files import write_atomically
 
 BATCH = 32
 CLEAN_PHOTOS = 512
 
 State = dict[str, Tensor]
-Score = Callable[[Trained], float]  # model -> score, higher is better
+Predict = Callable[[Trained], Predictions]  # model -> its predictions for the held-out photos
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,18 @@ class SoupMember:
 
 @dataclass(frozen=True)
 class Soup:
-    """Averaged model, and the names of the members in it."""
+    """Averaged model.
+
+    Attributes:
+        network: the model.
+        names: names of the members in it.
+        cross_fitted: for a soup whose members were chosen on the held-out people: predictions for them of soups chosen
+            on others, see `ensemble.cross_fit`. None if nothing was chosen, or with a single person.
+    """
 
     network: Trained
     names: tuple[str, ...]
+    cross_fitted: Predictions | None = None
 
 
 def why_no_soup(members: Sequence[Member]) -> str | None:
@@ -79,15 +90,15 @@ def _name_head(member: Member) -> str:
 
 
 def make_soups(
-    loaded: LoadedMembers, scores: Sequence[float], train: pd.DataFrame, score: Score
+    loaded: LoadedMembers, parts: Sequence[Predictions], train: pd.DataFrame, predict: Predict
 ) -> tuple[dict[str, Soup], list[str]]:
     """Make soups of the members that predict the same tasks and started from the same weights.
 
     Args:
         loaded: the members.
-        scores: of each member, on the same people as `score`.
+        parts: predictions of each member for the held-out photos.
         train: rows of the training side; a sample without augmentation recomputes the BatchNorm statistics.
-        score: scores a model.
+        predict: predicts the held-out photos.
 
     Returns:
         `soup_<tasks>_<recipe>` -> soup, and one line for each group of members without a soup. The recipes are
@@ -101,12 +112,12 @@ def make_soups(
             remarks.append(f"no soup for {', '.join(tasks)}: {reason}")
             continue
         clean = draw_stratified(train, CLEAN_PHOTOS, strata=tasks, seed=0)
-        members = [SoupMember(loaded.members[i].name, loaded.networks[i], scores[i]) for i in positions]
+        members = [SoupMember(loaded.members[i].name, loaded.networks[i], mean_score(parts[i])) for i in positions]
         best = max(members, key=lambda each: each.score)
         made = {
             "renewed": uniform_soup([best], clean),
             "uniform": uniform_soup(members, clean),
-            "greedy": greedy_soup(members, clean, score),
+            "greedy": cross_fitted_greedy_soup(members, [parts[i] for i in positions], clean, predict),
         }
         soups |= {"_".join(("soup", *tasks, recipe)): soup for recipe, soup in made.items()}
     return soups, remarks
@@ -122,25 +133,67 @@ def uniform_soup(members: Sequence[SoupMember], clean: pd.DataFrame) -> Soup:
     return _mix([each.network for each in members], [each.name for each in members], clean)
 
 
-def greedy_soup(members: Sequence[SoupMember], clean: pd.DataFrame, score: Score) -> Soup:
+def greedy_soup(
+    members: Sequence[SoupMember], clean: pd.DataFrame, score: Callable[[Sequence[SoupMember]], float]
+) -> Soup:
+    """Mix the members that `choose_greedily` chooses; the best member unchanged if no soup is as good."""
+    chosen, mixed = choose_greedily(members, score)
+    return uniform_soup(chosen, clean) if mixed else Soup(chosen[0].network, (chosen[0].name,))
+
+
+def choose_greedily(
+    members: Sequence[SoupMember], score: Callable[[Sequence[SoupMember]], float]
+) -> tuple[list[SoupMember], bool]:
     """Add members from the best one down; keep each that does not lower the score of the soup (recipe 1 of the paper).
 
-    The soup is chosen on the people that it is then scored on, so its score is optimistic. The best member is first
-    tried with recomputed BatchNorm statistics, so that other members must improve on more than these.
+    The best member is first tried with recomputed BatchNorm statistics, so that other members must improve on more than
+    these.
 
     Args:
-        members: of the same architecture, with scores by `score`.
-        clean: training photos that recompute the BatchNorm statistics.
-        score: scores a model.
+        members: of the same architecture, with scores on the people of `score`.
+        score: scores the uniform soup of some members. The soup is chosen on these people, so it must be scored on
+            others.
+
+    Returns:
+        The chosen members, the best first, and False if the best member is better without new statistics.
     """
     best, *others = sorted(members, key=lambda each: -each.score)
-    chosen, soup, highest = [best], Soup(best.network, (best.name,)), best.score
+    chosen, mixed, highest = [best], False, best.score
     for more in ([], *([other] for other in others)):
-        candidate = uniform_soup([*chosen, *more], clean)
-        value = score(candidate.network)
+        value = score([*chosen, *more])
         if value >= highest:
-            chosen, soup, highest = [*chosen, *more], candidate, value
-    return soup
+            chosen, mixed, highest = [*chosen, *more], True, value
+    return chosen, mixed
+
+
+def cross_fitted_greedy_soup(
+    members: Sequence[SoupMember], parts: Sequence[Predictions], clean: pd.DataFrame, predict: Predict
+) -> Soup:
+    """Choose a greedy soup on all held-out people, and predict each fold of them with the soup chosen on the others.
+
+    Args:
+        members: of the same architecture.
+        parts: predictions of each member for the held-out photos.
+        clean: training photos that recompute the BatchNorm statistics.
+        predict: predicts the held-out photos; called once for each soup that is tried.
+    """
+    own = {each.name: part for each, part in zip(members, parts, strict=True)}
+    mixtures: dict[frozenset[str], Predictions] = {}
+
+    def predict_mixture(several: Sequence[SoupMember]) -> Predictions:
+        key = frozenset(each.name for each in several)
+        if key not in mixtures:
+            mixtures[key] = predict(uniform_soup(several, clean).network)
+        return mixtures[key]
+
+    def predict_fold(others: Ints, held: Ints) -> Predictions:
+        scored = [replace(each, score=mean_score(own[each.name].select(others))) for each in members]
+        chosen, mixed = choose_greedily(scored, lambda several: mean_score(predict_mixture(several).select(others)))
+        return (predict_mixture(chosen) if mixed else own[chosen[0].name]).select(held)
+
+    soup = greedy_soup(members, clean, lambda several: mean_score(predict_mixture(several)))
+    fold = person_folds(parts[0])
+    return soup if fold is None else replace(soup, cross_fitted=cross_fit(fold, predict_fold))
 
 
 def average_states(states: Sequence[State]) -> State:
@@ -172,7 +225,8 @@ def _mix(networks: Sequence[Trained], names: Sequence[str], clean: pd.DataFrame)
     module = copy.deepcopy(first.module)
     module.load_state_dict(average_states([network.module.state_dict() for network in networks]))
     mixed = replace(first, module=module)
-    update_bn(_batches(mixed, clean), module)  # resets the statistics, then averages them over the photos
+    if len(clean) > 1:  # one photo has no statistics; the averaged ones stay
+        update_bn(_batches(mixed, clean), module)  # resets the statistics, then averages them over the photos
     return Soup(mixed, tuple(names))
 
 

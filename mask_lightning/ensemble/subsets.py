@@ -61,6 +61,13 @@ def member_rows(
     return _ROWS[ensemble.task.name](rows, Draw(number, seed, match_minority)).reset_index(drop=True)
 
 
+def restore_member_rows(used: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the result of `member_rows` from the photos that it chose, each once, in the order of the split."""
+    ensemble, _ = find_member(name)
+    rows = _oversample(used) if ensemble is not None and ensemble.task == MASK else used
+    return rows.reset_index(drop=True)
+
+
 def balanced_rows(rows: pd.DataFrame, task: Task, number: int, *, seed: int) -> pd.DataFrame:
     """Undersample: draw as many units of every class as the rarest class has.
 
@@ -116,7 +123,13 @@ def _mask_rows(rows: pd.DataFrame, draw: Draw) -> pd.DataFrame:
     pairs = {size: list(combinations(range(size), 2)) or [(0, 0)] for size in count.unique()}
     chosen = [at in pairs[size][draw.number % len(pairs[size])] for at, size in zip(place, count, strict=True)]
     rare = rows[rows[MASK.name].isin([MASK.target("incorrect"), MASK.target("normal")])]
-    return pd.concat([worn[chosen], rare, rare]).sort_values(["family", "person_id", "path"])
+    return _oversample(pd.concat([worn[chosen], rare]))
+
+
+def _oversample(rows: pd.DataFrame) -> pd.DataFrame:
+    """Repeat the photos of the rare mask states, in the order of the people."""
+    rare = rows[rows[MASK.name].isin([MASK.target("incorrect"), MASK.target("normal")])]
+    return pd.concat([rows, rare]).sort_values(["family", "person_id", "path"])
 
 
 def _gender_rows(rows: pd.DataFrame, draw: Draw) -> pd.DataFrame:

@@ -5,6 +5,7 @@ Columns of the table: `photo` (name in the output), `path`, and `person_id` if i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +13,25 @@ from typing import Literal
 
 import pandas as pd
 
+from mask_lightning.data.csv_files import read_cells
 from mask_lightning.data.images import (
     PHOTO_SUFFIXES,
+    describe_left_out,
+    divide_files,
+    is_heif,
+    is_litter,
     is_photo,
     log_and_shorten,
     missing_files,
     path_inside,
+    require_heif,
 )
-from mask_lightning.data.index import read_csv
 from mask_lightning.errors import PhotoError, SampleTableError
+from mask_lightning.utils.files import find_path
+
+log = logging.getLogger(__name__)
+
+TABLE_SUFFIXES = (".csv", ".tsv")
 
 Kind = Literal["info", "table", "folder", "photo"]
 
@@ -40,26 +51,29 @@ class PhotoList:
     root: Path
 
 
-def read_photo_list(root: Path) -> PhotoList:
-    """List the photos and check that each is a file, without decoding it.
+def read_photo_list(root: Path, *, follow_symlinks: bool = False) -> PhotoList:
+    """List the photos and check that each is a file, without decoding it; log the files of a folder that are no photos.
 
     Args:
         root: the competition's `eval/` or its parent folder, a folder (with its subfolders), a photo, or a CSV with a
             column `path` (relative to the CSV's folder) or `ImageID` (relative to `images/` beside it).
+        follow_symlinks: allow a CSV to list symlinks that lead out of its folder.
 
     Raises:
         PhotoError: there are no photos, or a listed one is missing.
         SampleTableError: a CSV lacks its column, lists a photo twice, or lists one outside of its folder.
     """
-    root = root.expanduser()
+    root = find_path(root)
     if not root.exists():
         raise PhotoError(f"expected photos at {root}, found nothing; set data.root to a folder, a photo or a CSV")
     if root.is_dir():
         info = _find_info(root)
-        return _from_csv(info, root) if info else _from_folder(root)
-    if root.suffix.lower() == ".csv":
-        return _from_csv(root, root)
-    if root.suffix.lower() not in PHOTO_SUFFIXES:
+        return _from_csv(info, root, follow_symlinks) if info else _from_folder(root)
+    if root.suffix.lower() in TABLE_SUFFIXES:
+        return _from_csv(root, root, follow_symlinks)
+    if is_heif(root):
+        require_heif(root)
+    if not is_photo(root):
         raise PhotoError(
             f"expected a photo ({', '.join(sorted(PHOTO_SUFFIXES))}) or a CSV, found {root}; set data.root to one"
         )
@@ -77,17 +91,22 @@ def _find_info(root: Path) -> Path | None:
 
 
 def _from_folder(root: Path) -> PhotoList:
-    photos = sorted(path for path in root.rglob("*") if is_photo(path) and path.is_file())
-    names = [(path.relative_to(root), path) for path in photos]
-    visible = [(name.as_posix(), path) for name, path in names if not any(part.startswith(".") for part in name.parts)]
-    if not visible:
-        raise PhotoError(f"expected photos in {root}, found none; set data.root to a folder, a photo or a CSV")
-    return PhotoList(_table(visible), "folder", root)
+    files = sorted(root.rglob("*"))
+    visible = [path for path in files if not any(map(is_litter, path.relative_to(root).parts))]
+    photos, others = divide_files(visible)
+    note = describe_left_out(others)
+    if not photos:
+        raise PhotoError(
+            f"expected photos in {root}, found {note or 'none'}; set data.root to a folder, a photo or a CSV"
+        )
+    if note:
+        log.warning("%s", note)
+    return PhotoList(_table((path.relative_to(root).as_posix(), path) for path in photos), "folder", root)
 
 
-def _from_csv(path: Path, root: Path) -> PhotoList:
+def _from_csv(path: Path, root: Path, follow_symlinks: bool) -> PhotoList:
     """Read the photos that a CSV lists, in its order."""
-    lines = read_csv(path, empty_only=True)
+    lines = read_cells(path, ["path", "ImageID", "person_id"])
     columns = [column for column in ("ImageID", "path") if column in lines]
     if not columns:
         found = ", ".join(map(str, lines.columns))
@@ -96,7 +115,7 @@ def _from_csv(path: Path, root: Path) -> PhotoList:
     folder = path.parent / "images" if official else path.parent
     names = lines[columns[0]]
     _check_names(names, path)
-    photos = list(zip(names, _inside(folder, names, path), strict=True))
+    photos = list(zip(names, _inside(folder, names, path, follow_symlinks), strict=True))
     gone = set(missing_files(photo for _, photo in photos))
     missing = [name for name, photo in photos if photo in gone]
     if missing:
@@ -111,9 +130,9 @@ def _from_csv(path: Path, root: Path) -> PhotoList:
 def _check_names(names: pd.Series[str], path: Path) -> None:
     if names.empty:
         raise SampleTableError(f"expected photos in {path}, found no line; add them")
-    nameless = names.isna() | (names == "")
-    if nameless.any():
-        line = int(nameless.to_numpy().argmax()) + 2
+    nameless = names.index[names == ""]
+    if len(nameless):
+        line = nameless[0] + 2
         raise SampleTableError(f"expected a photo in {path}, line {line}, found nothing; name it or drop the line")
     twice = names[names.duplicated()].unique().tolist()
     if twice:
@@ -122,9 +141,9 @@ def _check_names(names: pd.Series[str], path: Path) -> None:
         )
 
 
-def _inside(folder: Path, names: pd.Series[str], listed_in: Path) -> list[Path]:
+def _inside(folder: Path, names: pd.Series[str], listed_in: Path, follow_symlinks: bool) -> list[Path]:
     try:
-        return [path_inside(folder, name) for name in names]
+        return [path_inside(folder, name, follow_symlinks=follow_symlinks) for name in names]
     except SampleTableError as error:
         raise SampleTableError(f"{listed_in}: {error}") from error
 

@@ -239,11 +239,12 @@ def collate_photos(photos: Sequence[PreparedPhoto]) -> Batch:
 def _batches(
     dataset: PredictionDataset, networks: Sequence[Trained], batch_size: int, num_workers: int | None, progress: bool
 ) -> Iterator[Batch]:
+    on_gpu = networks[0].module.device.type == "cuda"
     loader: DataLoader[PreparedPhoto] = LeanLoader(
         dataset,
         batch_size=batch_size,
-        num_workers=default_workers() if num_workers is None else num_workers,
-        pin_memory=torch.cuda.is_available(),
+        num_workers=default_workers(on_gpu=on_gpu) if num_workers is None else num_workers,
+        pin_memory=on_gpu,
         collate_fn=collate_photos,
     )
     names = ", ".join(networks[0].space.names) if len(networks) == 1 else f"with {len(networks)} networks"

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mask_lightning.data.index import read_csv
+from mask_lightning.data.csv_files import read_csv
 from mask_lightning.errors import SampleTableError, SubmissionError
 from mask_lightning.inference.prediction_file import describe_space, read_predictions
 from mask_lightning.labels import FACE, LabelSpace

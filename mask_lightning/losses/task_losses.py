@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mask_lightning.data.dataset import Mix
+from mask_lightning.data.samples import Mix
 from mask_lightning.labels import UNLABELLED
 from mask_lightning.losses.ages import ClassAndNumberLoss, NumberLoss, OrdinalLoss
 from mask_lightning.losses.classification import ClassificationLoss, labelled_mean
@@ -79,6 +79,26 @@ def mixed_loss(
     partner = mix.partner
     partner_loss = loss(outputs, target[partner], None if number is None else number[partner])
     return mix.share * loss(outputs, target, number) + (1 - mix.share) * partner_loss
+
+
+def has_labels(loss: nn.Module, target: Tensor, number: Tensor | None) -> Tensor:
+    """Return True, a boolean scalar, if the loss of `make_loss` is learned from any photo of the batch.
+
+    Args:
+        loss: loss of the task.
+        target: class indices (B,), UNLABELLED (-1) for photos without a label.
+        number: ages in years (B,), NaN if not known; None if the loss needs none.
+
+    Example:
+        >>> import torch
+        >>> has_labels(ClassificationLoss([1, 1]), torch.tensor([UNLABELLED, 1]), None)
+        tensor(True)
+    """
+    labelled = (target != UNLABELLED).any()
+    if number is None or not isinstance(loss, NumberLoss | ClassAndNumberLoss):
+        return labelled
+    known = (~number.isnan()).any()
+    return known if isinstance(loss, NumberLoss) else labelled | known
 
 
 def validation_loss(log_probs: Tensor, target: Tensor) -> Tensor:

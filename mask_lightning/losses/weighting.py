@@ -63,8 +63,13 @@ class Weighting(nn.Module, ABC):
     def weights(self) -> dict[str, float] | dict[str, Tensor]:
         """Return the current weight of each task, a scalar."""
 
-    def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Return the weighted sum of scalar losses per task."""
+    def forward(self, losses: Mapping[str, Tensor], labelled: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return the weighted sum of the losses, a scalar.
+
+        Args:
+            losses: task -> loss of the batch, a scalar; 0 for a task without labels.
+            labelled: task -> True if photos of the batch are labelled for it, a boolean scalar; None if all are.
+        """
         return weighted_sum(losses, self.weights())
 
     def start_epoch(self, mean: Callable[[Tensor], Tensor]) -> None:
@@ -77,6 +82,12 @@ class Weighting(nn.Module, ABC):
     def running_sums(self) -> dict[str, Tensor]:
         """Return the sums of this process since the epoch began, by name, to be saved for a mid-epoch resume."""
         return {}
+
+    def _count(self, labelled: Mapping[str, Tensor] | None, *, like: Tensor) -> Tensor:
+        """Return 1 for each task that has labels in the batch, 0 for others (T,)."""
+        if labelled is None:
+            return torch.ones(len(self.tasks), dtype=like.dtype, device=like.device)
+        return torch.stack([labelled[task] for task in self.tasks]).to(like.dtype)
 
     def _by_task(self, values: Tensor) -> dict[str, Tensor]:
         return dict(zip(self.tasks, values.unbind(), strict=True))
@@ -109,7 +120,8 @@ class UncertaintyWeighting(Weighting):
     """Learned weights: the less certain the labels of a task, the smaller its weight.
 
     A loss L becomes L / sigma^2 + log sigma. The learned parameter is log sigma^2, which may be any number. It starts
-    at 0, that is, with weight 1.
+    at 0, that is, with weight 1. A task without labels in a batch contributes neither term, so that the weight does not
+    depend on how many batches have labels.
 
     Source: Kendall, Gal and Cipolla 2018, "Multi-task learning using uncertainty to weigh losses for scene geometry and
     semantics", arXiv:1705.07115, the form for classes (eq. 10). The form for regression, with L / 2, differs only by a
@@ -132,16 +144,19 @@ class UncertaintyWeighting(Weighting):
         """Return 1 / sigma^2 of each task."""
         return self._by_task(torch.exp(-self.log_variances))
 
-    def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Return the sum of L / sigma^2 + log sigma, a scalar that may be negative."""
-        return super().forward(losses) + self.log_variances.sum() / 2
+    def forward(self, losses: Mapping[str, Tensor], labelled: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return the sum of L / sigma^2 + log sigma over the labelled tasks, a scalar that may be negative."""
+        counts = self._count(labelled, like=self.log_variances)
+        terms = {task: counts[i] * loss for i, (task, loss) in enumerate((t, losses[t]) for t in self.tasks)}
+        return super().forward(terms) + (counts * self.log_variances).sum() / 2
 
 
 class DynamicWeighting(Weighting):
     """Dynamic weight averaging: a task whose loss fell more slowly than the others' has a larger weight.
 
     The weights of T tasks are T softmax(r / t), where r is a task's mean loss in the last epoch divided by that in the
-    epoch before. In the first two epochs all weights are 1. The mean losses are part of checkpoints.
+    epoch before. In the first two epochs all weights are 1. The means are over the batches with labels of the task,
+    and are part of checkpoints.
 
     Source: Liu, Johns and Davison 2019, "End-to-end multi-task learning with attention", arXiv:1803.10704, eq. 7.
 
@@ -166,7 +181,7 @@ class DynamicWeighting(Weighting):
         self.temperature = temperature
         self.register_buffer("earlier", torch.zeros(2, len(tasks)))  # mean losses of the last epoch, of the one before
         self.register_buffer("losses", torch.zeros(len(tasks)), persistent=False)
-        self.register_buffer("batches", torch.zeros(()), persistent=False)
+        self.register_buffer("batches", torch.zeros(len(tasks)), persistent=False)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights of this epoch; their sum is T."""
@@ -175,21 +190,28 @@ class DynamicWeighting(Weighting):
         moved = len(self.tasks) * torch.softmax(ratios / self.temperature, dim=0)
         return self._by_task(torch.where((self.earlier > 0).all(), moved, torch.ones_like(moved)))
 
-    def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Return the weighted sum of the losses, and add them to the running sums."""
-        self.losses += torch.stack([losses[task] for task in self.tasks]).detach()
-        self.batches += 1
-        return super().forward(losses)
+    def forward(self, losses: Mapping[str, Tensor], labelled: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return the weighted sum of the losses, and add the losses of labelled tasks to the running sums."""
+        counts = self._count(labelled, like=self.losses)
+        self.losses += counts * torch.stack([losses[task] for task in self.tasks]).detach()
+        self.batches += counts
+        return super().forward(losses, labelled)
 
     def start_epoch(self, mean: Callable[[Tensor], Tensor]) -> None:
-        """Store the mean losses of the epoch that ended, and reset the running sums."""
-        if self.batches > 0:
-            self.earlier = torch.stack([mean(self.losses / self.batches), self.earlier[0]])
+        """Store the mean losses of the epoch that ended, and reset the running sums.
+
+        A task without labels in the whole epoch keeps its mean loss of the epoch before.
+        """
+        # Copies, as `mean` may work in place. All processes call it, also those without any batch.
+        losses, batches = mean(self.losses.clone()), mean(self.batches.clone())
+        if (batches > 0).any():
+            means = torch.where(batches > 0, losses / batches, self.earlier[0])
+            self.earlier = torch.stack([means, self.earlier[0]])
             self.losses.zero_()
             self.batches.zero_()
 
     def running_sums(self) -> dict[str, Tensor]:
-        """Return the running loss sums and the number of batches."""
+        """Return the running loss sums and the number of batches with labels, per task."""
         return {"losses": self.losses, "batches": self.batches}
 
 

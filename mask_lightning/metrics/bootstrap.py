@@ -8,6 +8,7 @@ counts 0 in their macro F1: its interval extends further down than up.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,15 @@ from scipy.sparse import csr_array
 
 from mask_lightning.errors import PredictionsError
 from mask_lightning.metrics.predictions import Predictions
-from mask_lightning.metrics.scores import METRICS, LabelledPreds, Metric, labelled_preds, people_of
+from mask_lightning.metrics.scores import (
+    MEAN,
+    METRICS,
+    LabelledPreds,
+    Metric,
+    headline,
+    labelled_preds,
+    people_of,
+)
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -73,13 +82,15 @@ def intervals(
         seed: of the draws.
 
     Returns:
-        Task, and `joint` -> metric -> interval.
+        Task -> metric -> interval; with several tasks also `joint`, or MEAN if the combined class is not scored.
     """
-    people = people_of(predictions)
-    return {
-        name: metric_intervals(each, people, draws=draws, level=level, seed=seed)
-        for name, each in labelled_preds(predictions).items()
+    people, labelled = people_of(predictions), labelled_preds(predictions)
+    found = {
+        name: metric_intervals(each, people, draws=draws, level=level, seed=seed) for name, each in labelled.items()
     }
+    if headline(labelled) == MEAN:
+        found[MEAN] = mean_intervals(labelled.values(), people, draws=draws, level=level, seed=seed)
+    return found
 
 
 def metric_intervals(
@@ -87,6 +98,19 @@ def metric_intervals(
 ) -> dict[str, Interval]:
     """Compute every metric of one task; `people` (N,) are those of all photos of the predictions."""
     scores = score_draws(labelled, people, draws=draws, seed=seed)
+    return {name: to_interval(scores[name], METRICS[name], level) for name in METRICS}
+
+
+def mean_intervals(
+    tasks: Iterable[LabelledPreds],
+    people: Texts,
+    *,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Compute every metric's mean over several tasks, which may have labels for different photos."""
+    scores = mean_score_draws(tasks, people, draws=draws, seed=seed)
     return {name: to_interval(scores[name], METRICS[name], level) for name in METRICS}
 
 
@@ -100,13 +124,24 @@ def score_draws(labelled: LabelledPreds, people: Texts, *, draws: int = DRAWS, s
     return _score(labelled, person, _draw_weights(person, draws, seed))
 
 
+def mean_score_draws(
+    tasks: Iterable[LabelledPreds], people: Texts, *, draws: int = DRAWS, seed: int = 0
+) -> dict[str, Floats]:
+    """Score all photos, then each draw of the people of any task, by the mean over the tasks; as `score_draws`."""
+    tasks = list(tasks)
+    names, person = np.unique(people[np.concatenate([each.rows for each in tasks])], return_inverse=True)
+    weights = _draw_weights(person, draws, seed)
+    scores = [_score(each, np.searchsorted(names, people[each.rows]), weights) for each in tasks]
+    return {name: np.mean([each[name] for each in scores], axis=0) for name in METRICS}
+
+
 def compare(
     a: Predictions, b: Predictions, *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0
 ) -> dict[str, dict[str, Difference]]:
     """Compute the paired bootstrap of A minus B: both are scored on the same draws of people.
 
     Returns:
-        Task that both predict, and `joint` if both predict the same tasks -> metric -> difference.
+        Task that both predict -> metric -> difference; if both predict the same tasks also `joint`, or MEAN.
 
     Raises:
         PredictionsError: the photos or their labels differ, or no task is common.
@@ -127,10 +162,15 @@ def compare(
                 f"expected the same labels of {name} for both, found different ones; predict both again"
             )
         scores, others = (score_draws(each, people, draws=draws, seed=seed) for each in (ours, theirs))
-        found[name] = {
-            metric: to_difference(scores[metric] - others[metric], METRICS[metric], level) for metric in METRICS
-        }
+        found[name] = _differences(scores, others, level)
+    if set(first) == set(second) == set(found) and headline(found) == MEAN:
+        scores, others = (mean_score_draws(each.values(), people, draws=draws, seed=seed) for each in (first, second))
+        found[MEAN] = _differences(scores, others, level)
     return found
+
+
+def _differences(scores: Mapping[str, Floats], others: Mapping[str, Floats], level: float) -> dict[str, Difference]:
+    return {metric: to_difference(scores[metric] - others[metric], METRICS[metric], level) for metric in METRICS}
 
 
 def draw_people(people: int, *, draws: int, seed: int) -> Ints:

@@ -13,7 +13,7 @@ from mask_lightning.labels import AGE, MASK
 from mask_lightning.metrics.bootstrap import Interval, intervals
 from mask_lightning.metrics.calibration import TaskCalibration, calibrate
 from mask_lightning.metrics.predictions import Predictions
-from mask_lightning.metrics.scores import TaskScores, headline, labelled_preds, people_of, score
+from mask_lightning.metrics.scores import TaskScores, headline, labelled_preds, people_of, score, why_mean
 from mask_lightning.metrics.slices import Slice, scores_given, slice_scores, worst_slice
 
 
@@ -23,9 +23,11 @@ class Evaluation:
 
     Attributes:
         people, photos: how many were scored.
-        headline: the most important key of `scores`: `joint`, or the only task.
+        headline: the most important key of `intervals`: `joint`; `mean of the tasks` if the combined class of several
+            tasks is not scored; or the only task.
+        why_mean: reason why the combined class is not scored, None if it is or if there is one task.
         scores: task, and `joint` -> scores.
-        intervals: task, and `joint` -> metric -> bootstrap interval over people.
+        intervals: task, `joint` and `mean of the tasks` -> metric -> bootstrap interval over people.
         calibration: task -> reliability before and after temperature scaling.
         slices: scores of subgroups of the photos.
         worst: slice with the lowest accuracy among those with enough people, None if there is none.
@@ -41,6 +43,7 @@ class Evaluation:
     slices: tuple[Slice, ...]
     worst: Slice | None
     age_given_mask: Mapping[str, TaskScores]
+    why_mean: str | None = None
 
     def to_plain(self) -> dict[str, Any]:
         """Convert to plain values for strict JSON."""
@@ -71,6 +74,7 @@ def evaluate(predictions: Predictions, temperatures: Mapping[str, float] | None 
         slices=tuple(slices),
         worst=worst_slice(slices),
         age_given_mask=scores_given(predictions, AGE.name, MASK.name),
+        why_mean=why_mean(predictions),
     )
 
 

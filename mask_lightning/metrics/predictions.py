@@ -91,14 +91,31 @@ class Predictions:
                 f"expected the photos of {first.name}, found {len(self)} for {len(first)} in {self.name} "
                 f"({missing[0]}); predict the same photos with both"
             )
+        return self.select(position)
+
+    def select(self, rows: npt.NDArray[np.integer[Any]]) -> Predictions:
+        """Return the photos with these row numbers, in that order."""
         return Predictions(
             self.space,
-            self.photos.iloc[position].reset_index(drop=True),
-            {task: values[position] for task, values in self.probs.items()},
-            {task: values[position] for task, values in self.targets.items()},
-            {task: values[position] for task, values in self.losses.items()},
+            self.photos.iloc[rows].reset_index(drop=True),
+            {task: values[rows] for task, values in self.probs.items()},
+            {task: values[rows] for task, values in self.targets.items()},
+            {task: values[rows] for task, values in self.losses.items()},
             self.sources,
         )
+
+
+def join_rows(parts: Sequence[Predictions]) -> Predictions:
+    """Join predictions of one label space for different photos, one part after the other."""
+    space, sources = parts[0].space, [source for part in parts for source in part.sources]
+    return Predictions(
+        space,
+        pd.concat([part.photos for part in parts], ignore_index=True),
+        {task: np.concatenate([part.probs[task] for part in parts]) for task in space.names},
+        {task: np.concatenate([part.targets[task] for part in parts]) for task in space.names},
+        {task: np.concatenate([part.losses[task] for part in parts]) for task in space.names},
+        tuple(source for i, source in enumerate(sources) if source not in sources[:i]),
+    )
 
 
 def no_targets(space: LabelSpace, count: int) -> tuple[dict[str, Ints], dict[str, Floats]]:

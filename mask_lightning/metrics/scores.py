@@ -6,6 +6,7 @@ bootstrap and tables share one definition.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mask_lightning.errors import PredictionsError
-from mask_lightning.labels import UNLABELLED
+from mask_lightning.labels import UNLABELLED, LabelSpace
 
 if TYPE_CHECKING:  # settings read METRICS, and need no pandas for it
     from mask_lightning.metrics.predictions import Predictions
@@ -24,7 +25,9 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 JOINT = "joint"  # key of the combined class of all tasks, beside the names of the tasks
+MEAN = "mean of the tasks"  # key of the mean of the tasks' scores, which replaces those of the combined class
 MAX_JOINT = 100  # combined classes; with more, the confusion matrix would be huge and nearly empty
+MIN_JOINT_SHARE = 0.5  # of each task's labelled photos that must be labelled for all tasks; see `why_no_joint`
 
 
 def f1_per_class(confusion: Array) -> Array:
@@ -211,16 +214,71 @@ def score_confusion(classes: tuple[str, ...], confusion: Ints) -> TaskScores:
     )
 
 
+def why_no_joint(space: LabelSpace, supports: Mapping[str, Array]) -> str | None:
+    """Explain why the combined class cannot score these photos, so that the mean of the tasks' scores must.
+
+    The combined class of photos that are labelled for all tasks represents the others if these photos are at least
+    MIN_JOINT_SHARE of the labelled photos of each task, and contain every class that the labelled photos of each task
+    contain. Photos that are all labelled for all tasks always do. The preds have no influence, so that all epochs of a
+    run are scored alike.
+
+    Args:
+        space: the tasks that have labels.
+        supports: task -> labelled photos per class (C,), and `joint` -> photos that are labelled for all tasks, per
+            combined class; without `joint`, there are more than MAX_JOINT.
+
+    Returns:
+        The reason; None if the combined class is scored.
+
+    Example:
+        >>> from mask_lightning.labels import FACE
+        >>> space = FACE.only(["mask", "gender"])
+        >>> why_no_joint(space, {"mask": [5, 1, 1], "gender": [4, 3], "joint": [3, 2, 0, 1, 1, 0]})
+        >>> why_no_joint(space, {"mask": [5, 1, 1], "gender": [4, 3], "joint": [0] * 6})
+        '0 of 7 photos with a label of mask are labelled for all tasks'
+    """
+    if JOINT not in supports:
+        return f"there are more than {MAX_JOINT} combined classes"
+    joint = np.asarray(supports[JOINT]).reshape([task.num_classes for task in space.tasks])
+    together = int(joint.sum())
+    for axis, task in enumerate(space.tasks):
+        alone = np.asarray(supports[task.name])
+        photos = int(alone.sum())
+        if together < MIN_JOINT_SHARE * photos:
+            return f"{together} of {photos} photos with a label of {task.name} are labelled for all tasks"
+        others = tuple(i for i in range(joint.ndim) if i != axis)
+        missing = [name for name, n, m in zip(task.classes, alone, joint.sum(others), strict=True) if n and not m]
+        if missing:
+            return f"no photo of {task.name} {missing[0]} is labelled for all tasks"
+    return None
+
+
+def log_mean_score(log: logging.Logger, what: str, reason: str) -> None:
+    """Log that the mean of the tasks' scores replaces the score of the combined class, and why."""
+    log.warning("%s: %s; the score of all tasks is the mean of the tasks' scores", what, reason)
+
+
 def labelled_preds(predictions: Predictions) -> dict[str, LabelledPreds]:
     """Collect targets and preds of the photos whose targets are known.
 
     Returns:
-        Task -> its targets and preds, for every task with labels. With two or more such tasks and at most MAX_JOINT
-        combined classes, `joint` holds the combined class, for photos that are labelled for all these tasks.
+        Task -> its targets and preds, for every task with labels. With two or more such tasks, `joint` holds the
+        combined class, for photos that are labelled for all these tasks, unless `why_no_joint` has a reason.
 
     Raises:
         PredictionsError: no photo has a label.
     """
+    found, _ = _labelled_preds(predictions)
+    return found
+
+
+def why_mean(predictions: Predictions) -> str | None:
+    """Explain why predictions of several tasks have no score of the combined class; None if they have, or one task."""
+    _, reason = _labelled_preds(predictions)
+    return reason
+
+
+def _labelled_preds(predictions: Predictions) -> tuple[dict[str, LabelledPreds], str | None]:
     known = {task: values != UNLABELLED for task, values in predictions.targets.items()}
     tasks = [task for task in predictions.space.names if known[task].any()]
     if not tasks:
@@ -231,12 +289,16 @@ def labelled_preds(predictions: Predictions) -> dict[str, LabelledPreds]:
         return LabelledPreds(classes, np.flatnonzero(rows), targets[rows], preds[rows])
 
     found = {task: select(predictions.space[task].classes, known[task], targets[task], preds[task]) for task in tasks}
-    space = predictions.space.only(tasks)
-    labelled = np.all([known[task] for task in tasks], axis=0)
-    if len(tasks) > 1 and space.num_codes <= MAX_JOINT and labelled.any():
+    if len(tasks) == 1:
+        return found, None
+    space, together = predictions.space.only(tasks), np.all([known[task] for task in tasks], axis=0)
+    supports = {task: np.bincount(each.targets, minlength=len(each.classes)) for task, each in found.items()}
+    if space.num_codes <= MAX_JOINT:
         target_codes, pred_codes = (space.encode({task: values[task] for task in tasks}) for values in (targets, preds))
-        found[JOINT] = select(space.code_names, labelled, target_codes, pred_codes)
-    return found
+        joint = select(space.code_names, together, target_codes, pred_codes)
+        supports[JOINT] = np.bincount(joint.targets, minlength=space.num_codes)
+    reason = why_no_joint(space, supports)
+    return (found if reason else {**found, JOINT: joint}), reason
 
 
 def score(predictions: Predictions) -> dict[str, TaskScores]:
@@ -244,10 +306,15 @@ def score(predictions: Predictions) -> dict[str, TaskScores]:
     return {name: score_confusion(each.classes, each.confusion) for name, each in labelled_preds(predictions).items()}
 
 
+def has_labels(predictions: Predictions) -> bool:
+    """Return True if a photo has a label of a task."""
+    return any((values != UNLABELLED).any() for values in predictions.targets.values())
+
+
 def headline(names: Iterable[str]) -> str:
-    """Choose the most important key of scores: `joint`, or the first task if there is no `joint`."""
+    """Choose the most important key of scores: `joint`, the mean of several tasks without `joint`, or the only task."""
     names = list(names)
-    return JOINT if JOINT in names else names[0]
+    return JOINT if JOINT in names else MEAN if len(names) > 1 else names[0]
 
 
 def people_of(predictions: Predictions) -> npt.NDArray[np.str_]:

@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mask_lightning.labels import UNLABELLED
-from mask_lightning.metrics.bootstrap import Interval, metric_intervals
+from mask_lightning.metrics.bootstrap import Interval, mean_intervals, metric_intervals
 from mask_lightning.metrics.predictions import Predictions
 from mask_lightning.metrics.scores import (
     JOINT,
     LabelledPreds,
     TaskScores,
-    headline,
     labelled_preds,
     people_of,
     score_confusion,
@@ -35,9 +34,10 @@ class Slice:
     Attributes:
         column, value: for example gender, female.
         people, photos: how many there are.
-        accuracy: share of photos that are right in every task (in the first task if there is no combined class).
-        f1: macro F1 over the classes that occur in the slice. It cannot be compared with the F1 of all photos, or of a
-            slice with other classes.
+        accuracy: share of photos that are right in every task. If the combined class is not scored, mean over the
+            tasks with labels in the slice.
+        f1: macro F1 over the classes that occur in the slice, or its mean over the tasks. It cannot be compared with
+            the F1 of all photos, or of a slice with other classes.
         task_accuracy: task -> share of right preds.
     """
 
@@ -53,20 +53,28 @@ class Slice:
 def slice_scores(predictions: Predictions, *, seed: int = 0) -> list[Slice]:
     """Score a slice for every true class of every task, and for every value of the other text columns of the photos.
 
-    Only photos that are labelled for every task with labels are scored; `seed` is that of the intervals.
+    Only photos that are labelled for every task with labels are scored; if the combined class is not scored, all photos
+    with a label are. `seed` is that of the intervals.
     """
     labelled, people = labelled_preds(predictions), people_of(predictions)
+    main = [labelled[JOINT]] if JOINT in labelled else list(labelled.values())
+    rows = np.unique(np.concatenate([each.rows for each in main]))
     return [
         _score_slice(column, value, labelled, people, values == value, seed=seed)
         for column, values in slice_columns(predictions).items()
         for value in _values_in_order(predictions, column, values)
-        if (values[labelled[headline(labelled)].rows] == value).any()
+        if (values[rows] == value).any()
     ]
 
 
 def worst_slice(slices: Iterable[Slice], *, min_people: int = MIN_PEOPLE) -> Slice | None:
-    """Find the slice with the lowest accuracy among those with enough people; None if there is none."""
-    large = [each for each in slices if each.people >= min_people]
+    """Find the slice with the lowest accuracy among those with enough people; None if there is none.
+
+    A slice in which fewer tasks have labels than in others is left out: these may be the difficult tasks.
+    """
+    slices = list(slices)
+    tasks = max((len(each.task_accuracy) for each in slices), default=0)
+    large = [each for each in slices if each.people >= min_people and len(each.task_accuracy) == tasks]
     return min(large, key=lambda each: each.accuracy.value, default=None)
 
 
@@ -125,18 +133,19 @@ def _score_slice(
     seed: int,
 ) -> Slice:
     inside = {name: each.select(chosen[each.rows]) for name, each in labelled.items()}
-    main = inside[headline(labelled)]
-    scores = score_confusion(main.classes, main.confusion)
+    tasks = {name: each for name, each in inside.items() if name != JOINT and len(each.rows)}
+    main = [inside[JOINT]] if JOINT in inside else list(tasks.values())
+    rows = np.unique(np.concatenate([each.rows for each in main]))
+    intervals = (
+        metric_intervals(main[0], people, seed=seed) if len(main) == 1 else mean_intervals(main, people, seed=seed)
+    )
+    scores = [score_confusion(each.classes, each.confusion) for each in main]
     return Slice(
         column=column,
         value=value,
-        people=len(np.unique(people[main.rows])),
-        photos=scores.photos,
-        accuracy=metric_intervals(main, people, seed=seed)["accuracy"],
-        f1=float(scores.f1_per_class[scores.support > 0].mean()),
-        task_accuracy={
-            name: float((each.targets == each.preds).mean())
-            for name, each in inside.items()
-            if name != JOINT and len(each.rows)
-        },
+        people=len(np.unique(people[rows])),
+        photos=len(rows),
+        accuracy=intervals["accuracy"],
+        f1=float(np.mean([each.f1_per_class[each.support > 0].mean() for each in scores])),
+        task_accuracy={name: float((each.targets == each.preds).mean()) for name, each in tasks.items()},
     )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from mask_lightning.data.auditing.audit import Audit, audit_table, check_classes_present
 from mask_lightning.data.auditing.findings import Finding, survey
+from mask_lightning.data.duplicates import describe_sharing, find_shared_photos
 from mask_lightning.data.sources import LabelledPhotos, apply_corrections
 from mask_lightning.data.splits import check_classes, hold_out
 from mask_lightning.errors import SplitError
 from mask_lightning.labels import FACE_SETS, PERSON_TASKS, LabelSpace
-from mask_lightning.pipelines.photos import draw_portraits, read_labelled
+from mask_lightning.pipelines.photos import draw_portraits, link_people, read_labelled
 from mask_lightning.reports import audit_report
 from mask_lightning.settings.evaluation import AuditSettings
 
@@ -23,6 +26,8 @@ def audit_run(settings: AuditSettings, folder: Path) -> Audit:
     """
     data = settings.data
     photos, findings = _read(settings)
+    photos, leakage = _link_people(photos, settings)
+    findings += leakage
     tasks = settings.task.choose(photos.space)
     audit = audit_table(
         photos.table,
@@ -51,13 +56,25 @@ def _read(settings: AuditSettings) -> tuple[LabelledPhotos, list[Finding]]:
     return apply_corrections(photos, data.corrections, agreed_by=data.agreed_by), findings
 
 
+def _link_people(photos: LabelledPhotos, settings: AuditSettings) -> tuple[LabelledPhotos, list[Finding]]:
+    """Join people who share photos, as training does before it splits, and report them as leakage."""
+    data = settings.data
+    folder = None if data.cache == "off" else data.cache_dir or settings.outputs / "cache"
+    pairs = find_shared_photos(photos.table, root=photos.root, folder=folder)
+    if not len(pairs):
+        return photos, []
+    shared = photos.table.iloc[np.unique(pairs)]
+    finding = Finding("leakage", describe_sharing(photos.table, pairs), tuple(shared["path"]))
+    return link_people(photos, pairs), [finding]
+
+
 def _try_split(photos: LabelledPhotos, tasks: LabelSpace, settings: AuditSettings) -> list[Finding]:
     """Split as a training run with these options would; return why it would fail. Skip this if a class is missing."""
     data = settings.data
     if check_classes_present(photos.table, tasks):
         return []
     try:
-        split = hold_out(photos.table, **data.split_options, strata=photos.strata)
+        split = hold_out(photos.table, **data.split_options, strata=photos.strata, labels=photos.labels_as_read)
         check_classes(split, tasks)
     except SplitError as error:
         return [Finding("split", str(error))]

@@ -17,6 +17,7 @@ import pytorch_lightning as pl
 
 from mask_lightning.engine.trainer import build_trainer, fit, without_advice
 from mask_lightning.pipelines.find_lr import run_range_test
+from mask_lightning.pipelines.photos import restore_photos
 from mask_lightning.pipelines.prepare import prepare_run
 from mask_lightning.runs.folder import RunFolder
 from mask_lightning.settings.base import check
@@ -32,8 +33,9 @@ def main(task: Mapping[str, Any]) -> None:
             `resume`, as given to `engine.ddp.other_ranks`.
     """
     settings = check(TrainSettings, task["settings"])
+    recorded = None if task["folder"] is None else restore_photos(settings, RunFolder(Path(task["folder"])))
     # Without skipping, rank 0 has found that all photos can be decoded.
-    run = prepare_run(settings, look_for_broken=settings.data.on_bad_photo == "skip")
+    run = prepare_run(settings, recorded, look_for_broken=settings.data.on_bad_photo == "skip")
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     module = run.build_module(found_lr=task["lr"])
     if task["folder"] is None:

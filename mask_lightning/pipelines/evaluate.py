@@ -107,6 +107,8 @@ def notes(everyone: Sequence[LabelledPredictions], evaluation: Evaluation, calib
             found.append(
                 f"no photo is labelled {name} {', '.join(scores.absent)}: such a class counts 0 in the macro F1"
             )
+    if evaluation.why_mean is not None:
+        found.append(f"{evaluation.why_mean}: the score of all tasks is the mean of the tasks' scores")
     if evaluation.people == 1:
         found.append("a single person says nothing about others: no intervals")
     if calibration is not None:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from mask_lightning.data.sources import LabelledPhotos
@@ -17,9 +15,9 @@ from mask_lightning.inference.predict import CacheLocation, predict_many
 from mask_lightning.inference.trained import Trained, choose_device, find_checkpoint, load_trained
 from mask_lightning.labels import UNLABELLED
 from mask_lightning.metrics.predictions import Predictions, join_spaces
-from mask_lightning.pipelines.photos import Photos, check_photos, find_photos, read_labelled, without_skipped
+from mask_lightning.pipelines.photos import Photos, read_labelled, restore_photos, without_skipped
 from mask_lightning.runs.folder import RunFolder
-from mask_lightning.runs.photos import identify_photos
+from mask_lightning.runs.photos import identify_photos, mark_photos, read_split
 from mask_lightning.settings.base import check
 from mask_lightning.settings.data import DataSettings
 from mask_lightning.settings.inference import InferenceSettings, Tta
@@ -118,14 +116,15 @@ def cache_of_run(folder: RunFolder | None, root: Path) -> CacheLocation | None:
 
 
 def photos_of_run(folder: RunFolder) -> Photos:
-    """Return the photos that a run was trained on, split as it split them.
+    """Return the photos of a run on the sides that its split.csv records.
 
     Raises:
         RunFolderError: the photos have changed since.
         MaskLightningError: they cannot be read.
     """
-    photos = find_photos(settings_of_run(folder))
-    check_photos(folder, photos, remedy="restore them, or name labelled photos with data.root")
+    photos = restore_photos(
+        settings_of_run(folder), folder, remedy="restore them, or name labelled photos with data.root"
+    )
     return without_skipped(folder, photos)
 
 
@@ -186,14 +185,10 @@ def _count_seen(rows: pd.DataFrame, folder: RunFolder | None) -> int | None:
     if folder is None:
         return None
     try:
-        trained_on = photos_of_run(folder).split.train
+        recorded, skipped = read_split(folder.split), folder.read_result().data.get("skipped", [])
     except MaskLightningError as error:
         log.warning("cannot tell whether the network was trained on these photos: %s", error)
         return None
-    return int(np.isin(_marks(rows), _marks(trained_on)).sum())
-
-
-def _marks(rows: pd.DataFrame) -> npt.NDArray[np.str_]:
-    """Return a text per photo that a copy in another folder shares."""
-    marked = identify_photos(rows)
-    return (marked["photo"] + ":" + marked["bytes"].astype(str)).to_numpy(str)
+    trained_on = mark_photos(recorded[~recorded["photo"].isin(skipped)], role="train")
+    photos = identify_photos(rows)
+    return int((photos["photo"] + ":" + photos["bytes"].astype(str)).isin(trained_on).sum())

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mask_lightning.data.images import open_photo
 from mask_lightning.data.families import sibling_families
+from mask_lightning.data.images import open_photo
 from mask_lightning.data.sources import LabelledPhotos, apply_corrections, read_photo_table, read_photos
 from mask_lightning.data.splits import limit_people
 from mask_lightning.errors import ConfigError, SampleTableError

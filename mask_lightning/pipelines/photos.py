@@ -9,18 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mask_lightning.data.cache import PhotoCache
+from mask_lightning.data.duplicates import describe_sharing, find_shared_photos, link_families
 from mask_lightning.data.images import Broken, explain_broken, find_broken, log_and_shorten
 from mask_lightning.data.sources import LabelledPhotos, read_labelled_photos
 from mask_lightning.data.splits import Split, check_classes, hold_out
-from mask_lightning.ensemble.subsets import member_rows
+from mask_lightning.ensemble.subsets import member_rows, restore_member_rows
 from mask_lightning.errors import PhotoError, RunFolderError
 from mask_lightning.labels import LabelSpace
 from mask_lightning.pipelines.age_targets import keep_training_ages, set_age_targets
 from mask_lightning.runs.folder import RunFolder
-from mask_lightning.runs.photos import describe_changes, fingerprint, identify_photos, short_name
+from mask_lightning.runs.photos import (
+    ROLES,
+    describe_changes,
+    find_recorded,
+    fingerprint,
+    identify_photos,
+    read_split,
+    short_name,
+)
 from mask_lightning.settings.data import DataSettings
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.synthetic.portraits import write_portraits
@@ -30,7 +40,7 @@ log = logging.getLogger(__name__)
 
 PORTRAIT_SEED = 0  # everyone draws the same portraits, so that scores on them can be compared
 MAX_SKIPPED = 0.01  # share of the photos; if more cannot be decoded, a person should look
-ROLES = ("train", "val", "left out")  # left out: on the training side, but not used by this ensemble member
+SPLIT_ANEW = "name labelled photos that the network has not seen with data.root"
 
 
 @dataclass(frozen=True)
@@ -80,23 +90,101 @@ def find_photos(settings: TrainSettings) -> Photos:
     Raises:
         MaskLightningError: the photos, their labels or the split are not as expected.
     """
-    data = settings.data
-    needed = settings.task.tasks or (settings.known_space.names if settings.known_space else ())
-    photos = read_labelled(data, settings.known_space, needed=needed, outputs=settings.outputs)
+    data, photos = settings.data, _read(settings)
     space = settings.choose(photos.space)
-    split = hold_out(photos.table, **data.split_options, strata=photos.strata)
+    if data.val_fraction > 0:
+        folder = settings.cache_folder if data.cache != "off" else None
+        shown = settings.trainer.progress
+        photos = link_people(photos, find_shared_photos(photos.table, root=photos.root, folder=folder, progress=shown))
+    split = hold_out(photos.table, **data.split_options, strata=photos.strata, labels=photos.labels_as_read)
     check_classes(split, space)
     rows = keep_training_ages(split.train, settings.labels.age, settings.head)
     if settings.member is not None:
         rows = _member_rows(rows, settings.member, data, space)
+    return _photos(settings, photos, split, rows)
+
+
+def restore_photos(settings: TrainSettings, folder: RunFolder, *, remedy: str = "restore them") -> Photos:
+    """Read the photos of a run again, and take sides and roles from its split.csv.
+
+    A split is recorded, not computed again: another version may split the same photos otherwise.
+
+    Args:
+        settings: options of the run.
+        folder: the run.
+        remedy: end of the message if photos have changed.
+
+    Raises:
+        RunFolderError: split.csv is missing, or photos were added, removed, changed or labelled otherwise since; names
+            some of them. Photos that `data.limit_people` left out are not recorded, so added ones are ignored then.
+        MaskLightningError: the photos cannot be read.
+    """
+    photos = _read(settings)
+    others = f"expected in {photos.root} the photos that {folder.path} was trained on, found others"
+    if not folder.split.is_file():
+        if fingerprint(photos.table) != folder.read_result().data.get("fingerprint"):
+            raise RunFolderError(f"{others}; {remedy}")
+        raise RunFolderError(
+            f"expected {folder.split}, which records who was held out, found none; restore it, or {SPLIT_ANEW}"
+        )
+    recorded, found = read_split(folder.split), identify_photos(photos.table)
+    changes = describe_changes(recorded, found, ignore_new=settings.data.limit_people is not None)
+    if changes:
+        raise RunFolderError(f"{others}: {changes}; {remedy}")
+    table = photos.table.iloc[find_recorded(recorded, found)].reset_index(drop=True)
+    if "family" in recorded:
+        table["family"] = recorded["family"]
+    role = recorded["role"]
+    split = Split(*(rows.reset_index(drop=True) for rows in (table[role != "val"], table[role == "val"])))
+    shared = sorted(set(split.train["person_id"]) & set(split.val["person_id"]))
+    if shared:
+        log.warning("%s held out people whom it was trained on, too: %s", folder.path, ", ".join(shared[:5]))
+    rows = table[role == "train"].reset_index(drop=True)
+    return _photos(settings, photos, split, restore_member_rows(rows, settings.member) if settings.member else rows)
+
+
+def _read(settings: TrainSettings) -> LabelledPhotos:
+    needed = settings.task.tasks or (settings.known_space.names if settings.known_space else ())
+    return read_labelled(settings.data, settings.known_space, needed=needed, outputs=settings.outputs)
+
+
+def _photos(settings: TrainSettings, photos: LabelledPhotos, split: Split, rows: pd.DataFrame) -> Photos:
+    """Return the photos of a run that trains on `rows`."""
+    data = settings.data
     return Photos(
         split,
         rows,
         set_age_targets(rows, settings.labels.age),
-        space,
+        settings.choose(photos.space),
         photos.root,
         drawn=data.is_drawn,
         fold=None if data.fold is None or data.folds is None else (data.fold, data.folds),
+    )
+
+
+def link_people(photos: LabelledPhotos, pairs: npt.NDArray[np.int64]) -> LabelledPhotos:
+    """Join the families of people who share photos, so that no photo is on both sides; logs how many there are.
+
+    Args:
+        photos: labelled photos.
+        pairs: result of `data.duplicates.find_shared_photos`.
+    """
+    table = photos.table
+    if not len(pairs):
+        return photos
+    families = link_families(table["family"], pairs)
+    log.warning(
+        "%s: %d families become %d, so that no photo is on both sides of the split; "
+        "python -m mask_lightning.audit shows the photos",
+        describe_sharing(table, pairs),
+        table["family"].nunique(),
+        families.nunique(),
+    )
+    as_read = photos.labels_as_read
+    return replace(
+        photos,
+        table=table.assign(family=families),
+        labels_as_read=None if as_read is None else as_read.assign(family=families),
     )
 
 
@@ -200,21 +288,6 @@ def record_split(folder: RunFolder, photos: Photos) -> None:
     train = identify_photos(photos.split.train).assign(role=[ROLES[0] if each else ROLES[2] for each in used])
     rows = pd.concat([train, identify_photos(photos.split.val).assign(role=ROLES[1])], ignore_index=True)
     write_atomically(folder.split, rows.to_csv(index=False).encode())
-
-
-def check_photos(folder: RunFolder, photos: Photos, *, remedy: str = "restore them") -> None:
-    """Raise RunFolderError, naming some photos, if they differ from those that the run was started on."""
-    if fingerprint(photos.everyone) == folder.read_result().data.get("fingerprint"):
-        return
-    changes = ""
-    if folder.split.is_file():
-        changes = describe_changes(
-            pd.read_csv(folder.split, dtype=str, keep_default_na=False), identify_photos(photos.everyone)
-        )
-    raise RunFolderError(
-        f"expected in {photos.root} the photos that {folder.path} was trained on, found others"
-        f"{f': {changes}' if changes else ''}; {remedy}"
-    )
 
 
 def without_skipped(folder: RunFolder, photos: Photos) -> Photos:

@@ -25,7 +25,7 @@ def predict_photos(settings: PredictSettings, folder: Path) -> Predictions:
     """
     assert settings.data.root is not None
     refuse_existing(folder, OUTPUT_NAMES)
-    photos = read_photo_list(settings.data.root)
+    photos = read_photo_list(settings.data.root, follow_symlinks=settings.data.follow_symlinks)
     device = choose_device(settings.accelerator)
     networks = [load_trained(path, device) for path in settings.ckpt]
     submit = _must_submit(networks, photos, settings)

@@ -58,7 +58,9 @@ def check_submission(settings: CheckSubmissionSettings) -> None:
     """
     assert settings.file is not None
     path, rows = submission.read_rows(settings.file)
-    official = read_photo_list(settings.data.root).table["photo"].tolist() if settings.data.root else None
+    data = settings.data
+    listed = read_photo_list(data.root, follow_symlinks=data.follow_symlinks) if data.root else None
+    official = listed.table["photo"].tolist() if listed else None
     problems = submission.find_problems(rows, official)
     reports.print_problems(path, len(rows), problems, official=official is not None)
     if problems:

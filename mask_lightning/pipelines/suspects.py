@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pandas as pd
 
 from mask_lightning.errors import PredictionsError, RunFolderError
 from mask_lightning.inference.prediction_file import FILE_NAME, read_predictions, write_predictions
 from mask_lightning.metrics.label_issues import LabelIssues, find_issues
-from mask_lightning.metrics.predictions import Predictions
+from mask_lightning.metrics.predictions import Predictions, join_rows
 from mask_lightning.pipelines.labelled import predict_labelled
 from mask_lightning.pipelines.output import refuse_existing, writable
 from mask_lightning.reports import label_issues
 from mask_lightning.runs.folder import RunFolder
+from mask_lightning.runs.photos import held_out_photos, mark_photos, read_split
 from mask_lightning.settings.base import check
 from mask_lightning.settings.evaluation import SuspectsSettings
 from mask_lightning.settings.identity import flatten, identity
 from mask_lightning.settings.inference import InferenceSettings
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.sweeps.table import Row, collect_runs
+
+log = logging.getLogger(__name__)
 
 TRAIN_COMMAND = "python -m mask_lightning.train -m data.folds=5 data.fold=0,1,2,3,4"
 
@@ -57,10 +60,29 @@ def _predictions(settings: SuspectsSettings, folder: Path) -> tuple[Predictions,
 def predict_out_of_fold(folds: Sequence[RunFolder], options: InferenceSettings) -> Predictions:
     """Let each fold's network predict the people held out from it; with the runs of `find_folds`, these are all people.
 
+    The networks are those of the last epoch: best.ckpt is the epoch that agrees best with the labels in doubt.
+
     Raises:
         MaskLightningError: as `predict_labelled` and `join_folds`.
     """
-    return join_folds([predict_labelled([run.path], options)[0].predictions for run in folds])
+    warn_of_best(folds)
+    ckpts = [run.last if run.last.is_file() else run.path for run in folds]
+    return join_folds([predict_labelled([ckpt], options)[0].predictions for ckpt in ckpts])
+
+
+def warn_of_best(folds: Sequence[RunFolder]) -> None:
+    """Log which runs have no checkpoint of their last epoch, unless it is the best one."""
+    chosen = []
+    for run in folds:
+        phases = run.read_config().get("finetune", {}).get("phases", [])
+        if not run.last.is_file() and run.read_result().best_epoch != sum(phase["epochs"] for phase in phases):
+            chosen.append(str(run.path))
+    if chosen:
+        log.warning(
+            "expected the last epoch of every fold, found only best.ckpt in %s, whose epoch was chosen on the labels "
+            "that are examined now, so fewer wrong ones are found; train the folds with checkpoint.keep=both",
+            ", ".join(chosen),
+        )
 
 
 def find_folds(places: Sequence[Path]) -> list[RunFolder]:
@@ -121,7 +143,31 @@ def _order_folds(rows: Sequence[Row], names: str) -> list[RunFolder]:
             f"expected all {count} folds below {names}, finished, found {len(finished)} of them; "
             f"missing: {', '.join(missing)}; the command of the sweep again trains those only"
         )
-    return [finished[fold] for fold in range(count)]
+    folds = [finished[fold] for fold in range(count)]
+    _refuse_other_splits(folds)
+    return folds
+
+
+def _refuse_other_splits(folds: Sequence[RunFolder]) -> None:
+    """Raise RunFolderError unless split.csv of the folds, where recorded, hold out each photo once."""
+    held_out = [held_out_photos(fold.split) for fold in folds]
+    recorded = [photos for photos in held_out if photos is not None]
+    if len(recorded) < len(folds):
+        return
+    everyone = mark_photos(read_split(folds[0].split)) if not _limits_people(folds[0]) else set().union(*recorded)
+    times = Counter(photo for photos in recorded for photo in photos)
+    wrong = sorted(photo.rpartition(":")[0] for photo in everyone | set(times) if times[photo] != 1)
+    if wrong:
+        named = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
+        raise RunFolderError(
+            f"expected the folds of one split, in which every photo is held out once, found {len(wrong)} photos held "
+            f"out never or twice ({named}): other versions have other splits; train the folds again: "
+            "skip_done=false"
+        )
+
+
+def _limits_people(run: RunFolder) -> bool:
+    return check(TrainSettings, run.read_config()).data.limit_people is not None
 
 
 def join_folds(parts: Sequence[Predictions]) -> Predictions:
@@ -133,7 +179,8 @@ def join_folds(parts: Sequence[Predictions]) -> Predictions:
     space = parts[0].space
     if any(part.space != space for part in parts):
         raise PredictionsError("expected folds of one label space, found different tasks or classes; name one sweep")
-    photos = pd.concat([part.photos.assign(fold=i) for i, part in enumerate(parts)], ignore_index=True)
+    joined = join_rows([replace(part, photos=part.photos.assign(fold=i)) for i, part in enumerate(parts)])
+    photos = joined.photos
     folds = photos.groupby("person_id")["fold"].nunique()
     shared = folds.index[folds > 1].tolist()
     if shared:
@@ -141,11 +188,4 @@ def join_folds(parts: Sequence[Predictions]) -> Predictions:
             f"expected every person in one fold, found {', '.join(map(str, shared[:5]))} in several; "
             "name the folds of one split"
         )
-    return Predictions(
-        space=space,
-        photos=photos,
-        probs={task: np.concatenate([part.probs[task] for part in parts]) for task in space.names},
-        targets={task: np.concatenate([part.targets[task] for part in parts]) for task in space.names},
-        losses={task: np.concatenate([part.losses[task] for part in parts]) for task in space.names},
-        sources=tuple(source for part in parts for source in part.sources),
-    )
+    return joined

@@ -24,11 +24,12 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from mask_lightning import __version__
 from mask_lightning.data.loading import worker_errors_in_one_line
 from mask_lightning.engine.checkpoint_files import keep_weights
+from mask_lightning.engine.loggers import check_logger
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.engine.trainer import build_trainer, fit, without_advice
 from mask_lightning.errors import ConfigError, RunFolderError, Terminated
 from mask_lightning.pipelines.find_lr import choose_lr
-from mask_lightning.pipelines.photos import check_photos, find_photos, record_split
+from mask_lightning.pipelines.photos import find_photos, record_split, restore_photos
 from mask_lightning.pipelines.prepare import PreparedRun, choose_transform, prepare_run
 from mask_lightning.reports import run_report
 from mask_lightning.reports.run_report import print_inspection
@@ -37,6 +38,7 @@ from mask_lightning.runs.photos import fingerprint
 from mask_lightning.settings.base import check
 from mask_lightning.settings.identity import config_hash
 from mask_lightning.settings.train import TrainSettings
+from mask_lightning.utils.system import raise_on_sigterm
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +55,12 @@ def train_run(settings: TrainSettings, path: Path, overrides: Sequence[str] = ()
         MaskLightningError: the user can correct the cause; raised before training if possible.
         KeyboardInterrupt: Ctrl-C or SIGTERM (`Terminated`); the run can be resumed.
     """
-    run = prepare_run(settings)
-    module = run.build_pretrained_module()
-    return fit_run(run, path, module, overrides=overrides, config_hash=config_hash(settings))
+    check_logger(settings.logger)
+    identity = config_hash(settings)
+    with _recorded_preparation(settings, path, overrides=overrides, config_hash=identity):
+        run = prepare_run(settings)
+        module = run.build_pretrained_module()
+    return fit_run(run, path, module, overrides=overrides, config_hash=identity)
 
 
 def fit_run(
@@ -115,9 +120,9 @@ def resume_run(path: Path, overrides: Sequence[str] = (), settings: TrainSetting
         raise RunFolderError(f"{path} is finished (score {earlier.score}); start a new run instead")
     if not folder.last.is_file():
         raise RunFolderError(f"expected a checkpoint at {folder.last}, found none; start the run anew")
-    found = find_photos(settings)
-    check_photos(folder, found)
-    run = prepare_run(settings, found)
+    check_logger(settings.logger)
+    with raise_on_sigterm():
+        run = prepare_run(settings, restore_photos(settings, folder))
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     module = run.build_module(found_lr=earlier.lr)
     with folder.held(), folder.written():
@@ -153,7 +158,7 @@ def _train(run: PreparedRun, folder: RunFolder, module: MultiTaskModule, *, resu
     settings = run.settings
     if run.photos.drawn:
         run_report.print_portraits_banner(run.photos.root)
-    with _recorded(folder, dict):
+    with _recorded(folder, dict), raise_on_sigterm():
         data = run.build_data()
         schedule = LambdaCallback(on_train_start=partial(run_report.save_schedule, folder.path))
         trainer = build_trainer(settings, folder, data, module, [schedule])
@@ -165,17 +170,43 @@ def _train(run: PreparedRun, folder: RunFolder, module: MultiTaskModule, *, resu
             "best": trainer.best.scores,
             "best_epoch": None if trainer.best.epoch is None else trainer.best.epoch + 1,
             "last": trainer.best.latest,
+            "score_of": module.score_of or earlier.score_of,
             "seconds": round(earlier.seconds + perf_counter() - started, 1),
             "photos_per_second": round(trainer.throughput.photos_per_second, 2),
         }
 
     with _recorded(folder, progress):
-        run_report.save_augmented(folder.path, data, module.space)
+        with raise_on_sigterm():
+            run_report.save_augmented(folder.path, data, module.space)
         fit(trainer, settings, folder, module, data, resume=resume, found_lr=earlier.lr)
     result = _finish(settings, folder, progress())
     run_report.save_figures(folder.path, pd.read_csv(folder.metrics), module, trainer.best.evidence)
     run_report.print_result(folder, result, module.space)
     return result
+
+
+@contextmanager
+def _recorded_preparation(
+    settings: TrainSettings, path: Path, *, overrides: Sequence[str], config_hash: str
+) -> Iterator[None]:
+    """Write a record of a run that Ctrl-C or SIGTERM ends in the block; a mistake leaves no folder."""
+    try:
+        with raise_on_sigterm():
+            yield
+    except (KeyboardInterrupt, SystemExit):
+        record = RunResult(
+            status="interrupted",
+            monitor=settings.monitor,
+            overrides=list(overrides),
+            versions=_versions(),
+            config_hash=config_hash,
+        )
+        try:
+            RunFolder(path).claim(settings.model_dump(mode="json"), record)
+            run_report.print_interrupted(RunFolder(path))
+        except RunFolderError as error:
+            log.warning("cannot record that the run is interrupted: %s", error)
+        raise
 
 
 @contextmanager
@@ -196,7 +227,7 @@ def _recorded(folder: RunFolder, progress: Callable[[], dict[str, Any]]) -> Iter
         run_report.print_interrupted(folder)
         if type(stop) is SystemExit and not isinstance(stop.__context__, KeyboardInterrupt):
             raise
-        raise (Terminated if isinstance(stop, SIGTERMException) else KeyboardInterrupt) from stop
+        raise (Terminated if isinstance(stop, (SIGTERMException, Terminated)) else KeyboardInterrupt) from stop
     except BaseException as error:
         _update_record(folder, status="failed", error=f"{type(error).__name__}: {error}", **progress())
         run_report.print_interrupted(folder)

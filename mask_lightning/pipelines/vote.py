@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from mask_lightning.ensemble.cross_fit import FOLDS, person_folds
 from mask_lightning.ensemble.members import (
     LoadedMembers,
     MemberSearch,
@@ -16,7 +17,7 @@ from mask_lightning.ensemble.members import (
     load_members,
     score_weights,
 )
-from mask_lightning.ensemble.scoring import EnsembleScores, SoupPredictions, mean_score, score_ensemble
+from mask_lightning.ensemble.scoring import EnsembleScores, SoupPredictions, score_ensemble
 from mask_lightning.ensemble.soups import make_soups, write_checkpoint
 from mask_lightning.ensemble.voting import Vote, Weights, vote_predictions
 from mask_lightning.errors import CheckpointError, RunFolderError, SubmissionError
@@ -33,7 +34,7 @@ from mask_lightning.pipelines.photos import Photos
 from mask_lightning.pipelines.predict import write_output
 from mask_lightning.reports import vote_report
 from mask_lightning.reports.figures import save_figure
-from mask_lightning.reports.plots import plot_agreement, plot_candidates
+from mask_lightning.reports.vote_report import plot_agreement, plot_candidates
 from mask_lightning.settings.inference import VoteSettings
 from mask_lightning.utils.files import write_atomically, write_json
 
@@ -48,7 +49,8 @@ def vote(settings: VoteSettings, folder: Path) -> None:
         MaskLightningError: the user can correct the cause; raised before a photo is opened if possible.
     """
     refuse_existing(folder, [RECORD])
-    photos_to_predict = read_photo_list(settings.data.root) if settings.data.root else None
+    data = settings.data
+    photos_to_predict = read_photo_list(data.root, follow_symlinks=data.follow_symlinks) if data.root else None
     found = find_members(settings.runs, allow_missing=settings.allow_missing)
     loaded = load_members(found.members, choose_device(settings.accelerator))
     weights = _choose_weights(loaded, settings)
@@ -134,16 +136,31 @@ def _score(
     if settings.soup:
         made, remarks = make_soups(
             loaded,
-            [mean_score(part) for part in parts],
+            parts,
             train,
-            score=lambda network: mean_score(_predict([network], val, settings, cache)[0]),
+            predict=lambda network: _predict([network], val, settings, cache)[0],
         )
         for name, soup in made.items():
             write_checkpoint(folder / f"{name}.ckpt", soup)
         written = [load_trained(folder / f"{name}.ckpt", loaded.networks[0].module.device) for name in made]
         served = zip(made.items(), _predict(written, val, settings, cache), strict=True)
-        soups = {name: SoupPredictions(soup.names, part) for (name, soup), part in served}
-    return score_ensemble(loaded, parts, weights=weights, soups=soups), remarks
+        soups = {name: SoupPredictions(soup.names, soup.cross_fitted or part) for (name, soup), part in served}
+    by_score = weights is not None and settings.weights is None
+    scores = score_ensemble(loaded, parts, weights=weights, by_score=by_score, soups=soups)
+    return scores, [*remarks, *_explain_scores(parts[0], by_score=by_score, greedy=bool(soups))]
+
+
+def _explain_scores(part: Predictions, *, by_score: bool, greedy: bool) -> list[str]:
+    """Say on whom weights and greedy soups were chosen, and on whom they are scored."""
+    chosen = [*(["the weighted vote"] if by_score else []), *(["greedy soups"] if greedy else [])]
+    if not chosen:
+        return []
+    if person_folds(part) is None:
+        return [f"{' and '.join(chosen)}: chosen and scored on one person, so the scores are optimistic"]
+    return [
+        f"scores of {' and '.join(chosen)} are cross-fitted over {FOLDS} folds of the people: each fold is predicted "
+        "with weights and members chosen on the others; for other photos they are chosen on all held-out people"
+    ]
 
 
 def _write(

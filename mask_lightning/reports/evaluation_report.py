@@ -12,7 +12,7 @@ from rich.table import Table
 
 from mask_lightning.metrics.bootstrap import Difference, Interval
 from mask_lightning.metrics.evaluation import Evaluation
-from mask_lightning.metrics.scores import JOINT, METRICS, headline
+from mask_lightning.metrics.scores import JOINT, MEAN, METRICS, headline
 from mask_lightning.metrics.slices import MIN_PEOPLE
 from mask_lightning.reports.figures import save_figure
 from mask_lightning.reports.plots import plot_confusion, plot_reliability, plot_slices
@@ -74,6 +74,9 @@ def scores_table(evaluation: Evaluation, title: str) -> Table:
         cells = [show_interval(evaluation.intervals[name][metric]) for metric in METRICS]
         style = "bold" if name == evaluation.headline else None
         table.add_row(_task_name(evaluation, name), *cells, f"{scores.photos:,}", style=style)
+    if MEAN in evaluation.intervals:
+        cells = [show_interval(evaluation.intervals[MEAN][metric]) for metric in METRICS]
+        table.add_row(MEAN, *cells, f"{evaluation.photos:,}", style="bold")
     return table
 
 

@@ -14,16 +14,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mask_lightning.ensemble.scoring import Agreement, CandidateScore, Group
 from mask_lightning.metrics.bootstrap import Interval
 from mask_lightning.metrics.calibration import Reliability, TaskCalibration
-from mask_lightning.metrics.scores import JOINT, MAIN_METRIC, METRICS
 from mask_lightning.metrics.slices import Slice
-from mask_lightning.reports.figures import BLUE, GREEN, GREY, ORANGE, RED, literal, new_figure
+from mask_lightning.reports.figures import BLUE, GREY, ORANGE, RED, literal, new_figure
 
 SLICE_GAP = 0.6  # rows between the slices of one column and those of the next
-GROUP_COLOURS: dict[Group, str] = {"member": GREY, "reference": GREEN, "vote": BLUE, "soup": ORANGE}
-MAX_WRITTEN = 12  # members up to which the agreement matrix contains numbers
 
 
 def plot_confusion(
@@ -211,59 +207,3 @@ def plot_numbers(
     axis.set_title(literal(title), fontsize=10)
     axis.legend(loc="upper left", fontsize=8)
     return figure
-
-
-def plot_agreement(agreements: Mapping[str, Agreement]) -> Figure:
-    """Plot a matrix per task: the share of photos for which two members predict the same class."""
-    figure = new_figure(4.6 * len(agreements) + 0.8, 4.6)
-    axes = figure.subplots(1, len(agreements), squeeze=False)[0]
-    darkest = min(float(agreement.shares.min()) for agreement in agreements.values())
-    for axis, (task, agreement) in zip(axes, agreements.items(), strict=True):
-        image = axis.imshow(agreement.shares, cmap="viridis", vmin=min(darkest, 0.99), vmax=1)
-        ticks = range(len(agreement.names))
-        names = [literal(name) for name in agreement.names]
-        axis.set_xticks(ticks, names, rotation=90, fontsize=7)
-        axis.set_yticks(ticks, names, fontsize=7)
-        axis.set_title(literal(task), fontsize=10)
-        _write_shares(axis, agreement.shares, darkest)
-    figure.colorbar(image, ax=axes, label="share of photos with equal predictions", shrink=0.8)
-    return figure
-
-
-def _write_shares(axis: Axes, shares: npt.NDArray[np.floating], darkest: float) -> None:
-    if len(shares) > MAX_WRITTEN:
-        return
-    for (row, column), share in np.ndenumerate(shares):
-        if row != column:
-            colour = "white" if share < (1 + darkest) / 2 else "black"
-            text = f"{share:.2f}".removeprefix("0")
-            axis.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
-
-
-def plot_candidates(scores: Sequence[CandidateScore]) -> Figure:
-    """Plot macro F1 with its 95 % interval for every member, vote and soup, one panel per task.
-
-    The dashed line is the mean of the members.
-    """
-    tasks = list(dict.fromkeys(each.task for each in scores))
-    rows = {task: [each for each in scores if each.task == task] for task in tasks}
-    figure = new_figure(4.4 * len(tasks) + 0.4, 1.2 + 0.26 * max(map(len, rows.values())))
-    axes = figure.subplots(1, len(tasks), squeeze=False)[0]
-    for axis, (task, shown) in zip(axes, rows.items(), strict=True):
-        for height, each in enumerate(shown):
-            _draw_interval(axis, height, each.intervals[MAIN_METRIC], GROUP_COLOURS[each.group])
-        of_members = [each.intervals[MAIN_METRIC].value for each in shown if each.group == "member"]
-        if of_members:
-            axis.axvline(float(np.mean(of_members)), color=GREY, lw=1, ls="--", zorder=0)
-        axis.set_yticks(range(len(shown)), [literal(each.name) for each in shown], fontsize=8)
-        axis.invert_yaxis()
-        axis.set_xlabel(f"{METRICS[MAIN_METRIC].title} on held-out people")
-        axis.set_title(f"all tasks ({task})" if task == JOINT else literal(task), fontsize=10)
-        axis.grid(axis="x", alpha=0.25)
-    return figure
-
-
-def _draw_interval(axis: Axes, height: int, score: Interval, colour: str) -> None:
-    if score.low is not None and score.high is not None:
-        axis.plot([score.low, score.high], [height, height], color=colour, lw=1.5)
-    axis.plot(score.value, height, "o", color=colour, markersize=5)

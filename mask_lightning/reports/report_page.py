@@ -15,7 +15,7 @@ from rich.markup import escape
 from mask_lightning.metrics.evaluation import Evaluation
 from mask_lightning.metrics.mistakes import ConfusedPair, Mistakes, person_tasks
 from mask_lightning.metrics.predictions import Predictions
-from mask_lightning.metrics.scores import JOINT, MAIN_METRIC, METRICS, TaskScores, people_of
+from mask_lightning.metrics.scores import JOINT, MAIN_METRIC, MEAN, METRICS, TaskScores, people_of
 from mask_lightning.metrics.slices import Slice
 from mask_lightning.reports.evaluation_report import LIMITS, tasks_of
 from mask_lightning.reports.figures import count, join, number, percent
@@ -88,6 +88,7 @@ def render_report(report: Report, *, today: date) -> str:
         number=number,
         percent=percent,
         joint=JOINT,
+        mean=MEAN,
         metrics=METRICS,
         limits=LIMITS,
         today=today.isoformat(),
@@ -118,8 +119,13 @@ def summarise(
     task, i = weakest_class(evaluation)
     sentences.append(describe_weakest_class(task, evaluation.scores[task], i, trained_on.get(task, ())))
     if evaluation.worst is not None:
-        sentences.append(describe_worst_slice(evaluation.worst, evaluation.scores[evaluation.headline]))
+        sentences.append(describe_worst_slice(evaluation.worst, everyones_accuracy(evaluation)))
     return [*sentences, describe_calibration(evaluation)]
+
+
+def everyones_accuracy(evaluation: Evaluation) -> float:
+    """Return the accuracy of all photos in all tasks together, or its mean over the tasks."""
+    return evaluation.intervals[evaluation.headline]["accuracy"].value
 
 
 def weakest_class(evaluation: Evaluation) -> tuple[str, int]:
@@ -132,8 +138,10 @@ def weakest_class(evaluation: Evaluation) -> tuple[str, int]:
 
 def describe_accuracy(evaluation: Evaluation, train_accuracy: float | None = None) -> str:
     """Describe the accuracy in all tasks together and per task, and warn about overfitting."""
-    tasks, accuracy = tasks_of(evaluation), evaluation.scores[evaluation.headline].accuracy
+    tasks, accuracy = tasks_of(evaluation), everyones_accuracy(evaluation)
     together = f" in {join(tasks)} together" if len(tasks) > 1 else ""
+    if evaluation.headline == MEAN:
+        together = f", mean of {join(tasks)}"
     each = ", ".join(f"{task} {percent(evaluation.scores[task].accuracy)}" for task in tasks)
     sentence = f"{percent(accuracy)} of the photos are correct{together}" + (f" ({each})" if len(tasks) > 1 else "")
     if train_accuracy is None or train_accuracy - accuracy < LARGE_GENERALIZATION_GAP:
@@ -162,14 +170,14 @@ def describe_weakest_class(task: str, scores: TaskScores, i: int, trained_on: Se
     return f"{sentence} This class makes up {share:.1%} of the training photos."
 
 
-def describe_worst_slice(worst: Slice, everyone: TaskScores) -> str:
+def describe_worst_slice(worst: Slice, everyone: float) -> str:
     """Compare the accuracy of the worst slice with that of all photos."""
     low, high = worst.accuracy.low, worst.accuracy.high
     interval = "" if low is None or high is None else f" (95 % interval {percent(low)} to {percent(high)})"
     return (
         f"The worst slice is {worst.column} {worst.value}: {percent(worst.accuracy.value)} of "
         f"{count(worst.photos, 'photo')} of {count(worst.people, 'person')} are correct{interval}, compared with "
-        f"{percent(everyone.accuracy)} of all photos."
+        f"{percent(everyone)} of all photos."
     )
 
 

@@ -19,13 +19,14 @@ from rich.table import Table
 
 from mask_lightning.data.batching import mix_batch
 from mask_lightning.data.datamodule import FaceDataModule
-from mask_lightning.data.dataset import Sample, collate
+from mask_lightning.data.dataset import collate
+from mask_lightning.data.samples import Sample
 from mask_lightning.data.splits import Split
 from mask_lightning.data.transforms import TransformSpec
 from mask_lightning.engine.epoch_scores import number_errors
 from mask_lightning.engine.modules import NUMBERS, SIDES, MultiTaskModule
 from mask_lightning.labels import UNLABELLED, LabelSpace
-from mask_lightning.metrics.scores import JOINT, MAIN_METRIC, MAX_JOINT, METRICS
+from mask_lightning.metrics.scores import JOINT, MAIN_METRIC, MEAN, METRICS
 from mask_lightning.models.backbones import count_flops, count_parameters
 from mask_lightning.models.network import MultiTaskNetwork
 from mask_lightning.optim.phases import PhasedLR, group_lrs, phase_schedule
@@ -145,7 +146,7 @@ def print_result(folder: RunFolder, result: RunResult, space: LabelSpace) -> Non
     for side in sides:
         for metric in METRICS.values():
             table.add_column(f"{side} {metric.title}", justify="right")
-    together = " x ".join(space.names) if space.num_codes <= MAX_JOINT else "mean of the tasks"
+    together = MEAN if result.score_of == MEAN else " x ".join(space.names)
     names = {"": together} | ({f"{task}/": task for task in space.names} if len(space.tasks) > 1 else {})
     for prefix, name in names.items():
         cells = [f"{result.best[f'{side}/{prefix}{metric}']:.3f}" for side in sides for metric in METRICS]

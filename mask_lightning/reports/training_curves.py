@@ -64,7 +64,7 @@ def plot_curves(history: pd.DataFrame, phases: Sequence[PhaseSettings], tasks: S
             _draw_column(axes[3], history, f"train/{task}/weight", colour, literal(task))
     titles = [
         "loss",
-        "macro F1" + (", all tasks combined" if len(tasks) > 1 else ""),
+        "macro F1" + (", all tasks" if len(tasks) > 1 else ""),
         f"macro F1 per task, {SIDE_NAMES[scored]}",
         *(["weight of each task's loss"] if weights_change else []),
     ]

@@ -50,6 +50,7 @@ class RunResult:
         error: message of a failed run.
         lr: learning rate found by the range test of optim.lr=auto.
         config_hash: hash of the options that define the run, see `settings.identity`; "" in older records.
+        score_of: what val/f1 scores: "joint", "mean of the tasks" or the only task; "" in older records.
     """
 
     status: Status
@@ -67,6 +68,7 @@ class RunResult:
     error: str | None = None
     lr: float | None = None
     config_hash: str = ""
+    score_of: str = ""
 
     @property
     def score(self) -> float | None:

@@ -34,6 +34,7 @@ class DataSettings(Settings):
     )
     root: Path | None = Field(None, description="folder of the photos; never written to")
     table: Path | None = Field(None, description="data=table: the CSV")
+    follow_symlinks: bool = Field(False, description="allow a CSV to list symlinks that lead out of the photos' folder")
     portraits: Positive = Field(60, description="people to draw if there is no root")
     corrections: Path | None = Field(None, description="CSV of label corrections")
     agreed_by: Positive = Field(1, description="apply only corrections on which this many reviewers agree")

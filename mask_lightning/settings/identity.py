@@ -24,6 +24,7 @@ IGNORED = frozenset(
         "checkpoint.keep",
         "checkpoint.every_minutes",
         "data.on_bad_photo",
+        "data.follow_symlinks",
         "model.compile",
         "trainer.accelerator",
         "trainer.devices",

@@ -29,6 +29,7 @@ class PhotosSettings(Settings):
     root: Path | None = Field(
         None, description="folder that holds eval/ (info.csv, images/), any folder of photos, one photo, or a CSV"
     )
+    follow_symlinks: bool = Field(False, description="allow a CSV to list symlinks that lead out of its folder")
 
 
 class PredictSettings(InferenceSettings):

@@ -47,7 +47,7 @@ class TrainerSettings(Settings):
         "auto", description="auto: 16-mixed on CUDA, 32-true elsewhere"
     )
     validate_every: Positive | Literal["end"] = Field(
-        1, description="validate after every n-th epoch; end: after the last epoch only"
+        1, description="validate after every n-th epoch and the last one; end: after the last epoch only"
     )
     max_batches: Positive | None = Field(None, description="at most this many batches per epoch, to try things out")
     accumulate: Positive = Field(1, description="batches per optimizer step")

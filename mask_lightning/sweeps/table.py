@@ -152,7 +152,8 @@ def to_frame(rows: Sequence[Row], options: pd.DataFrame) -> pd.DataFrame:
     """Build the table: one row per run with status, scores, options, cost and folder.
 
     `score` is the monitored metric of best.ckpt, `last` that of the last validation, and each task has a column with
-    its macro F1 at best.ckpt. Columns that are empty or the same for all runs are left out.
+    its macro F1 at best.ckpt. Columns that are empty or the same for all runs are left out; `score_of` tells if the
+    score is that of the combined class or the mean of the tasks.
 
     Args:
         rows: runs and jobs.
@@ -160,7 +161,8 @@ def to_frame(rows: Sequence[Row], options: pd.DataFrame) -> pd.DataFrame:
     """
     frame = pd.DataFrame([_cells(row) for row in rows], index=options.index)
     tasks = [column for column in frame if str(column).endswith("_f1")]
-    optional = [name for name in ("monitor", "error") if name in frame and frame[name].nunique() > (name == "monitor")]
+    least = {"monitor": 1, "score_of": 1, "error": 0}  # different values that are not worth a column
+    optional = [name for name, count in least.items() if name in frame and frame[name].nunique() > count]
     job = ["job", "action"] if all(row.job for row in rows) else []  # only within one sweep
     first = frame[[*job, *FIRST, *tasks]]
     return pd.concat([first, options, frame[[*COST, *optional, "folder"]]], axis=1)
@@ -175,6 +177,7 @@ def _cells(row: Row) -> dict[str, Any]:
         "score": result.score if result else None,
         "last": result.last.get(result.monitor) if result else None,
         "monitor": result.monitor if result else None,
+        "score_of": (result.score_of or None) if result else None,
         "error": row.error,
         "folder": str(row.folder),
     }

@@ -6,8 +6,10 @@ import json
 import math
 import os
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,52 @@ try:
     import fcntl
 except ImportError:  # Windows: locks always succeed
     fcntl = None  # type: ignore[assignment]
+
+
+def find_path(path: str | Path) -> Path:
+    """Return a path as it is on the disk: `~` is the home folder unless it exists; names are composed as there."""
+    path = Path(path)
+    if os.path.lexists(path):
+        return path
+    try:
+        path = path.expanduser()
+    except RuntimeError:  # there is no such user, so it is a name
+        return path
+    return Path(match_composition("", str(path)))
+
+
+def match_composition(root: str, name: str) -> str:
+    """Return a path below `root` with the letters composed as on the disk: macOS stores `é` as `e` and an accent.
+
+    Parts that the disk does not have in any composition stay as they are.
+    """
+    if name.isascii() or os.path.lexists(os.path.join(root, name)):  # noqa: PTH118 (`root` may be empty)
+        return name
+    found = os.sep if os.path.isabs(name) else ""  # noqa: PTH117
+    for part in name.split("/"):
+        if part:
+            folder = os.path.join(root, found)  # noqa: PTH118
+            exists = part.isascii() or os.path.lexists(os.path.join(folder, part))  # noqa: PTH118
+            found = os.path.join(found, part if exists else _composed_names(folder).get(_composed(part), part))  # noqa: PTH118
+    return found
+
+
+def _composed_names(folder: str) -> Mapping[str, str]:
+    """Return the names in a folder by their composed form; {} if it cannot be read."""
+    folder = os.path.abspath(folder)  # noqa: PTH100 (pathlib has no equivalent)
+    try:
+        return _read_names(folder, Path(folder).stat().st_mtime_ns)
+    except OSError:
+        return {}
+
+
+@lru_cache(maxsize=64)
+def _read_names(folder: str, _changed: int) -> Mapping[str, str]:
+    return {_composed(name): name for name in os.listdir(folder) if not name.isascii()}  # noqa: PTH208
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:

@@ -6,6 +6,11 @@ import contextlib
 import ctypes
 import os
 import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from mask_lightning.errors import Terminated
 
 JOBS = "MASK_LIGHTNING_JOBS"  # number of jobs that a launcher runs at once on this machine, set by conf/launcher
 
@@ -38,6 +43,28 @@ def trim_memory() -> None:
     """Let glibc return all free memory to the system once; does nothing for another C library."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextlib.contextmanager
+def raise_on_sigterm() -> Iterator[None]:
+    """Raise Terminated in the block when SIGTERM arrives, as Ctrl-C raises KeyboardInterrupt.
+
+    Does nothing in a thread, and where a launcher handles or ignores the signal. Not for a block that fits: Lightning
+    would call this handler first, in the middle of a step.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def stop(_: int, __: FrameType | None) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def ignore_signals(*names: str) -> None:

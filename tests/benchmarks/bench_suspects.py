@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mask_lightning.data.index import read_csv, read_index
+from mask_lightning.data.csv_files import read_csv
+from mask_lightning.data.index import read_index
 from mask_lightning.labels import FACE, PERSON_TASKS, Task
 
 FIELDS = {"mask": "mask", "gender": "gender", "age": "age_band"}

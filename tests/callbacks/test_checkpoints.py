@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from mask_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from mask_lightning.callbacks.checkpoints import RECORD, BestCheckpoint, LastCheckpoint
 from mask_lightning.callbacks.weight_averaging import ExponentialAverage
 from mask_lightning.engine.checkpoint_files import keep_weights
 
@@ -77,6 +78,108 @@ def test_a_resumed_run_does_not_replace_the_best_by_a_worse_model(fit, dictated,
     assert second.scores == first.scores
     assert second.evidence == {"epoch": 0}
     assert epoch_of(tmp_path / "best.ckpt") == 0
+
+
+class Crash(pl.Callback):
+    """Ends the fit in an epoch after best.ckpt and before last.ckpt are written."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if trainer.current_epoch == self.epoch:
+            raise RuntimeError("power cut")
+
+
+def crash(fit, dictated, tmp_path: Path, scores: list[float], mode: str = "max") -> None:
+    """Leave a best.ckpt of epoch 2 beside a last.ckpt of epoch 1."""
+    last = LastCheckpoint(tmp_path / "last.ckpt")
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(dictated(scores), best(tmp_path / "best.ckpt", mode), Crash(2), last, epochs=4)
+    assert epoch_of(tmp_path / "best.ckpt") == 2
+    assert epoch_of(tmp_path / "last.ckpt") == 1
+
+
+def resume(fit, dictated, tmp_path: Path, scores: list[float], mode: str = "max") -> BestCheckpoint:
+    callback, last = best(tmp_path / "best.ckpt", mode), LastCheckpoint(tmp_path / "last.ckpt")
+    fit(dictated(scores), callback, last, epochs=4, resume=tmp_path / "last.ckpt")
+    return callback
+
+
+def score_in(path: Path) -> float:
+    return float(torch.load(path, weights_only=True)[RECORD]["score"])
+
+
+@pytest.mark.parametrize(
+    ("again", "score", "epoch"),
+    [
+        ([0.3, 0.2], 0.6, 2),  # without the file's score: 0.4 of epoch 0, beside the weights of epoch 2
+        ([0.5, 0.2], 0.6, 2),
+        ([0.6, 0.2], 0.6, 2),
+        ([0.7, 0.2], 0.7, 2),
+        ([0.3, 0.9], 0.9, 3),
+    ],
+)
+@pytest.mark.parametrize("keys", ["new", "old"])
+def test_after_a_crash_between_the_files_score_and_weights_are_of_the_same_epoch(
+    fit, dictated, tmp_path: Path, caplog, again: list[float], score: float, epoch: int, keys: str
+) -> None:
+    """The epoch after the crash has another score, as on a GPU."""
+    path = tmp_path / "best.ckpt"
+    crash(fit, dictated, tmp_path, [0.4, 0.1, 0.6, 0.0])
+    if keys == "old":  # version 0.1.0 has the score in the state of the callback only
+        content = torch.load(path, weights_only=True)
+        del content[RECORD]
+        torch.save(content, path)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger="mask_lightning"):
+        callback = resume(fit, dictated, tmp_path, [0.4, 0.1, *again])
+    assert (callback.score, callback.epoch) == (pytest.approx(score), epoch)
+    assert callback.scores["val/f1"] == pytest.approx(score)
+    assert callback.evidence == {"epoch": epoch}
+    assert epoch_of(path) == epoch
+    if keys == "new" or score > 0.6:
+        assert score_in(path) == callback.score
+    (message,) = [record.getMessage() for record in caplog.records if record.name.startswith("mask_lightning")]
+    assert "is the model of epoch 3 with val/f1 0.6000, but last.ckpt records 0.4000 in epoch 1" in message
+
+
+def test_a_file_without_a_score_is_not_compared(fit, dictated, tmp_path: Path, caplog) -> None:
+    path = tmp_path / "best.ckpt"
+    crash(fit, dictated, tmp_path, [0.4, 0.1, 0.6, 0.0])
+    content = torch.load(path, weights_only=True)
+    torch.save({name: value for name, value in content.items() if name not in (RECORD, "callbacks")}, path)
+    with caplog.at_level(logging.WARNING, logger="mask_lightning"):
+        callback = resume(fit, dictated, tmp_path, [0.4, 0.1, 0.3, 0.2])
+    assert (callback.score, callback.epoch) == (pytest.approx(0.4), 0)
+    assert not [record for record in caplog.records if record.name.startswith("mask_lightning")]
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_lost_best_checkpoint_is_replaced_at_the_next_validation(
+    fit, dictated, tmp_path: Path, caplog, damage: str
+) -> None:
+    path = tmp_path / "best.ckpt"
+    crash(fit, dictated, tmp_path, [0.4, 0.1, 0.6, 0.0])
+    path.unlink() if damage == "missing" else path.write_bytes(path.read_bytes()[:100])
+    with caplog.at_level(logging.WARNING, logger="mask_lightning"):
+        callback = resume(fit, dictated, tmp_path, [0.4, 0.1, 0.2, 0.3])
+    assert (score_in(path), epoch_of(path)) == (callback.score, callback.epoch) == (pytest.approx(0.3), 3)
+    assert "found no readable checkpoint" in caplog.text
+
+
+@pytest.mark.parametrize("scores", [[0.4, 0.1, 0.2, 0.3], [0.1, 0.4, 0.2, 0.5], [NAN, NAN, NAN, NAN]])
+@pytest.mark.parametrize("mode", ["max", "min", "last"])
+def test_files_that_agree_are_not_reported(fit, dictated, tmp_path: Path, caplog, scores, mode: str) -> None:
+    whole = best(tmp_path / "whole.ckpt", mode)
+    fit(dictated(scores), whole, epochs=4)
+    first, last = best(tmp_path / "best.ckpt", mode), LastCheckpoint(tmp_path / "last.ckpt")
+    fit(dictated(scores), first, last, epochs=2)
+    with caplog.at_level(logging.WARNING, logger="mask_lightning"):
+        second = resume(fit, dictated, tmp_path, scores, mode)
+    assert (second.epoch, epoch_of(tmp_path / "best.ckpt")) == (whole.epoch, epoch_of(tmp_path / "whole.ckpt"))
+    assert second.score == pytest.approx(whole.score, nan_ok=True)
+    assert not [record for record in caplog.records if record.name.startswith("mask_lightning")]
 
 
 class Stop(pl.Callback):
@@ -166,11 +269,13 @@ def test_keep_weights_keeps_the_average_without_the_optimizer(fit, network, tmp_
     trainer = fit(network, ExponentialAverage(0.9), LastCheckpoint(path), epochs=1)
     before = torch.load(path, weights_only=True)
     size = path.stat().st_size
+    torch.save({**before, RECORD: {"score": 0.5, "epoch": 0}}, path)
     for _ in range(2):  # a crash after it may repeat it
         keep_weights(path, half=half)
     kept = torch.load(path, weights_only=True)
     assert not {"optimizer_states", "callbacks", "current_model_state", "loops"} & set(kept)
     assert kept["global_step"] == trainer.global_step
+    assert kept[RECORD] == {"score": 0.5, "epoch": 0}
     assert path.stat().st_size < size / (6 if half else 3)  # weights, their average, and AdamW's two moments of each
     assert list(kept["state_dict"]) == list(before["state_dict"])
     for name, tensor in before["state_dict"].items():

@@ -48,3 +48,12 @@ def test_running_statistics_are_averaged_except_frozen_ones() -> None:
     assert module[0].running_mean.tolist() == [2.0, 4.0]
     assert module[0].running_var.tolist() == [2.0, 3.0]
     assert module[2].running_var.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_the_share_of_photos_is_not_copied_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy makes the host wait for the device, so it must not happen in every batch."""
+    callback, trainer, loss = CommonStep(), trainer_beside(2.0), torch.tensor(1.0)
+    callback.on_train_batch_start(trainer, nn.Module(), {"index": torch.zeros(4)}, 0)
+    monkeypatch.setattr(torch, "tensor", None)
+    callback.on_before_backward(trainer, nn.Module(), loss)
+    assert loss == 4 / 3

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -139,6 +140,30 @@ def test_frozen_groups_hold_no_gradients(fit, network) -> None:
     run(fit, network, [PhaseSettings(epochs=1, unfreeze="all"), PhaseSettings(epochs=1, unfreeze="heads")])
     assert all(parameter.grad is None for parameter in network.network.sharing.backbone.parameters())
     assert not any(parameter.requires_grad for parameter in network.network.sharing.backbone.parameters())
+
+
+def test_all_groups_are_open_when_ddp_wraps_the_module(fit, network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DDP never synchronises parameters that are frozen then; an earlier fit leaves some frozen."""
+    seen: list[bool] = []
+    setup = SingleDeviceStrategy.setup
+
+    def noted(self: SingleDeviceStrategy, trainer: pl.Trainer) -> None:
+        seen.append(all(parameter.requires_grad for parameter in trainer.lightning_module.parameters()))
+        setup(self, trainer)
+
+    monkeypatch.setattr(SingleDeviceStrategy, "setup", noted)
+    assert run(fit, network, [PhaseSettings(epochs=1, unfreeze="heads")]).moved == [{"heads"}]
+    assert run(fit, network, [PhaseSettings(epochs=1, unfreeze={"last": 1})]).moved == [{"block4", "heads"}]
+    assert run(fit, network, [PhaseSettings(epochs=1, unfreeze="all")]).moved == [set(GROUPS)]
+    assert seen == [True, True, True]
+
+
+def test_a_callback_that_is_used_again_freezes_again(fit, network) -> None:
+    callback = PhasedFinetuning([PhaseSettings(epochs=1, unfreeze="heads")], network.network.layer_groups())
+    for _ in range(2):
+        before = snapshot(network)
+        fit(network, callback, epochs=1)
+        assert moved(before, snapshot(network)) == {"heads"}
 
 
 def test_a_resumed_run_is_in_the_right_phase(fit, network, tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
 from mask_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
@@ -142,3 +144,67 @@ def test_the_memory_format_is_kept(fit, network) -> None:
     fit(network, ExponentialAverage(0.9), epochs=1)
     convolution = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
     assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("decay", "accumulate", "skipped"), [(0.9, 1, 0), (0.9, 1, 1), (0.9, 1, 3), (0.9, 2, 1), (0.5, 1, 2)]
+)
+def test_steps_that_the_gradscaler_skips_are_not_averaged(
+    fit, dictated, tmp_path: Path, decay: float, accumulate: int, skipped: int
+) -> None:
+    """GradScaler skips a step whose scaled gradients overflow: usually the first ones."""
+    weights: list[float] = []
+
+    class Overflow(pl.Callback):
+        def on_after_backward(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            if trainer.global_step < skipped:
+                pl_module.weight.grad.fill_(math.inf)
+
+        def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+            if trainer.global_step > len(weights):
+                weights.append(pl_module.weight.item())
+
+    module, last = dictated([0.1, 0.2]), LastCheckpoint(tmp_path / "last.ckpt")
+    precision = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=2.0**10))
+    callbacks = ExponentialAverage(decay), Overflow(), last
+    fit(module, *callbacks, epochs=2, accumulate_grad_batches=accumulate, plugins=[precision])
+    assert len(weights) == (4 if accumulate == 2 else 6)
+    assert weights[:skipped] == [0.0] * skipped
+    assert all(weights[skipped:])
+    want = averages(weights[skipped:], decay)
+    assert module.weight.item() == pytest.approx(want[-1], rel=1e-5)
+    assert int(state_of(tmp_path / "last.ckpt", "averaging_state")["n_averaged"]) == len(want)
+
+
+def test_an_update_reads_no_value_from_the_device() -> None:
+    """Tensors of the meta device have no values: reading one is an error."""
+    module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    trainer: Any = SimpleNamespace(
+        strategy=SimpleNamespace(root_device=torch.device("meta")), callbacks=[], global_step=1, optimizers=[]
+    )
+    averaging, pl_module = ExponentialAverage(0.9), pl.LightningModule()
+    pl_module.network = module
+    averaging.setup(trainer, pl_module, "fit")
+    averaging.on_train_start(trainer, pl_module)
+    for _ in range(3):
+        averaging.on_train_batch_start(trainer, pl_module, None, 0)
+        averaging._note_step()
+        averaging.on_train_batch_end(trainer, pl_module, None, None, 0)
+    assert averaging._average_model is not None
+    assert int(averaging._average_model.n_averaged) == 3
+
+
+@pytest.mark.gpu
+def test_an_update_does_not_wait_for_the_gpu(dictated) -> None:
+    trainer: Any = SimpleNamespace(
+        strategy=SimpleNamespace(root_device=torch.device("cuda")), callbacks=[], global_step=1, optimizers=[]
+    )
+    averaging, module = ExponentialAverage(0.9), dictated()
+    averaging.setup(trainer, module, "fit")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            averaging._note_step()
+            averaging.on_train_batch_end(trainer, module, None, None, 0)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

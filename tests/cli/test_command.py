@@ -61,7 +61,7 @@ def command(
         ("+colour=red", ["no option colour", "remove it"]),
         ("model.image_size=big", ["model.image_size must be a valid integer", "got 'big'"]),
         ("data.root", ["cannot read data.root (", "write key=value"]),
-        ("data.root=a=b", ["cannot read data.root=a=b (", "write key=value"]),
+        ("data.name=a=b", ["cannot read data.name=a=b (", "write key=value"]),
         ("data.root=${nowhere}", ["'nowhere' not found", "data.root"]),
         ("~seed", ["'seed' not found", "data.split_seed"]),
         ("seed={", ["cannot read seed={ ("]),

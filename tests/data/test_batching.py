@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from mask_lightning.data.batching import (
     normalise,
     resize,
 )
-from mask_lightning.data.dataset import Sample
+from mask_lightning.data.samples import Sample
 from mask_lightning.settings.augment import MixSettings
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -198,3 +198,34 @@ def test_the_probability_is_the_share_of_mixed_batches(probability: float) -> No
 def test_mix_none_returns_the_same_batch() -> None:
     batch = plain_batch()
     assert mix_batch(batch, MixSettings(), np.random.default_rng(0)) is batch
+
+
+def test_normalising_copies_its_constants_to_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy makes the host wait for the device, so it must not happen in every batch."""
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    first = normalise(IMAGES, mean, std)
+    monkeypatch.setattr(torch, "tensor", None)
+    assert torch.equal(normalise(IMAGES, mean, std), first)
+
+
+def test_constants_of_inference_serve_training() -> None:
+    mean, std = (0.11, 0.2, 0.3), (0.4, 0.5, 0.6)
+    with torch.inference_mode():
+        normalise(IMAGES, mean, std)
+    weight = torch.ones(3, 1, 1, requires_grad=True)
+    (weight * normalise(IMAGES, mean, std)).sum().backward()
+    assert weight.grad is not None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["none", "mixup", "cutmix", "half_cutmix"])
+def test_a_batch_is_normalised_and_mixed_without_waiting_for_the_gpu(name: Any) -> None:
+    images = IMAGES.cuda()
+    sample = cast(Sample, {"image": normalise(images, *IMAGENET)})
+    settings = MixSettings(name=name, alpha=1.0 if name in ("mixup", "cutmix") else None)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        sample["image"] = normalise(images, *IMAGENET)
+        mix_batch(sample, settings, np.random.default_rng(0))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -11,6 +11,7 @@ import pytest
 from mask_lightning.data.corrections import correct
 from mask_lightning.data.index import read_index
 from mask_lightning.errors import SampleTableError
+from mask_lightning.labels import LabelSpace, Task
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_a_line_changes_one_person(table: pd.DataFrame, write, line: str, person
     named = line.split(",")[0]
     others = table["person_id"] != named
     pd.testing.assert_frame_equal(corrected[others], table[others])
-    assert (report.applied, report.too_few_agreed, report.unknown_people) == (1, 0, ())
+    assert (report.applied, report.too_few_agreed) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -108,12 +109,76 @@ def test_without_the_column_every_line_has_one_reviewer(table: pd.DataFrame, wri
     assert correct(table, path, agreed_by=2)[1].applied == 0
 
 
-def test_people_missing_from_the_table_are_reported(table: pd.DataFrame, write) -> None:
-    path = write("999999,gender,male,25", "1,gender,male,25", "000001,gender,male,25", "000002,age,20,1")
-    corrected, report = correct(table, path, agreed_by=2)
-    assert report.unknown_people == ("1", "999999")
-    assert values(corrected, "000001", "gender") == {0}
-    assert str(report) == ("1 corrections applied, 1 below agreed_by left out, 2 for people who are not in the table")
+def test_lines_that_name_nobody_are_listed(table: pd.DataFrame, write) -> None:
+    path = write("999999,gender,male,25", "000001,gender,male,25", ",gender,male,2", "nobody,age,20,1")
+    with pytest.raises(SampleTableError, match=r"found 2 lines with others: line 2 \(999999\), line 4 \(empty\); cor"):
+        correct(table, path, agreed_by=2)
+    _, report = correct(table, write("000001,gender,male,25", "nobody,age,20,1"), agreed_by=2)
+    assert str(report) == "1 corrections applied, 1 below agreed_by left out"
+
+
+@pytest.mark.parametrize(
+    ("typed", "want"),
+    [
+        ("1", "000001"),
+        ("1.0", "000001"),
+        ("0001", "000001"),
+        (" 000001 ", "000001"),
+        ("'000001", "000001"),
+        ('"=""000001"""', "000001"),
+        ("3", "000003"),
+        ("3-1", "000003-1"),
+        ("000003-1", "000003-1"),
+    ],
+)
+def test_ids_that_a_spreadsheet_has_changed_are_matched_by_value(
+    table: pd.DataFrame, write, typed: str, want: str
+) -> None:
+    corrected, _ = correct(table, write(f"{typed},age,77,1"))
+    assert set(corrected.loc[corrected["years"] == 77, "person_id"]) == {want}
+
+
+def test_an_id_that_may_be_two_people_is_refused(table: pd.DataFrame, write) -> None:
+    table = table.assign(person_id=table["person_id"].replace("000002", "01"))
+    corrected, _ = correct(table, write("01,age,77,1"))
+    assert set(corrected.loc[corrected["years"] == 77, "person_id"]) == {"01"}
+    with pytest.raises(SampleTableError, match=r"line 2 \(1 may be any of 000001, 01\)"):
+        correct(table, write("1,age,77,1"))
+
+
+@pytest.mark.parametrize("name", ["NA", "None", "N/A", "nan", "null", "-"])
+def test_class_names_that_mean_missing_elsewhere_are_text(table: pd.DataFrame, write, name: str) -> None:
+    glasses = Task("glasses", (name, "round"))
+    rows = table.assign(glasses=1)
+    corrected, _ = correct(rows, write(f"000001,glasses,{name},1"), space=LabelSpace((glasses,)))
+    assert values(corrected, "000001", "glasses") == {0}
+    assert values(corrected, "000002", "glasses") == {1}
+
+
+def test_a_class_for_a_person_whose_photos_differ_is_refused(table: pd.DataFrame, write) -> None:
+    path = write("000001,mask,normal,1")
+    with pytest.raises(
+        SampleTableError, match=r"line 2: .*photos are wear and incorrect and normal; name the photo, as"
+    ):
+        correct(table, path)
+    worn = table[table["mask"] == 0]
+    corrected, _ = correct(worn, path)
+    assert values(corrected, "000001", "mask") == {2}
+    assert values(corrected, "000002", "mask") == {0}
+
+
+def test_other_separators_headings_and_empty_lines_are_read(table: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "corrections.csv"
+    path.write_text("Person ID;Field;Value;Agreed by\r\n\r\n1; gender ;male;1\r\n;;;\r\n2;age;61.0;\r\n")
+    corrected, report = correct(table, path)
+    assert (report.applied, values(corrected, "000001", "gender"), values(corrected, "000002", "years")) == (
+        2,
+        {0},
+        {61},
+    )
+    path.write_text("person_id,field,value\n\n1,gender,men\n")
+    with pytest.raises(SampleTableError, match="line 3: gender cannot become 'men'"):
+        correct(table, path)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +194,7 @@ def test_people_missing_from_the_table_are_reported(table: pd.DataFrame, write) 
         (["000001,swap,normal,9"], ["swap cannot become 'normal'", "a colon between"]),
         (["000001,swap,normal:mask9,9"], ["swap cannot become 'normal:mask9'"]),
         (
-            ["000001,mask,normal,9", "000001,mask,worn,9"],
+            ["000001,mask,normal.jpg:normal,9", "000001,mask,worn,9"],
             ["mask cannot become 'worn'", "wear, incorrect, normal", "line 3"],
         ),
         (["000001,mask,mask3.jpg:worn,9"], ["mask cannot become 'mask3.jpg:worn'", "a photo, a colon"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from mask_lightning.data import datamodule
 from mask_lightning.data.datamodule import FaceDataModule
 from mask_lightning.data.index import read_index
+from mask_lightning.data.samplers import EpochSampler
 from mask_lightning.data.splits import Split, split_people
 from mask_lightning.data.transforms import TransformSpec
 from mask_lightning.labels import FACE
@@ -52,6 +54,7 @@ def indices(loader: Any) -> list[int]:
 def test_an_epoch_has_every_training_row_once(split: Split) -> None:
     batches = list(build(split).train_dataloader())
     photos = len(split.train)
+    assert photos % 10 != 1
     assert [len(batch["index"]) for batch in batches] == [10] * (photos // 10) + [photos % 10] * (photos % 10 > 0)
     seen = torch.cat([batch["index"] for batch in batches]).tolist()
     assert sorted(seen) == list(range(photos))
@@ -172,6 +175,43 @@ def test_the_default_number_of_workers_depends_on_the_cores(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     assert datamodule.default_workers() == want
+
+
+@pytest.mark.parametrize(("on_gpu", "want"), [(False, 1), (True, 7)])
+def test_the_default_number_of_workers_depends_on_the_device_and_not_on_the_machine(
+    monkeypatch: pytest.MonkeyPatch, on_gpu: bool, want: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    for is_available in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda found=is_available: found)
+        assert datamodule.default_workers(on_gpu=on_gpu) == want
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "pinned"), [(None, 1, False), ("cpu", 1, False), ("mps", 1, False), ("cuda:0", 7, True)]
+)
+def test_the_loaders_of_a_cuda_machine_fit_the_trainers_device(
+    split: Split, monkeypatch: pytest.MonkeyPatch, device: str | None, workers: int, pinned: bool
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    data = build(split, num_workers=None)
+    if device is not None:
+        strategy = SimpleNamespace(root_device=torch.device(device))
+        data.trainer = SimpleNamespace(strategy=strategy, global_rank=0, world_size=1)  # type: ignore[assignment]
+    for loader in (data.train_dataloader(), *data.val_dataloader()):
+        assert (loader.num_workers, loader.pin_memory) == (workers, pinned)
+
+
+@pytest.mark.parametrize(("photos", "want"), [(21, [10, 11]), (22, [10, 10, 2]), (11, [11]), (1, [1])])
+def test_the_last_batch_never_has_one_photo_if_there_are_more(split: Split, photos: int, want: list[int]) -> None:
+    few = Split(split.train.iloc[:photos], split.val)
+    loader = build(few, clean_train_photos=1).train_dataloader()
+    batches = [batch["index"].tolist() for batch in loader]
+    assert [len(rows) for rows in batches] == want
+    assert len(loader) == len(want)
+    sampler = EpochSampler(photos, seed=0)  # the order of version 0.1.0
+    assert [row for rows in batches for row in rows] == [row for _, row in sampler]
 
 
 class Watcher(pl.LightningModule):

@@ -11,7 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mask_lightning.data.images import is_photo, missing_files, open_photo, path_inside
+from mask_lightning.data import images
+from mask_lightning.data.images import (
+    FORMATS,
+    decode_photo,
+    describe_left_out,
+    divide_files,
+    is_litter,
+    is_photo,
+    missing_files,
+    open_photo,
+    path_inside,
+)
 from mask_lightning.errors import PhotoError, SampleTableError
 
 RNG = np.random.default_rng(0)
@@ -190,6 +201,151 @@ def test_a_folder_is_not_a_photo(tmp_path: Path) -> None:
 )
 def test_only_visible_files_with_a_photos_suffix_are_photos(name: str, want: bool) -> None:
     assert is_photo(Path("folder") / name) == want
+
+
+KINDS = {  # format: how Pillow is asked for it
+    "JPEG": {},
+    "PNG": {},
+    "GIF": {},
+    "BMP": {},
+    "WEBP": {"lossless": True},
+    "AVIF": {},
+    "TIFF": {},
+    "JPEG2000": {},
+    "PPM": {},
+    "MPO": {},
+    "PCX": {},
+    "SGI": {},
+    "DDS": {},
+    "QOI": {},
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["photo.{}", "photo.jpg_1088Wx1632H", "photo", "PHOTO.JPE", "photo.jpg.bak", "photo.jpg"]
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_photos_are_recognised_by_content(tmp_path: Path, kind: str, name: str) -> None:
+    path = tmp_path / name.format(kind.lower())
+    RGB.resize((64, 48)).save(path, kind, **KINDS[kind])
+    assert is_photo(path)
+    photo = open_photo(path)
+    assert (photo.mode, photo.size) == ("RGB", (64, 48))
+
+
+def test_tga_has_no_signature_and_needs_its_suffix(tmp_path: Path) -> None:
+    for name in ("a.tga", "a"):
+        RGB.save(tmp_path / name, "TGA")
+    assert [is_photo(tmp_path / name) for name in ("a.tga", "a")] == [True, False]
+    np.testing.assert_array_equal(pixels(open_photo(tmp_path / "a.tga")), pixels(RGB))
+
+
+def test_formats_that_run_programs_are_not_read() -> None:
+    assert not {"EPS", "WMF", "PDF", "FITS", "HDF5", "GRIB", "BUFR", "MPEG"} & set(FORMATS)
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "jpeg", "tiff_deflate"])
+def test_tiffs_are_read_upright(tmp_path: Path, compression: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.new("RGB", (32, 16), (200, 20, 20))
+    image.save(tmp_path / "a.tif", exif=exif, compression=compression)
+    photo = open_photo(tmp_path / "a.tif")
+    assert photo.size == (16, 32)
+    np.testing.assert_allclose(pixels(photo)[8, 8], (200, 20, 20), atol=3)
+
+
+@pytest.mark.parametrize("kind", ["float32", "int32"])
+def test_tiffs_without_a_known_white_are_refused(tmp_path: Path, kind: str) -> None:
+    Image.fromarray(np.zeros((4, 4), kind)).save(tmp_path / "a.tif")
+    with pytest.raises(PhotoError, match="numbers of 32 bits, of which nobody knows what is white"):
+        open_photo(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Thumbs.db",
+        "desktop.ini",
+        ".DS_Store",
+        "._a.jpg",
+        "@eaDir",
+        "__MACOSX",
+        "ehthumbs.db",
+        "$RECYCLE.BIN",
+        "#recycle",
+    ],
+)
+def test_litter_is_left_out_quietly(tmp_path: Path, name: str) -> None:
+    RGB.save(tmp_path / name, "JPEG")
+    assert is_litter(name)
+    assert not is_photo(tmp_path / name)
+    assert divide_files(tmp_path.iterdir()) == ([], [])
+
+
+def test_files_that_are_left_out_are_counted_and_named(tmp_path: Path) -> None:
+    files = {
+        "b.txt": b"P6 notes",
+        "a.jpg": jpeg(),
+        "movie.mov": b"\0\0\0\x14ftypqt  ",
+        "z.jpg": b"",
+        "doc.pdf": b"%PDF-1.4",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder.jpg").mkdir()
+    photos, others = divide_files(sorted(tmp_path.iterdir()))
+    assert [path.name for path in photos] == ["a.jpg", "z.jpg"]
+    assert describe_left_out(others) == "3 files left out, no photos: b.txt, doc.pdf, movie.mov"
+    assert describe_left_out([Path(f"{i}.txt") for i in range(30)]).endswith("19.txt and 10 more")
+
+
+HEIC = b"\0\0\0\x1cftypheic\0\0\0\0mif1heic and the rest of it"
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.HEIF", "a.jpg", "a"])
+def test_heic_without_its_extra_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(images, "_register_heif", lambda: False)
+    (tmp_path / name).write_bytes(HEIC)
+    with pytest.raises(PhotoError, match=r"cannot decode .*: it needs the extra for HEIC, pip install 'mask_light"):
+        open_photo(tmp_path / name)
+    _, others = divide_files([tmp_path / name])
+    if name != "a.jpg":
+        assert describe_left_out(others) == (
+            f"1 file left out, for lack of the extra for HEIC, pip install 'mask_lightning[heic]': {name}"
+        )
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.jpg", "a"])
+def test_heic_is_read_upright_with_its_extra(tmp_path: Path, name: str) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="needs the extra `heic`")
+    heif.register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.new("RGB", (64, 48), (250, 0, 0))
+    image.paste((0, 0, 250), (0, 0, 32, 48))
+    image.save(tmp_path / name, "HEIF", exif=exif.tobytes(), quality=95)
+    assert is_photo(tmp_path / name)
+    decoded = decode_photo(tmp_path / name)
+    assert (decoded.format, decoded.photo.size) == ("HEIF", (48, 64))
+    top, bottom = pixels(decoded.photo)[8, 24], pixels(decoded.photo)[56, 24]
+    np.testing.assert_allclose([top, bottom], [(0, 0, 250), (250, 0, 0)], atol=12)  # turned clockwise
+
+
+def test_a_damaged_heic_is_a_photo_that_cannot_be_decoded(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_heif", reason="needs the extra `heic`")
+    (tmp_path / "a.heic").write_bytes(HEIC)
+    assert is_photo(tmp_path / "a.heic")
+    with pytest.raises(PhotoError, match=r"cannot decode .*a.heic"):
+        open_photo(tmp_path / "a.heic")
+
+
+def test_photos_that_people_report(field_cases: Path) -> None:
+    photos, others = divide_files(sorted((field_cases / "formats").iterdir()))
+    names = [path.name for path in photos]
+    assert names[:9] == ["a.jpg", "b.jfif", "c.avif", "d.tif", "e.bmp", "f.JPG", "g.webp", "h.png", "i.jpg_1088Wx1632H"]
+    assert set(names[9:]) | {path.name for path in others} == {"notes.txt", "z.heic"}
+    assert {open_photo(path).size for path in photos} == {(96, 128)}
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from mask_lightning.data.index import find_images, read_index
 from mask_lightning.errors import DatasetNotFoundError, SampleTableError
@@ -170,6 +171,30 @@ def test_other_files_and_hidden_folders_are_ignored(images: Path, litter: str) -
     (images / litter).write_bytes(b"")
     (images / ".cache").mkdir()
     assert len(read_index(images)) == 7
+
+
+def test_every_format_is_read_and_other_files_are_named(images: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = (
+        "mask1.JPG",
+        "mask2.jfif",
+        "mask3.avif",
+        "mask4.tif",
+        "mask5.bmp",
+        "incorrect_mask.jpg_1088Wx1632H",
+        "normal",
+    )
+    person = add(images, "000002_male_Asian_30", "notes.txt", "list.docx", "desktop.ini")
+    for name in names:
+        Image.new("RGB", (16, 16)).save(person / name, {".avif": "avif", ".tif": "tiff"}.get(Path(name).suffix, "bmp"))
+    for folder in ("@eaDir", "__MACOSX"):
+        (images / folder).mkdir()
+        (person / folder).mkdir()
+    (images / "loose.jpg").touch()
+    table = read_index(images)
+    assert set(table.loc[table["person_id"] == "000002", "shot"]) == SHOTS
+    assert "2 files left out, no photos: list.docx, notes.txt" in caplog.text
+    assert "1 photos are in no person's folder and left out: loose.jpg" in caplog.text
+    assert "desktop.ini" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from mask_lightning.data.families import sibling_families
-from mask_lightning.data.public_sets import fairface_years, read_fairface, read_utkface
+from mask_lightning.data.public_sets import fairface_years, parse_utkface_name, read_fairface, read_utkface
+from mask_lightning.data.sources import read_labelled_photos
 from mask_lightning.errors import DatasetNotFoundError, SampleTableError
+from mask_lightning.settings.data import DataSettings
 
 
 def touch(*paths: Path) -> None:
@@ -47,6 +49,52 @@ def test_utkface_photos_with_other_names_are_left_out(tmp_path: Path, caplog: py
     assert all(name in caplog.text for name in ODD)
 
 
+DATE = "20170116174525125"
+
+
+@pytest.mark.parametrize(
+    ("name", "want"),
+    [
+        (f"25_0_2_{DATE}.jpg.chip.jpg", (25, 0, 2)),
+        (f"55_0_0_{DATE}jpg.chip.jpg", (55, 0, 0)),  # a missing point
+        (f"25_0_2_{DATE} (1).jpg", (25, 0, 2)),
+        (f"25_0_2_{DATE}_1.jpg", (25, 0, 2)),  # an extra part
+        (f"25_0_2_extra_{DATE}.jpg", (25, 0, 2)),
+        (f"face_25_0_2_{DATE}.jpg", (25, 0, 2)),
+        (f"1_25_0_2_{DATE}.jpg", (25, 0, 2)),
+        (f"25_0_2{DATE}.jpg", (25, 0, 2)),  # a missing underscore
+        (f"25_02_{DATE}.jpg", (25, 0, 2)),
+        (f"250_2_{DATE}.jpg", (25, 0, 2)),
+        (f"25_0_1_2_{DATE}.jpg", None),  # 25, 0, 1 or 0, 1, 2
+        (f"110_2_{DATE}.jpg", None),  # 11 and 0, or 110 and no gender
+        (f"31_1_{DATE}.jpg", None),
+        (f"53__0_{DATE}.jpg", None),
+        (f"25_2_0_{DATE}.jpg", None),
+        (f"25_0_5_{DATE}.jpg", None),
+        (f"130_0_1_{DATE}.jpg", None),
+        ("25_0_2.jpg", None),
+    ],
+)
+def test_utkface_names_with_a_slip_are_read_if_they_mean_one_thing(
+    name: str, want: tuple[int, int, int] | None
+) -> None:
+    assert parse_utkface_name(name) == (None if want is None else (*want, DATE))
+
+
+def test_utkface_names_that_people_report(field_cases: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = read_utkface(field_cases / "utkface")
+    names = {path.name for path in (field_cases / "utkface").iterdir()}
+    left_out = {"61_1_20170109142408075.jpg.chip.jpg", "53__0_20170116184028385.jpg"}
+    assert {Path(path).name for path in table["path"]} == names - left_out
+    assert all(name in caplog.text for name in left_out)
+
+
+@pytest.mark.parametrize("litter", ["__MACOSX", "@eaDir", ".cache"])
+def test_folders_of_the_system_hold_no_utkface(tmp_path: Path, litter: str) -> None:
+    touch(*(tmp_path / "UTKFace" / name for name in UTK), *(tmp_path / litter / name for name in UTK))
+    assert len(read_utkface(tmp_path)) == len(UTK)
+
+
 @pytest.mark.parametrize(
     ("files", "found"),
     [
@@ -74,6 +122,32 @@ def test_a_folder_without_utkface_raises(tmp_path: Path, files: list[str], found
         ("10-19", 15),
         ("Oct-19", 15),
         ("19-Oct", 15),
+        ("3월 9일", 6),
+        ("09월 03일", 6),
+        ("10월 19일", 15),
+        ("2019년 10월", 15),
+        ("10月19日", 15),
+        ("2019-10-01", 15),
+        ("2019-10-01 00:00:00", 15),
+        ("2024-03-09", 6),
+        ("3/9/2023", 6),
+        ("09.03.2023", 6),
+        ("19.10.2024", 15),
+        ("10/19/24", 15),
+        ("01.10.19", 15),
+        ("1-Oct-19", 15),
+        ("2003-09-01", 6),
+        ("43739", 15),  # the number of 2019-10-01
+        ("19-okt.", 15),
+        ("Okt 19", 15),
+        ("9. März", 6),
+        ("9-mars", 6),
+        ("19-out", 15),
+        ("9 de marzo", 6),
+        ("окт.19", 15),
+        ("03-wrz", 6),
+        ("03-Eyl", 6),
+        ("9-มี.ค.", 6),
         ("20-29", 25),
         ("30-39", 35),
         ("40–49", 45),
@@ -88,7 +162,23 @@ def test_fairface_bands_become_their_middle(band: str, years: int) -> None:
     assert fairface_years(band) == years
 
 
-@pytest.mark.parametrize("band", ["", "old", "20", "20-29-39", "Jan-Feb"])
+@pytest.mark.parametrize(
+    "band",
+    [
+        "",
+        "old",
+        "20",
+        "20-29-39",
+        "Jan-Feb",
+        "3 months",
+        "9. Sep.",
+        "3-Jan",
+        "19 août",
+        "1/3/2019",
+        "2024-05-09",
+        "10-1950",
+    ],
+)
 def test_other_bands_raise(band: str) -> None:
     with pytest.raises(SampleTableError, match=f"expected an age band such as 20-29, found '{band}'"):
         fairface_years(band)
@@ -166,6 +256,34 @@ def test_a_missing_fairface_column_or_table_raises(fairface: Path) -> None:
         read_fairface(fairface)
     with pytest.raises(DatasetNotFoundError, match=r"fairface_label_train.csv or fairface_label_val.csv"):
         read_fairface(fairface / "train")
+
+
+def test_fairface_bands_that_people_report(field_cases: Path) -> None:
+    table = read_fairface(field_cases / "fairface")
+    assert table["years"].value_counts().to_dict() == {6: 12, 15: 6, 25: 6, 35: 6, 65: 6, 75: 6}
+
+
+def test_fairface_tables_from_a_spreadsheet_are_read(fairface: Path) -> None:
+    text = "File;Age;Gender;Race\r\ntrain\\1.jpg;3월 9일;Male;Asian\r\ntrain\\2.jpg;10월 19일;Female;백인\r\n;;;\r\n"
+    (fairface / "fairface_label_train.csv").write_bytes(text.encode("cp949"))
+    table = read_fairface(fairface)
+    assert table["years"].tolist() == [6, 15, 75]
+    assert table["race"].tolist() == ["Asian", "백인", "White"]
+
+
+def test_fairface_photos_behind_a_symlink_are_read_on_request(fairface: Path, tmp_path: Path) -> None:
+    (fairface / "train").rename(tmp_path / "elsewhere")
+    (fairface / "train").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SampleTableError, match="data.follow_symlinks=true"):
+        read_fairface(fairface)
+    assert len(read_fairface(fairface, follow_symlinks=True)) == 3
+    for follow in (True, False):
+        data = DataSettings(name="fairface", root=fairface, follow_symlinks=follow)
+        if follow:
+            assert len(read_labelled_photos(data).table) == 3
+        else:
+            with pytest.raises(SampleTableError, match="a symlink to"):
+                read_labelled_photos(data)
 
 
 def test_ids_do_not_form_families_in_the_competitions_layout(fairface: Path, tmp_path: Path) -> None:

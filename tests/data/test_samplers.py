@@ -108,40 +108,70 @@ def shards(keys: int, batch_size: int, world_size: int) -> list[list[list[int]]]
     return [list(ShardedBatches(sampler, batch_size, rank=rank, world_size=world_size)) for rank in range(world_size)]
 
 
-@pytest.mark.parametrize(("keys", "batch_size"), [(10, 4), (8, 4), (9, 4), (1, 4), (3, 1)])
+@pytest.mark.parametrize(("keys", "batch_size"), [(10, 4), (8, 4), (11, 4), (1, 4), (3, 1)])
 def test_one_process_has_torchs_batches(keys: int, batch_size: int) -> None:
     (alone,) = shards(keys, batch_size, 1)
     assert alone == list(BatchSampler(range(keys), batch_size, drop_last=False))
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
-@pytest.mark.parametrize("keys", range(6, 26))
-def test_processes_together_see_every_key_once_in_as_many_steps_as_one(keys: int, world_size: int) -> None:
-    found, (alone,) = shards(keys, 6, world_size), shards(keys, 6, 1)
-    assert {len(shard) for shard in found} == {len(alone)}
-    assert sorted(key for shard in found for batch in shard for key in batch) == list(range(keys))
-    assert all(batch for shard in found for batch in shard)
+@pytest.mark.parametrize(
+    ("keys", "batch_size", "world_size", "want"),
+    [
+        (9, 4, 1, [4, 5]),  # a last batch of one photo
+        (5, 4, 1, [5]),
+        (3, 2, 1, [3]),
+        (10, 4, 1, [4, 4, 2]),
+        (3, 1, 1, [1, 1, 1]),  # asked for
+        (1, 4, 1, [1]),  # nothing to merge it into
+        (9, 4, 2, [4, 5]),
+        (11, 4, 2, [4, 7]),  # 3 photos would leave one process a single one
+        (12, 4, 2, [4, 4, 4]),
+        (13, 6, 3, [6, 7]),
+        (17, 6, 3, [6, 11]),
+        (18, 6, 3, [6, 6, 6]),
+        (5, 6, 2, [5]),
+    ],
+)
+def test_a_last_batch_of_too_few_photos_is_merged_into_the_one_before(
+    keys: int, batch_size: int, world_size: int, want: list[int]
+) -> None:
+    assert ShardedBatches(SequentialSampler(range(keys)), batch_size, world_size=world_size).sizes == want
+    found = shards(keys, batch_size, world_size)
     steps = [sorted(key for batch in step for key in batch) for step in zip(*found, strict=True)]
-    few = keys % 6 in range(1, world_size)  # fewer than processes: only then the last two batches differ
-    assert steps[: -2 if few else None] == alone[: -2 if few else None]
+    assert [len(step) for step in steps] == want
+    assert [key for step in steps for key in step] == list(range(keys))  # the order of the photos stays
 
 
-def test_a_last_batch_with_too_few_keys_takes_some_from_the_one_before() -> None:
-    assert shards(13, 6, 3) == [[[0, 3], [6, 9], [10]], [[1, 4], [7], [11]], [[2, 5], [8], [12]]]
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("keys", range(6, 26))
+def test_processes_together_see_every_key_once_and_each_at_least_two_per_step(keys: int, world_size: int) -> None:
+    found = shards(keys, 6, world_size)
+    assert {len(shard) for shard in found} == {len(found[0])}
+    assert sorted(key for shard in found for batch in shard for key in batch) == list(range(keys))
+    assert all(len(batch) >= 2 for shard in found for batch in shard)
+    alone = list(BatchSampler(range(keys), 6, drop_last=False))
+    steps = [sorted(key for batch in step for key in batch) for step in zip(*found, strict=True)]
+    if keys % 6 in range(1, 2 * world_size):
+        alone[-2:] = [[*alone[-2], *alone[-1]]]
+    assert steps == alone
 
 
 @pytest.mark.parametrize("start", range(4))
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_only_the_resumed_epoch_skips_batches(world_size: int, start: int) -> None:
-    batches = ShardedBatches(SequentialSampler(range(11)), 4, world_size=world_size, start=start)
-    whole = list(ShardedBatches(SequentialSampler(range(11)), 4, world_size=world_size))
+    batches = ShardedBatches(SequentialSampler(range(12)), 4, world_size=world_size, start=start)
+    whole = list(ShardedBatches(SequentialSampler(range(12)), 4, world_size=world_size))
     assert len(batches) == len(whole) == 3  # Lightning's count includes the skipped batches
     assert list(batches) == whole[start:]
     assert list(batches) == whole
 
 
-@pytest.mark.parametrize(("keys", "batch_size", "message"), [(9, 3, "of at least 2 for each of 2"), (1, 4, "found 1")])
-def test_a_process_without_a_photo_is_refused(keys: int, batch_size: int, message: str) -> None:
+@pytest.mark.parametrize(
+    ("keys", "batch_size", "message"), [(9, 3, "of at least 2 for each of 2"), (3, 4, "2 processes, found 3")]
+)
+def test_a_process_with_less_than_two_photos_is_refused(keys: int, batch_size: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         shards(keys, batch_size, 2)
     check_shares(2, 2)
+    with pytest.raises(ConfigError, match="expected a photo for each of 2 processes, found 1"):
+        check_shares(1, 2)

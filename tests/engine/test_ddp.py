@@ -19,6 +19,9 @@ from mask_lightning.engine import ddp
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.errors import ProcessError, Terminated
 from mask_lightning.pipelines import train as runs
+from mask_lightning.pipelines.photos import find_photos
+from mask_lightning.pipelines.prepare import PreparedRun, choose_transform
+from mask_lightning.pipelines.repeated_fits import Data, fit_one_phase
 from mask_lightning.runs.folder import RunFolder
 from mask_lightning.settings.train import TrainSettings
 
@@ -88,6 +91,24 @@ def test_two_processes_end_together_and_resume_mid_epoch(
     histories = [pd.read_csv(run.metrics) for run in (whole, again)]
     for name in histories[0]:
         np.testing.assert_allclose(histories[1][name], histories[0][name], rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_second_fit_of_two_processes_trains_what_the_first_has_frozen(settings, tmp_path: Path) -> None:
+    """As in a notebook: DDP synchronises only parameters that are open when it wraps the module."""
+    states = []
+    for devices in (1, 2):
+        chosen = settings(f"trainer.devices={devices}", f"outputs={tmp_path / str(devices)}", "data.batch_size=32")
+        data = Data(chosen, find_photos(chosen), choose_transform(chosen))
+        module = PreparedRun(chosen, data.spec, data.photos, data.photos).build_pretrained_module()
+        fit_one_phase(module, data, 1, 1e-3, "heads", {"name": "one_cycle"})
+        frozen = {name: value.clone() for name, value in module.state_dict().items()}
+        fit_one_phase(module, data, 1, 1e-3, "all", {"name": "one_cycle"})
+        moved = {name for name, value in module.state_dict().items() if not torch.equal(value, frozen[name])}
+        assert any("backbone" in name for name in moved)
+        states.append(module.state_dict())
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(states[1][name], tensor, rtol=1e-3, atol=2e-5, msg=name)
 
 
 def test_a_process_that_ends_early_is_an_error_with_its_last_output(tmp_path: Path, monkeypatch) -> None:

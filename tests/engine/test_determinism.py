@@ -145,3 +145,17 @@ def test_the_option_reaches_every_step(
         fit(compose_train(*options), tmp_path / "run")
     assert set(seen) == {True}
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize(("size", "photos", "fails"), [(32, 1, True), (32, 2, False), (64, 1, False)])
+def test_a_batch_of_one_photo_is_explained(size: int, photos: int, fails: bool) -> None:
+    """At 32 pixels the last feature map has one value per channel, which BatchNorm cannot normalise."""
+    network = torch.nn.Sequential(torch.nn.AvgPool2d(32), torch.nn.BatchNorm2d(3)).train()
+    expected = pytest.raises(ConfigError, match="at least 2 per process") if fails else nullcontext()
+    with expected, device_math(cuda=False, deterministic=False):
+        network(torch.rand(photos, 3, size, size))
+
+
+def test_other_value_errors_pass() -> None:
+    with pytest.raises(ValueError, match="something else"), device_math(cuda=False, deterministic=False):
+        raise ValueError("something else")

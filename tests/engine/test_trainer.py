@@ -100,3 +100,26 @@ def test_a_run_has_all_callbacks_in_their_order(settings, competition: Path, tmp
         "ProgressBar",
         "LearningRateMonitor",
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "want"),
+    [
+        ([], []),
+        (["trainer.accumulate=2"], ["AccumulationMean"]),
+        (["trainer.validate_every=2"], ["FinalValidation"]),
+        (["trainer.validate_every=3"], []),
+        (["trainer.validate_every=end"], []),
+        (
+            ["trainer.validate_every=2", "trainer.accumulate=2", "trainer.devices=2"],
+            ["CommonStep", "AccumulationMean", "FinalValidation"],
+        ),
+    ],
+)
+def test_callbacks_that_correct_lightning_are_added_where_it_needs_them(
+    settings: Callable[..., TrainSettings], tmp_path: Path, options: list[str], want: list[str]
+) -> None:
+    tiny = ["trainer.accelerator=cpu", "trainer.progress=false", "logger=none", "finetune=none", "finetune.epochs=3"]
+    trainer = make_trainer(settings(*tiny, *options), tmp_path, [])
+    names = [type(callback).__name__ for callback in trainer.callbacks]  # type: ignore[attr-defined]
+    assert [name for name in names if name in ("CommonStep", "AccumulationMean", "FinalValidation")] == want

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -75,6 +77,25 @@ def test_missing_members_are_named(make_run, present: list[str | None], want: li
 def test_members_of_different_splits_are_refused(make_run, other: dict[str, Any], message: str) -> None:
     folders = [make_run("0", "age0"), make_run("1", **{"member": "age1", **other})]
     with pytest.raises(MaskLightningError, match=message):
+        read_members(folders)
+
+
+@pytest.mark.parametrize(
+    ("roles", "message"),
+    [
+        (("train", "val", "val"), None),
+        (("left out", "val", "val"), None),
+        (("val", "train", "val"), r"found 1 photos held out by age0 only and 1 by age1 only; .* skip_done=false"),
+        (("val", "val", "val"), "found 0 photos held out by age0 only and 1 by age1 only"),
+    ],
+)
+def test_recorded_sides_of_members_are_compared(make_run, roles: tuple[str, ...], message: str | None) -> None:
+    """Equal options and photos do not suffice: another version may have split them otherwise."""
+    folders = [make_run(str(i), f"age{i}") for i in range(2)]
+    for folder, each in zip(folders, [("train", "val", "val"), roles], strict=True):
+        rows = pd.DataFrame({"photo": ["a/1.jpg", "b/1.jpg", "c/1.jpg"], "bytes": [1, 2, 3], "role": each})
+        rows.to_csv(RunFolder(folder).split, index=False)
+    with pytest.raises(CheckpointError, match=message) if message else nullcontext():
         read_members(folders)
 
 

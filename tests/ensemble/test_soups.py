@@ -14,12 +14,22 @@ from torch import nn
 
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.ensemble import soups as soup
+from mask_lightning.ensemble.cross_fit import person_folds
 from mask_lightning.ensemble.members import Member
-from mask_lightning.ensemble.soups import SoupMember, greedy_soup, uniform_soup, why_no_soup, write_checkpoint
+from mask_lightning.ensemble.scoring import mean_score
+from mask_lightning.ensemble.soups import (
+    SoupMember,
+    cross_fitted_greedy_soup,
+    greedy_soup,
+    uniform_soup,
+    why_no_soup,
+    write_checkpoint,
+)
 from mask_lightning.inference.photo_list import read_photo_list
 from mask_lightning.inference.predict import predict
 from mask_lightning.inference.trained import load_trained
 from mask_lightning.labels import FACE
+from mask_lightning.metrics.predictions import Predictions
 from mask_lightning.runs.folder import RunFolder, RunResult
 
 CPU = torch.device("cpu")
@@ -81,6 +91,13 @@ def test_batchnorm_statistics_are_recomputed_for_the_averaged_model(
     np.testing.assert_allclose(norm.running_var.numpy(), values.var(axis=(0, 2, 3), ddof=1), rtol=1e-4)
 
 
+def test_one_photo_renews_no_statistics(members: list[SoupMember], rows: pd.DataFrame) -> None:
+    """BatchNorm cannot compute statistics of one value per channel; the averaged ones stay."""
+    averaged = uniform_soup(members, rows.head(1)).network.module.state_dict()
+    want = soup.average_states([each.network.module.state_dict() for each in members])
+    assert all(torch.equal(averaged[name], value) for name, value in want.items())
+
+
 @pytest.mark.parametrize(
     ("scores", "want", "asked"),
     [
@@ -99,14 +116,56 @@ def test_a_greedy_soup(
 
     scored = []
 
-    def score(network: Any) -> float:
-        scored.append(tuple(int(name[-1]) for name in network.source))
+    def score(several: Any) -> float:
+        scored.append(tuple(int(each.name[-1]) for each in several))
         return scores[scored[-1]]
 
     monkeypatch.setattr(soup, "_mix", stir)
     chosen = greedy_soup(members, rows, score)
     assert chosen.names == tuple(f"age{i}" for i in want)
     assert scored == asked
+
+
+def test_a_greedy_soup_is_scored_on_people_on_whom_it_was_not_chosen(
+    members: list[SoupMember], rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, make_labelled
+) -> None:
+    """Nine people; each soup is right on some. By hand: for every fold, the soup that is best on the other people."""
+    people, targets = [f"p{i}" for i in range(9)], np.arange(9) % 3
+    right = {"0": range(5), "1": range(4), "2": range(3), "01": range(3, 9), "02": (), "12": (), "012": ()}
+
+    def predict_as(names: str) -> Predictions:
+        preds = np.where(np.isin(np.arange(9), list(right[names])), targets, (targets + 1) % 3)
+        return make_labelled(people, {"age": targets}, probs={"age": np.eye(3)[preds]})
+
+    def stir(networks: Any, names: Any, clean: Any) -> Any:
+        return soup.Soup(replace(networks[0], source=names), tuple(names))
+
+    monkeypatch.setattr(soup, "_mix", stir)
+    tried: list[str] = []
+
+    def predict_soup(network: Any) -> Predictions:
+        tried.append("".join(sorted(name[-1] for name in network.source)))
+        return predict_as(tried[-1])
+
+    parts = [predict_as(name) for name in "012"]
+    scored = [replace(each, score=mean_score(part)) for each, part in zip(members, parts, strict=True)]
+    found = cross_fitted_greedy_soup(scored, parts, rows, predict_soup)
+    assert found.names == ("age0", "age1")
+    assert len(tried) == len(set(tried))  # every soup is mixed once for all folds
+    fold = person_folds(parts[0])
+    assert fold is not None
+    assert found.cross_fitted is not None
+    for i in range(9):
+        others = np.flatnonzero(fold != fold[i])
+        value = {name: mean_score(predict_as(name).select(others)) for name in right}
+        chosen = sorted("012", key=lambda name: -value[name])
+        best = kept = chosen[0]
+        highest = value[best]
+        for more in chosen[1:]:
+            mixed = "".join(sorted(kept + more))
+            if value[mixed] >= highest:
+                kept, highest = mixed, value[mixed]
+        assert found.cross_fitted.preds["age"][i] == predict_as(kept).preds["age"][i]
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ def settings(command: str, kind: type[BaseModel], *overrides: str, **values: Any
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("rendered")
 @pytest.mark.filterwarnings("ignore:constrained_layout not applied:UserWarning")  # such names are long, too
 def test_every_command_accepts_hostile_names(compose_train, table: Path, tmp_path: Path, capsys) -> None:
     folder = tmp_path / "[run] $x"

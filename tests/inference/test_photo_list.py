@@ -1,6 +1,7 @@
 """Lists of photos to predict: which photos, in which order, and what is refused."""
 
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,52 @@ def test_a_folder_is_read_with_subfolders_and_without_other_files(tmp_path: Path
         Image.new("RGB", (40, 40)).save(folder / name, "png")
     photos = read_photo_list(folder)
     assert (photos.kind, photos.table["photo"].tolist()) == ("folder", ["a.PNG", "b/2.jpg", "c.jpg/inside.png"])
+
+
+def test_files_of_a_folder_that_are_no_photos_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.jpg_1088Wx1632H", "b.jfif", "C.TIF", "@eaDir/a.jpg", "__MACOSX/b.jpg", "x/._a.jpg", "Thumbs.db"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / name, "jpeg" if "TIF" not in name else "tiff")
+    (tmp_path / "x" / "movie.mov").write_bytes(b"movie")
+    (tmp_path / "notes.txt").touch()
+    assert read_photo_list(tmp_path).table["photo"].tolist() == ["C.TIF", "a.jpg_1088Wx1632H", "b.jfif"]
+    assert "2 files left out, no photos: notes.txt, movie.mov" in caplog.text
+    assert "Thumbs" not in caplog.text
+    with pytest.raises(PhotoError, match=r"expected photos in .*, found 1 file left out, no photos: movie.mov; set"):
+        read_photo_list(tmp_path / "x")
+
+
+def test_photos_that_people_report(field_cases: Path, caplog: pytest.LogCaptureFixture) -> None:
+    photos = read_photo_list(field_cases / "formats").table["photo"].tolist()
+    assert len([name for name in photos if name != "z.heic"]) == 9
+    assert "notes.txt" in caplog.text
+    assert ("z.heic" in photos) != ("z.heic" in caplog.text)
+    assert read_photo_list(field_cases / "nfd" / "photos.csv").table["photo"].tolist() == [
+        normalize("NFC", path.name) for path in (field_cases / "nfd").glob("*.jpg")
+    ]
+    assert len(read_photo_list(Path(normalize("NFC", str(next((field_cases / "nfd").glob("*.jpg")))))).table) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["Path\n{}\n", "\ufeffpath;note\n{};x\n", "PATH\tnote\n{}\t\n\n", "path,note\r\n{},x\r\n,,\r\n"]
+)
+@pytest.mark.parametrize("name", [r"x\é.jpg", "x/é.jpg"])
+def test_tables_of_spreadsheets_are_read(tmp_path: Path, text: str, name: str) -> None:
+    (tmp_path / "x").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "x" / normalize("NFD", "é.jpg"))
+    (tmp_path / "list.csv").write_text(text.format(normalize("NFC", name)), encoding="utf-8")
+    (path,) = read_photo_list(tmp_path / "list.csv").table["path"]
+    assert Path(path).is_file()
+
+
+def test_symlinks_of_a_table_that_leave_its_folder_are_followed_on_request(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.jpg")
+    (tmp_path / "mine" / "a.jpg").symlink_to(tmp_path / "a.jpg")
+    (tmp_path / "mine" / "list.csv").write_text("path\na.jpg\n")
+    with pytest.raises(SampleTableError, match="data.follow_symlinks=true"):
+        read_photo_list(tmp_path / "mine" / "list.csv")
+    assert len(read_photo_list(tmp_path / "mine" / "list.csv", follow_symlinks=True).table) == 1
 
 
 def test_one_photo(eval_folder: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import f1_score
 from sklearn.utils.class_weight import compute_class_weight
 
-from mask_lightning.data.dataset import Mix
+from mask_lightning.data.samples import Mix
 from mask_lightning.labels import UNLABELLED
 from mask_lightning.losses.classification import ClassificationLoss, soft_f1_loss
 from mask_lightning.losses.task_losses import mixed_loss, validation_loss

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from mask_lightning.data.dataset import Mix
+from mask_lightning.data.samples import Mix
 from mask_lightning.losses.ages import ClassAndNumberLoss, NumberLoss, OrdinalLoss
 from mask_lightning.losses.classification import ClassificationLoss
 from mask_lightning.losses.task_losses import make_loss, mixed_loss

@@ -97,13 +97,75 @@ def test_a_task_without_loss_makes_all_weights_one() -> None:
 
 def test_processes_average_their_losses() -> None:
     weighting = DynamicWeighting(TASKS)
-    others = iter([EPOCHS[0] / 3, EPOCHS[1] * 2])  # of another process
+    # Loss sums and batch counts of another process, before each of three epochs.
+    others = iter([np.zeros(3), np.zeros(3), EPOCHS[0] / 3, np.ones(3), EPOCHS[1] * 2, np.ones(3)])
     for means in (*EPOCHS[:2], EPOCHS[2]):
         weighting.start_epoch(lambda own: (own + torch.tensor(next(others), dtype=torch.float32)) / 2)
         weighting(as_losses(means))
     ratios = np.exp((EPOCHS[1] * 3 / 2) / (EPOCHS[0] * 2 / 3) / 2)
     want = 3 * ratios / ratios.sum()
     np.testing.assert_allclose([weight.item() for weight in weighting.weights().values()], want, rtol=1e-5)
+
+
+def flags(*values: bool) -> dict[str, torch.Tensor]:
+    return {task: torch.tensor(value) for task, value in zip(TASKS, values, strict=True)}
+
+
+PARTIAL = [  # losses and labels of three batches; every task has a mean loss of 2 over the batches with its labels
+    ([2.0, 0.0, 1.0], (True, False, True)),
+    ([2.0, 2.0, 0.0], (True, True, False)),
+    ([2.0, 0.0, 3.0], (True, False, True)),
+]
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0])
+def test_uncertainty_leaves_out_tasks_without_labels_in_the_batch(sigma: float) -> None:
+    """Neither loss nor log sigma of such a task, and no gradient of its weight."""
+    for losses, labelled in PARTIAL:
+        weighting = UncertaintyWeighting(TASKS)
+        with torch.no_grad():
+            weighting.log_variances.fill_(2 * np.log(sigma))
+        total = weighting(as_losses(losses), flags(*labelled))
+        total.backward()
+        assert total.item() == pytest.approx(sum(losses) / sigma**2 + sum(labelled) * np.log(sigma), rel=1e-5)
+        want = [0.5 - loss / sigma**2 if known else 0.0 for loss, known in zip(losses, labelled, strict=True)]
+        np.testing.assert_allclose(weighting.log_variances.grad, want, rtol=1e-5, atol=1e-7)
+
+
+def test_uncertainty_gives_equal_losses_equal_weights_however_rare_the_labels_are() -> None:
+    """The minimum is at 1 / (2 L) = 1/4 for each task; with log sigma in every batch it was 1/4, 3/4 and 3/8."""
+    weighting = UncertaintyWeighting(TASKS)
+    optimizer = torch.optim.SGD(weighting.parameters(), 0.3)
+    for _ in range(200):
+        optimizer.zero_grad()
+        for losses, labelled in PARTIAL:
+            (weighting(as_losses(losses), flags(*labelled)) / len(PARTIAL)).backward()
+        optimizer.step()
+    assert [weight.item() for weight in weighting.weights().values()] == pytest.approx([0.25] * 3, rel=1e-3)
+
+
+def test_dynamic_weights_average_over_the_batches_with_labels() -> None:
+    """Mean losses of 2, 2, 2 in the first epoch and half of that in the second: equal ratios, equal weights."""
+    weighting = DynamicWeighting(TASKS)
+    for scale, epoch in ((1.0, PARTIAL), (0.5, PARTIAL[:2] + PARTIAL[:1] + PARTIAL[2:])):
+        weighting.start_epoch(lambda own: own)
+        for losses, labelled in epoch:
+            weighting(as_losses([scale * loss for loss in losses]), flags(*labelled))
+    weighting.start_epoch(lambda own: own)
+    np.testing.assert_allclose(weighting.earlier[1], [2.0, 2.0, 2.0])
+    np.testing.assert_allclose(weighting.earlier[0], [1.0, 1.0, 0.5 * 5 / 3], rtol=1e-6)
+    ratios = np.exp(np.array([0.5, 0.5, 0.5 * 5 / 6]) / 2)
+    want = 3 * ratios / ratios.sum()
+    np.testing.assert_allclose([weight.item() for weight in weighting.weights().values()], want, rtol=1e-5)
+
+
+def test_a_task_without_labels_in_a_whole_epoch_keeps_its_mean() -> None:
+    weighting = DynamicWeighting(TASKS)
+    for losses, labelled in (([2.0, 3.0, 4.0], (True, True, True)), ([1.0, 0.0, 2.0], (True, False, True))):
+        weighting.start_epoch(lambda own: own)
+        weighting(as_losses(losses), flags(*labelled))
+    weighting.start_epoch(lambda own: own)
+    assert weighting.earlier.tolist() == [[1.0, 3.0, 2.0], [2.0, 3.0, 4.0]]
 
 
 @pytest.mark.parametrize("name", get_args(WeightingSettings.model_fields["name"].annotation))

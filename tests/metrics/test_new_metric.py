@@ -41,7 +41,7 @@ def test_it_is_logged() -> None:
     scores, target = Scores(FACE), {task: torch.zeros(4, dtype=torch.long) for task in FACE.names}
     log_probs = {task.name: torch.eye(task.num_classes)[[0, 0, 0, 1]] for task in FACE.tasks}
     losses = {task: torch.tensor(1.0) for task in FACE.names}
-    scores.update(log_probs, target, losses, torch.tensor(1.0))
+    scores.update(log_probs, target, losses)
     found = scores.compute()
     assert found["error_rate"] == found["age/error_rate"] == 0.25
 

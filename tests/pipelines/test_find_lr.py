@@ -21,7 +21,6 @@ from mask_lightning.errors import NoSuggestionError
 from mask_lightning.pipelines import find_lr as range_test_runs
 from mask_lightning.pipelines import train as runs
 from mask_lightning.pipelines.prepare import prepare_run
-from mask_lightning.reports import run_report
 from mask_lightning.runs.folder import RunFolder
 from mask_lightning.settings.train import TrainSettings
 
@@ -61,11 +60,11 @@ def test_auto_is_a_run_with_the_lr_that_was_found(compose: Compose, tmp_path: Pa
     assert json.loads((auto.path / "lr_range_test.json").read_text())["lr"] == result.lr
     assert auto.read_config()["optim"]["lr"] == "auto"
     with monkeypatch.context() as patch:
-        patch.setattr(range_test_runs, "choose_lr", lambda *_: result.lr)
+        patch.setattr(runs, "choose_lr", lambda *_: result.lr)
         interrupt(patch, 9, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             runs.train_run(compose("optim.lr=auto"), cut.path)
-    monkeypatch.setattr(range_test_runs, "sweep", lambda *_: pytest.fail("swept again"))
+    monkeypatch.setattr(runs, "choose_lr", lambda *_: pytest.fail("tested again"))
     assert runs.resume_run(cut.path).lr == result.lr
     runs.train_run(compose(f"optim.lr={result.lr!r}"), given.path)
     history, expected = pd.read_csv(given.metrics), last_of(given)
@@ -76,6 +75,7 @@ def test_auto_is_a_run_with_the_lr_that_was_found(compose: Compose, tmp_path: Pa
     assert left - own == {"lr_range_test.png", "lr_range_test.csv", "lr_range_test.json"}
 
 
+@pytest.mark.usefixtures("rendered")
 def test_without_a_suggestion_nothing_is_trained(compose: Compose, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(NoSuggestionError, match=r"flat: .*set the lr by hand"):
@@ -88,9 +88,8 @@ def test_without_a_suggestion_nothing_is_trained(compose: Compose, tmp_path: Pat
     assert not folder.last.exists()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_why_there_is_no_cache_is_told_once(compose: Compose, tmp_path: Path, monkeypatch, caplog) -> None:
-    for picture in ("save_augmented", "save_figures", "save_schedule"):
-        monkeypatch.setattr(run_report, picture, lambda *_: None)
     (tmp_path / "file").touch()
     settings = compose(f"data.cache_dir={tmp_path / 'file' / 'cache'}", "optim.lr=auto", "trainer.max_batches=2")
     for job in (range_test_runs.find_lr, runs.train_run):
@@ -132,7 +131,7 @@ def test_a_phase_is_tested_as_it_will_be_trained(compose: Compose, tmp_path: Pat
 
 def test_inspect_says_that_the_lr_is_still_to_be_found(compose: Compose, capsys) -> None:
     runs.inspect_run(compose("optim.lr=auto"))
-    assert "lr auto: found before training" in " ".join(capsys.readouterr().out.split())
+    assert "lr auto (LR range test before training" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import hydra
+import pandas as pd
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
@@ -83,6 +85,25 @@ def test_a_mixed_set_is_refused(
 ) -> None:
     make_run("d", *overrides, **options)
     with pytest.raises(RunFolderError, match=message):
+        find_folds([tmp_path])
+
+
+@pytest.mark.usefixtures("three_folds")
+@pytest.mark.parametrize(
+    ("held_out", "message"),
+    [
+        ({"a": "x", "b": "y", "c": "zu"}, None),
+        ({"a": "x", "b": "y", "c": "zx"}, r"found 2 photos held out never or twice \(u/1, x/1\): .* skip_done=false"),
+        ({"a": "x", "b": "y", "c": "z"}, r"found 1 photos held out never or twice \(u/1\)"),
+    ],
+)
+def test_recorded_sides_hold_out_every_photo_once(tmp_path: Path, held_out: dict[str, str], message: str) -> None:
+    """Folds that two versions split differently have equal options and photos."""
+    for name, people in held_out.items():
+        roles = ["val" if person in people else "train" for person in "xyzu"]
+        rows = pd.DataFrame({"photo": [f"{person}/1" for person in "xyzu"], "bytes": 1, "role": roles})
+        rows.to_csv(tmp_path / "sweep" / name / "split.csv", index=False)
+    with pytest.raises(RunFolderError, match=message) if message else nullcontext():
         find_folds([tmp_path])
 
 

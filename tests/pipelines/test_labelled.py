@@ -19,9 +19,10 @@ from mask_lightning.errors import CheckpointError, LabelError, MaskLightningErro
 from mask_lightning.inference.trained import choose_device, load_trained
 from mask_lightning.labels import FACE, UNLABELLED, LabelSpace, Task
 from mask_lightning.pipelines import train as runs
-from mask_lightning.pipelines.labelled import LabelledPredictions, check_labels, predict_labelled
+from mask_lightning.pipelines.labelled import LabelledPredictions, _count_seen, check_labels, predict_labelled
 from mask_lightning.pipelines.photos import find_photos
-from mask_lightning.runs.folder import RunFolder
+from mask_lightning.runs.folder import RunFolder, RunResult
+from mask_lightning.runs.photos import identify_photos
 from mask_lightning.settings.base import check
 from mask_lightning.settings.data import DataSettings
 from mask_lightning.settings.inference import InferenceSettings
@@ -92,6 +93,29 @@ def test_photos_that_it_was_trained_on_are_counted(trained: Path, competition: P
     said = ask(trained / "all", data=photos(root=tmp_path / "copy"))
     trained_on = RunFolder(trained / "all").read_result().data["train"]["photos"]
     assert (said.held_out, said.seen, len(said.predictions)) == (False, trained_on, 24 * 7)
+
+
+@pytest.mark.parametrize(
+    ("roles", "skipped", "want"),
+    [
+        (["train", "train", "train", "val"], [], 3),
+        (["train", "left out", "train", "val"], [], 2),  # a member of an ensemble, or labels.age.leave_out
+        (["train", "left out", "train", "val"], ["p0/a.jpg"], 1),  # could not be decoded
+        (["left out", "left out", "left out", "val"], [], 0),
+    ],
+)
+def test_only_rows_that_trained_count_as_seen(tmp_path: Path, roles: list[str], skipped: list[str], want: int) -> None:
+    paths = [tmp_path / f"p{i}" / "a.jpg" for i in range(5)]  # the last one is not in split.csv
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(b"photo")
+    folder = RunFolder(tmp_path / "run")
+    folder.claim({}, RunResult("finished", "val/f1", data={"skipped": skipped}))
+    rows = pd.DataFrame({"path": [str(path) for path in paths], "age": 0})
+    identify_photos(rows.head(4)).assign(role=roles).to_csv(folder.split, index=False)
+    assert _count_seen(rows, folder) == want
+    folder.split.unlink()
+    assert _count_seen(rows, folder) is None
 
 
 def test_a_checkpoint_elsewhere_is_asked_about_named_photos(trained: Path, competition: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for
+from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for, without_figures
 
 from mask_lightning.data import images
 from mask_lightning.errors import CheckpointError, MaskLightningError, RunFolderError, SubmissionError
@@ -38,7 +38,8 @@ def trained(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         settings = settings_for(
             "train", TrainSettings, *TINY, f"task={task}", f"data.root={competition}", f"outputs={folder}"
         )
-        runs.train_run(settings, folder / task)
+        with without_figures():
+            runs.train_run(settings, folder / task)
     return folder
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for
+from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for, without_figures
 
 from mask_lightning.data.corrections import correct
 from mask_lightning.data.index import read_index
@@ -22,6 +22,7 @@ from mask_lightning.metrics.label_issues import LabelIssues
 from mask_lightning.pipelines import suspects as suspects_runs
 from mask_lightning.pipelines import train as runs
 from mask_lightning.pipelines.suspects import join_folds
+from mask_lightning.runs.folder import RunFolder, RunResult
 from mask_lightning.settings.evaluation import SuspectsSettings
 from mask_lightning.settings.train import TrainSettings
 
@@ -34,7 +35,8 @@ def sweep(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweep")
     for fold in (0, 1):
         settings = settings_for("train", TrainSettings, *TINY, f"data.fold={fold}", f"data.root={competition}")
-        runs.train_run(settings, folder / str(fold))
+        with without_figures():
+            runs.train_run(settings, folder / str(fold))
     return folder
 
 
@@ -59,9 +61,27 @@ def test_everybody_is_judged_by_the_network_that_has_not_seen_them(listed, sweep
     for fold, rows in said.photos.groupby("fold"):
         record = json.loads((sweep / str(fold) / "result.json").read_text())
         assert record["data"]["val"] == {"people": rows["person_id"].nunique(), "photos": len(rows)}
-        alone = predict(load_trained(sweep / str(fold), torch.device("cpu")), rows[["path"]], num_workers=0)
+        assert said.sources[fold].checkpoint == str(RunFolder(sweep / str(fold)).last)
+        last = load_trained(RunFolder(sweep / str(fold)).last, torch.device("cpu"))
+        alone = predict(last, rows[["path"]], num_workers=0)
         np.testing.assert_allclose(said.probs["age"][rows.index], alone.probs["age"], atol=1e-6)
     assert [each.labels for each in found] == [168, 23, 24]  # one person has two ages
+
+
+@pytest.mark.parametrize(
+    ("keep", "best_epoch", "warns"), [("last.ckpt", 1, False), ("best.ckpt", 1, True), ("best.ckpt", 3, False)]
+)
+def test_a_fold_without_its_last_epoch_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, keep: str, best_epoch: int, warns: bool
+) -> None:
+    """Its best epoch was chosen on the labels in doubt, unless it is the last of 1 + 2 epochs."""
+    folder = RunFolder(tmp_path / "fold")
+    phases = {"finetune": {"phases": [{"epochs": 1}, {"epochs": 2}]}}
+    folder.claim(phases, RunResult("finished", "val/f1", best_epoch=best_epoch))
+    (folder.path / "checkpoints" / keep).touch()
+    suspects_runs.warn_of_best([folder])
+    assert ("train the folds with checkpoint.keep=both" in caplog.text) == warns
+    assert (str(folder.path) in caplog.text) == warns
 
 
 def test_the_list_is_written_for_people_and_programs(listed) -> None:

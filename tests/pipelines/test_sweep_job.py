@@ -66,7 +66,7 @@ def test_what_is_done_is_skipped(settings: TrainSettings, noted, tmp_path: Path,
     done = leave(tmp_path / place, settings, "finished")
     assert jobs.run_job(settings, tmp_path / "new").score == 0.5
     assert noted == {"action": "skipped", "folder": done}
-    assert f"the same run is done in {done}" in capsys.readouterr().err
+    assert f"the same run is finished in {done}" in capsys.readouterr().err
 
 
 def test_done_jobs_of_a_sweep_that_lies_elsewhere_are_found(settings: TrainSettings, noted, tmp_path: Path) -> None:

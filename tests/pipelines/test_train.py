@@ -1,6 +1,7 @@
 """Whole runs of a tiny network: what they leave, how they end early, how they go on."""
 
 import json
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from checkpoints import differences
+from PIL import Image
 from tiny_runs import TINY_RUN, interrupt, settings_for
 
 from mask_lightning.data.batching import normalise
@@ -17,13 +19,15 @@ from mask_lightning.data.images import open_photo
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline, to_uint8
 from mask_lightning.engine.checkpoint_files import keep_weights
 from mask_lightning.engine.modules import MultiTaskModule, SingleTaskModule
-from mask_lightning.errors import ConfigError, DivergedError, LabelError, MaskLightningError, RunFolderError
+from mask_lightning.errors import ConfigError, DivergedError, LabelError, MaskLightningError, RunFolderError, Terminated
 from mask_lightning.inference.trained import load_trained
 from mask_lightning.pipelines import train as runs
+from mask_lightning.pipelines.photos import find_photos
 from mask_lightning.runs.folder import RunFolder
 from mask_lightning.settings.train import TrainSettings
 
 TINY = (*TINY_RUN, "data.batch_size=16", "data.clean_train_photos=28")
+FEW_PEOPLE = ("data.limit_people=10", "data.clean_train_photos=14")  # an epoch of 5 batches, the last one incomplete
 
 
 @pytest.fixture
@@ -36,6 +40,7 @@ def weights_of(checkpoint: Path, part: str = "state_dict") -> dict[str, torch.Te
     return torch.load(checkpoint, weights_only=True)[part]
 
 
+@pytest.mark.usefixtures("rendered")
 def test_a_run_leaves_everything_about_it(compose, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     result = runs.train_run(
@@ -70,6 +75,7 @@ def test_a_run_leaves_everything_about_it(compose, tmp_path: Path) -> None:
     assert history["val/f1"].iloc[result.best_epoch - 1] == history["val/f1"].max()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_checkpoint_rebuilds_the_module_and_its_preprocessing(compose, competition: Path, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     runs.train_run(compose("task=age", "finetune=none", "finetune.epochs=1"), folder.path)
@@ -83,19 +89,21 @@ def test_checkpoint_rebuilds_the_module_and_its_preprocessing(compose, competiti
     assert module(image)["age"].shape == (1, 3)
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(
     ("recipe", "at"),
     [
         (("optim=adamw", "schedule=one_cycle"), 2),  # in the first epoch
-        (("optim=adamw", "schedule=one_cycle"), 14),  # in the frozen phase
-        (("optim=ranger", "schedule=flat_cosine", "averaging=ema", "weighting=uncertainty"), 30),  # in the second phase
-        (("mix=cutmix", "data.balanced_by=[age]", "loss.class_weights=balanced", "weighting=dwa"), 30),
+        (("optim=adamw", "schedule=one_cycle"), 8),  # in the second epoch of the frozen phase
+        (("optim=ranger", "schedule=flat_cosine", "averaging=ema", "weighting=uncertainty"), 18),  # in the second phase
+        (("mix=cutmix", "data.balanced_by=[age]", "loss.class_weights=balanced", "weighting=dwa"), 18),
     ],
 )
 def test_interrupted_run_goes_on_as_if_nothing_had_happened(
     compose, tmp_path: Path, monkeypatch, capsys, recipe, at: int
 ) -> None:
-    settings = compose(*recipe, "finetune.phases.0.unfreeze.last=1", "finetune.frozen_epochs=2", "finetune.epochs=2")
+    phases = ("finetune.phases.0.unfreeze.last=1", "finetune.frozen_epochs=2", "finetune.epochs=2")
+    settings = compose(*recipe, *FEW_PEOPLE, *phases)
     whole, cut = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut")
     runs.train_run(settings, whole.path)
     with monkeypatch.context() as patch:
@@ -118,19 +126,20 @@ class Killed(BaseException):
     """As SIGKILL: nothing that follows is saved."""
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(
     "recipe",
     [
         ("trainer.accumulate=2", "model.drop_rate=0.5", "loss.label_smoothing=0.1", "data.num_workers=1"),
         ("optim=ranger", "averaging=ema", "weighting=dwa", "mix=cutmix", "trainer.validate_every=2"),
-        ("data.val_fraction=0", "weighting=uncertainty", "data.balanced_by=[age]", "trainer.max_batches=5"),
+        ("data.val_fraction=0", "weighting=uncertainty", "data.balanced_by=[age]", "trainer.max_batches=4"),
     ],
 )
 def test_a_run_killed_in_the_middle_of_epochs_ends_as_the_whole_one(
     compose, tmp_path: Path, monkeypatch, recipe
 ) -> None:
     phases = ("finetune.phases.0.unfreeze.last=1", "finetune.frozen_epochs=2", "finetune.epochs=2")
-    settings = compose(*recipe, *phases, "checkpoint.every_minutes=1e-9")
+    settings = compose(*recipe, *FEW_PEOPLE, *phases, "checkpoint.every_minutes=1e-9")
     whole, cut = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut")
     pl.seed_everything(0)
     runs.train_run(settings, whole.path)
@@ -178,6 +187,7 @@ def test_run_folder_is_never_overwritten(compose, tmp_path: Path) -> None:
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_resume_takes_no_other_options_and_no_other_photos(compose, tmp_path: Path, monkeypatch) -> None:
     settings = compose("finetune=none", "finetune.epochs=1")
     with monkeypatch.context() as patch:
@@ -221,6 +231,7 @@ def test_single_task_scores_are_its_own(compose, tmp_path: Path) -> None:
     assert result.best["val/f1"] == result.best["val/gender/f1"]
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("model", ["", "optim=ranger"])
 def test_training_learns(compose, tmp_path: Path, model: str) -> None:
     options = [
@@ -236,10 +247,12 @@ def test_training_learns(compose, tmp_path: Path, model: str) -> None:
     assert loss[-1] < 0.7 * loss[0]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_same_seed_same_run(compose, tmp_path: Path) -> None:
-    settings = compose("finetune=none", "finetune.epochs=1", "data.num_workers=0")
-    workers = compose("finetune=none", "finetune.epochs=1", "data.num_workers=2")
-    other = compose("finetune=none", "finetune.epochs=1", "seed=1", "data.split_seed=0")
+    short = (*FEW_PEOPLE, "finetune=none", "finetune.epochs=1")
+    settings = compose(*short, "data.num_workers=0")
+    workers = compose(*short, "data.num_workers=2")
+    other = compose(*short, "seed=1", "data.split_seed=0")
     scores = [
         runs.train_run(each, tmp_path / str(i)).best for i, each in enumerate((settings, settings, workers, other))
     ]
@@ -254,6 +267,7 @@ def test_validation_at_the_end_only(compose, tmp_path: Path) -> None:
     np.testing.assert_array_equal(scored, [False, False, True])
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_schedule_counts_optimizer_steps_not_batches(compose, tmp_path: Path) -> None:
     """10 batches are 4 steps: after each epoch the lr is that of the next step, by one-cycle's formula."""
     phases = ["finetune.phases.0.unfreeze.last=1", "finetune.frozen_epochs=1", "finetune.epochs=2", "optim.lr=0.01"]
@@ -269,6 +283,7 @@ def test_a_schedule_counts_optimizer_steps_not_batches(compose, tmp_path: Path) 
     assert {"lr/stem", "lr/stem.no_decay", "lr/heads"} <= set(logged)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_average_is_what_is_scored_and_predicted_with(compose, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     runs.train_run(compose("averaging=ema", "finetune=none", "finetune.epochs=1", "augment=none"), folder.path)
@@ -306,6 +321,49 @@ def test_a_run_without_patience_left_ends_as_a_whole_run(compose, tmp_path: Path
 def test_what_cannot_be_is_refused_before_training(compose, tmp_path: Path, overrides, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         runs.train_run(compose("finetune=none", *overrides), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("cache", ["on", "off"])
+@pytest.mark.parametrize(("number", "stop"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_while_photos_are_prepared_leaves_a_record(
+    compose, tmp_path: Path, monkeypatch, cache: str, number: int, stop: type[BaseException]
+) -> None:
+    decoded: list[str] = []
+
+    def decode(path: str) -> Image.Image:
+        decoded.append(path)
+        if len(decoded) == 5:
+            signal.raise_signal(number)
+        return open_photo(path)
+
+    for module in ("cache", "images"):
+        monkeypatch.setattr(f"mask_lightning.data.{module}.open_photo", decode)
+    settings = compose("finetune=none", "data.num_workers=0", f"data.cache={cache}")
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        runs.train_run(settings, tmp_path / "run", ["finetune=none"])
+    assert stopped.type is stop
+    assert signal.getsignal(signal.SIGTERM) == before
+    folder = RunFolder(tmp_path / "run")
+    result = folder.read_result()
+    assert (result.status, result.overrides, result.best) == ("interrupted", ["finetune=none"], {})
+    assert folder.read_config()["data"]["cache"] == cache
+    assert not list(tmp_path.glob("cache/.*"))
+    with pytest.raises(RunFolderError, match=r"expected a checkpoint at .*; start the run anew"):
+        runs.resume_run(tmp_path / "run")
+
+
+def test_a_launchers_handler_of_sigterm_stays(compose, tmp_path: Path, monkeypatch) -> None:
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    try:
+        monkeypatch.setattr(runs, "prepare_run", lambda _: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(AttributeError):  # there is no run to fit
+            runs.train_run(compose("finetune=none"), tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert received == [signal.SIGTERM]
     assert not (tmp_path / "run").exists()
 
 
@@ -405,6 +463,7 @@ def test_mixed_precision_with_ranger_and_resume(compose, tmp_path: Path, monkeyp
     assert np.isfinite(pd.read_csv(folder.metrics)["train/loss"]).all()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_finished_run_may_keep_one_small_checkpoint(compose, tmp_path: Path, monkeypatch) -> None:
     fixed = ("averaging=ema", "finetune=none", "finetune.epochs=2", "trainer.max_batches=2")
     whole, kept = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "kept")
@@ -425,3 +484,37 @@ def test_a_finished_run_may_keep_one_small_checkpoint(compose, tmp_path: Path, m
     assert {parameter.dtype for parameter in found.parameters()} == {torch.float32}
     for name, tensor in wanted.state_dict().items():
         torch.testing.assert_close(found.state_dict()[name], tensor, rtol=2**-11, atol=2**-24)
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(("val_fraction", "keep"), [(0, "best"), (0, "both"), (0.25, "both")])
+def test_the_last_epoch_is_scored_and_kept(compose, tmp_path: Path, val_fraction: float, keep: str) -> None:
+    """Three epochs, validated every two: the third is the model of a run that holds nobody out."""
+    options = (f"data.val_fraction={val_fraction}", f"checkpoint.keep={keep}", "trainer.validate_every=2")
+    folder = RunFolder(tmp_path / "run")
+    settings = compose(*options, "finetune=none", "finetune.epochs=3", "trainer.max_batches=2", "augment=none")
+    result = runs.train_run(settings, folder.path)
+    np.testing.assert_array_equal(pd.read_csv(folder.metrics)["clean_train/f1"].notna(), [False, True, True])
+    kept = torch.load(folder.best, weights_only=True)
+    assert kept["best_score"]["epoch"] + 1 == kept["epoch"] + 1 == result.best_epoch
+    assert kept["best_score"]["score"] == pytest.approx(result.score, abs=1e-6)
+    if not val_fraction:
+        assert (result.best_epoch, kept["global_step"]) == (3, 6)
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("options", [(), ("optim.lr=auto",), ("trainer.accumulate=3",)])
+def test_a_last_batch_of_one_photo_trains_at_32_pixels(compose, tmp_path: Path, options: tuple[str, ...]) -> None:
+    photos = len(find_photos(compose()).split.train)
+    size = next(size for size in range(8, photos) if photos % size == 1)
+    settings = compose(f"data.batch_size={size}", "finetune=none", "finetune.epochs=1", *options)
+    assert runs.train_run(settings, tmp_path / "run").status == "finished"
+    steps = torch.load(RunFolder(tmp_path / "run").last, weights_only=True)["global_step"]
+    assert steps == -(-(photos // size) // settings.trainer.accumulate)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_batches_of_one_photo_are_refused_where_batchnorm_fails(compose, tmp_path: Path) -> None:
+    settings = compose("data.batch_size=1", "finetune=none", "finetune.epochs=1")
+    with pytest.raises(ConfigError, match="BatchNorm needs more than one photo per batch"):
+        runs.train_run(settings, tmp_path / "run")

@@ -17,14 +17,13 @@ from mask_lightning.metrics.calibration import Reliability, TaskCalibration
 from mask_lightning.metrics.slices import Slice
 from mask_lightning.reports.figures import BLUE, ORANGE, to_png
 from mask_lightning.reports.plots import (
-    plot_agreement,
     plot_balance,
-    plot_candidates,
     plot_confusion,
     plot_numbers,
     plot_reliability,
     plot_slices,
 )
+from mask_lightning.reports.vote_report import plot_agreement, plot_candidates
 
 NUMBERS = np.array([[0, 20, 30], [0, 25, 21], [1, 41, 40], [2, 75, 44]], np.float32)
 WITH_INTERVAL, WITHOUT = Interval(0.5, 0.4, 0.6), Interval(0.7, None, None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pytest
@@ -10,6 +12,7 @@ from mask_lightning.cli.compose import compose
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.pipelines.photos import find_photos
 from mask_lightning.pipelines.prepare import PreparedRun, choose_transform
+from mask_lightning.reports import run_report
 from mask_lightning.settings.base import Settings, check
 from mask_lightning.settings.train import TrainSettings
 
@@ -51,3 +54,12 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, error: BaseException) ->
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(MultiTaskModule, "training_step", training_step)
+
+
+@contextmanager
+def without_figures() -> Iterator[None]:
+    """Let runs inside the block plot no figures, which takes about as long as a tiny training."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("save_augmented", "save_figures", "save_schedule"):
+            patch.setattr(run_report, name, lambda *_: None)
+        yield

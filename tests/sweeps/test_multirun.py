@@ -65,6 +65,7 @@ def summary() -> pd.DataFrame:
     return pd.read_csv("sweep/summary.csv")
 
 
+@pytest.mark.usefixtures("rendered")
 def test_a_sweep_leaves_a_table_and_a_plot(multirun: Multirun) -> None:
     code, message = multirun(train, "seed=1,2")
     assert code == 0

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from mask_lightning.data.images import describe_left_out
 from mask_lightning.data.index import (
     Person,
     add_family_and_age,
@@ -19,6 +20,7 @@ from mask_lightning.data.index import (
     read_train_csv,
 )
 from mask_lightning.errors import DatasetNotFoundError, SampleTableError
+from mask_lightning.utils.files import find_path
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,11 @@ KINDS = {
     "two_labels": Kind("one person_id with two labels", False, "correct one, or give one of them another id"),
     "csv_labels": Kind("train.csv differs from the folder's name", False, "the folder's name is used; correct one"),
     "copies_across": Kind("one photo under different people", False, "keep the right one: it may leak into validation"),
+    "leakage": Kind("people who share photos", False, "training keeps them on one side; give them one person_id"),
     "near_across": Kind("near-duplicates of different people", False, "check them: a person with two ids leaks"),
     "copies_within": Kind("one photo in several files of a person", False, "a label may be wrong; keep one"),
     "odd_count": Kind("people without one photo of each shot", False, "training goes on with what is there"),
+    "left_out": Kind("files that are left out", False, "convert them to JPEG or PNG if they are photos"),
     "small": Kind("photos smaller than the crop", False, "they are padded; set data.crop_height and data.crop_width"),
 }
 
@@ -105,7 +109,7 @@ def survey(root: str | Path) -> tuple[pd.DataFrame, list[Finding]]:
     Raises:
         DatasetNotFoundError: there are no people's folders below `root`, or nobody has a photo.
     """
-    images = find_images(Path(root).expanduser().resolve())
+    images = find_images(find_path(root).resolve())
     folders = people_folders(images)
     findings = _compare_csv(images.parent / "train.csv", folders)
     rows: list[dict[str, object]] = []
@@ -119,7 +123,7 @@ def survey(root: str | Path) -> tuple[pd.DataFrame, list[Finding]]:
 
 
 def _survey_person(folder: Path) -> tuple[list[dict[str, object]], list[Finding]]:
-    photos = photos_of(folder)
+    photos, others = photos_of(folder)
     try:
         person = Person.parse(folder)
     except SampleTableError as error:
@@ -132,6 +136,8 @@ def _survey_person(folder: Path) -> tuple[list[dict[str, object]], list[Finding]
             findings.append(Finding("bad_name", str(error), (str(photo),)))
     if not photos:
         findings.append(Finding("odd_count", f"{folder.name} has no photos"))
+    if others:
+        findings.append(Finding("left_out", f"{folder.name}: {describe_left_out(others)}"))
     return rows, findings
 
 
@@ -139,7 +145,8 @@ def _compare_csv(path: Path, folders: Iterable[Path]) -> list[Finding]:
     if not path.is_file():
         return []
     try:
-        listed = read_train_csv(path).dropna(subset="path")
+        listed = read_train_csv(path)
+        listed = listed[listed["path"] != ""]
     except SampleTableError as error:
         return [Finding("train_csv", str(error))]
     names = {folder.name for folder in folders}

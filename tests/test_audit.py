@@ -1,4 +1,4 @@
-"""The door: exit codes, and what it leaves and says."""
+"""The command `audit`: exit codes, files and messages."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from mask_lightning import audit
 from mask_lightning.cli.command import ExitCode, run_command
 from mask_lightning.settings.evaluation import AuditSettings
 
-Knock = Callable[..., tuple[int, str, str]]
+Command = Callable[..., tuple[int, str, str]]
 QUICK = ("data.crop_height=64", "data.crop_width=48", "people_shown=1")  # the crop of the fixture's small photos
 
 
 @pytest.fixture
-def knock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], handlers: None) -> Knock:
-    """`python -m mask_lightning.audit` with arguments, in an empty folder -> exit code, stdout, stderr."""
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], handlers: None
+) -> Command:
+    """Call the command in an empty folder and return exit code, stdout and stderr."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
@@ -50,8 +52,8 @@ def record(folder: Path = Path()) -> dict:
 
 
 @pytest.mark.usefixtures("rendered")
-def test_good_photos_exit_with_0_and_leave_a_record_and_pictures(knock: Knock, competition: Path) -> None:
-    code, out, err = knock(f"data.root={competition}")
+def test_good_photos_exit_with_0_and_leave_a_record_and_pictures(command: Command, competition: Path) -> None:
+    code, out, err = command(f"data.root={competition}")
     assert (code, err) == (0, "")
     assert "168 photos of 23 people" in out
     assert "training can start" in out
@@ -85,20 +87,20 @@ def drop_a_class(images: Path) -> None:
     ],
 )
 def test_photos_that_training_refuses_exit_with_1(
-    knock: Knock, photos: Path, spoil: Callable[[Path], None], options: list[str], says: str
+    command: Command, photos: Path, spoil: Callable[[Path], None], options: list[str], says: str
 ) -> None:
     (photos / "train" / "train.csv").unlink()
     spoil(photos / "train" / "images")
-    code, out, _ = knock(f"data.root={photos}", *options)
+    code, out, _ = command(f"data.root={photos}", *options)
     assert code == 1
     assert says in out
     assert "training would fail" in out
     assert record()["training_would_fail"]
 
 
-def test_a_class_that_is_not_trained_may_be_absent(knock: Knock, photos: Path) -> None:
+def test_a_class_that_is_not_trained_may_be_absent(command: Command, photos: Path) -> None:
     drop_a_class(photos / "train" / "images")
-    code, out, _ = knock(f"data.root={photos}", "task=age")
+    code, out, _ = command(f"data.root={photos}", "task=age")
     assert code == 0
     assert "lacks normal" in out
 
@@ -112,8 +114,8 @@ def test_a_class_that_is_not_trained_may_be_absent(knock: Knock, photos: Path) -
         (["data=competition"], "data=competition needs data.root"),
     ],
 )
-def test_misuse_exits_with_2_and_one_line(knock: Knock, arguments: list[str], says: str) -> None:
-    code, out, err = knock(*arguments)
+def test_misuse_exits_with_2_and_one_line(command: Command, arguments: list[str], says: str) -> None:
+    code, out, err = command(*arguments)
     assert code == 2
     assert out == ""
     assert says in err
@@ -121,42 +123,42 @@ def test_misuse_exits_with_2_and_one_line(knock: Knock, arguments: list[str], sa
     assert not list(Path().glob("outputs/audits/*"))
 
 
-def test_corrections_are_audited_as_they_will_be_trained(knock: Knock, competition: Path) -> None:
+def test_corrections_are_audited_as_they_will_be_trained(command: Command, competition: Path) -> None:
     Path("corrections.csv").write_text("person_id,field,value\n000022,age,60\n")
-    code, out, _ = knock(f"data.root={competition}", "data.corrections=corrections.csv")
+    code, out, _ = command(f"data.root={competition}", "data.corrections=corrections.csv")
     assert code == 0
     assert record()["tasks"]["age"][">=60"]["people"] == 5
     assert "two labels" not in out
 
 
-def test_without_a_root_the_drawn_portraits_are_audited(knock: Knock) -> None:
-    code, out, _ = knock("data.portraits=2", "task=mask", "data.val_fraction=0")
+def test_without_a_root_the_drawn_portraits_are_audited(command: Command) -> None:
+    code, out, _ = command("data.portraits=2", "task=mask", "data.val_fraction=0")
     assert code == 0
     assert "14 drawn portraits of 2 people" in out
     assert record()["root"] == "outputs/data/portraits-2"
 
 
-def test_nothing_is_written_beside_the_photos(knock: Knock, photos: Path) -> None:
+def test_nothing_is_written_beside_the_photos(command: Command, photos: Path) -> None:
     before = sorted(photos.rglob("*"))
-    knock(f"data.root={photos}")
+    command(f"data.root={photos}")
     assert sorted(photos.rglob("*")) == before
 
 
-def test_brackets_in_names_are_no_markup(knock: Knock, competition: Path, tmp_path: Path) -> None:
+def test_brackets_in_names_are_no_markup(command: Command, competition: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(competition, tmp_path / "[red]photos"))
     images = root / "train" / "images"
     Image.new("RGB", (9, 9)).save(next(images.glob("000001_*")) / "[bold]x.png")
-    code, out, _ = knock(f"data.root='{root}'")
+    code, out, _ = command(f"data.root='{root}'")
     assert code == 1
     assert "[bold]x.png" in out
     assert "[red]photos" in out
 
 
-def test_a_door_ends_with_the_code_that_it_returns(knock: Knock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_ends_with_the_code_that_main_returns(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "main", lambda settings, job: ExitCode(3))
-    assert knock()[0] == 3
+    assert command()[0] == 3
     monkeypatch.setattr(audit, "main", lambda settings, job: ExitCode(settings.seed % 5))
-    code, _, err = knock("-m", "seed=1,4,2")
+    code, _, err = command("-m", "seed=1,4,2")
     assert (code, err) == (4, "")
     monkeypatch.setattr(audit, "main", lambda config: 7.0)  # a score, not a code
-    assert knock()[0] == 0
+    assert command()[0] == 0

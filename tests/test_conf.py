@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +58,19 @@ def hydra_in_conf() -> Iterator[None]:
 
 
 def compose(*overrides: str) -> dict[str, Any]:
-    overrides = (*overrides, *(NEEDS[override] for override in overrides if override in NEEDS))
+    """Compose overrides into plain values, with the options that they need."""
+    return copy.deepcopy(composed((*overrides, *(NEEDS[override] for override in overrides if override in NEEDS))))
+
+
+@cache
+def composed(overrides: tuple[str, ...]) -> dict[str, Any]:
     config = OmegaConf.to_container(hydra.compose("train", list(overrides)), resolve=True)
     assert isinstance(config, dict)
     return config  # type: ignore[return-value]
 
 
 def settle(config: dict[str, Any]) -> TrainSettings:
-    """The settings, after the optimizer and the schedule have taken their own options."""
+    """Validate a config, also with the optimizer and the schedule that it names."""
     settings = check(TrainSettings, config)
     check_optimizer(settings.optim)
     for phase in settings.finetune.phases:
@@ -130,12 +137,17 @@ def test_an_ensemble_sweeps_all_its_members_once(ensemble: str, members: tuple[s
         assert settled.task.tasks == [member.rstrip("0123456789")]
 
 
+@cache
+def layer_groups(backbone: str) -> list[str]:
+    with torch.device("meta"):
+        return list(MultiTaskNetwork(backbone, {"mask": 3}).layer_groups())
+
+
 @pytest.mark.parametrize("model", [choice for choice in CHOICES if choice.startswith("model=")])
 @pytest.mark.parametrize("finetune", [choice for choice in CHOICES if choice.startswith("finetune=")])
 def test_every_model_has_the_layer_groups_that_phases_open(model: str, finetune: str) -> None:
     settings = settle(compose(model, finetune))
-    with torch.device("meta"):
-        names = list(MultiTaskNetwork(settings.model.backbone, {"mask": 3}).layer_groups())
+    names = layer_groups(settings.model.backbone)
     for phase in settings.finetune.phases:
         assert "heads" in trainable_groups(phase, names)
 
@@ -205,7 +217,9 @@ def test_finetune_fastai_is_fastais_fine_tune(schedule: str) -> None:
 
 def test_find_lr_takes_every_option_of_train() -> None:
     overrides = ["experiment=quick", "model=effb2", "optim.lr=auto"]
-    configs = [OmegaConf.to_container(hydra.compose(door, overrides), resolve=True) for door in ("train", "find_lr")]
+    configs = [
+        OmegaConf.to_container(hydra.compose(command, overrides), resolve=True) for command in ("train", "find_lr")
+    ]
     assert configs[0] == configs[1]
 
 

@@ -1,4 +1,4 @@
-"""Quote the values of path options, because Hydra reads `a=b`, `faces(1)`, `2024` or `얼굴` as something else, or not."""
+"""Quote the values of path options, because Hydra reads `a=b`, `faces(1)`, `2024` or `얼굴` as something else."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def find_shared_photos(table: pd.DataFrame, *, root: Path, folder: Path | None, 
     """Find the pairs of rows of different families that show one photo.
 
     Args:
-        table: a sample table; photos that cannot be decoded are compared by their bytes.
+        table: a sample table; photos that cannot be decoded are left out.
         root: folder of the photos.
         folder: folder in which thumbnails and hashes are kept for the next run; None to keep nothing.
         progress: show a progress bar on stderr.
@@ -96,10 +96,11 @@ def match_sketches(sketches: Sketches, people: Ints) -> Ints:
 
 
 def _find_equal_files(sketches: Sketches, people: Ints) -> list[tuple[int, int]]:
-    """Find files with equal bytes; the bytes are read only if size, hash and thumbnail are equal."""
+    """Find files with equal bytes that can be decoded; bytes are read only if size, hash and thumbnail are equal."""
     alike: dict[tuple[int, bytes, bytes], list[int]] = {}
-    for i, (size, bits, grey) in enumerate(zip(sketches["size"], sketches["bits"], sketches["grey"], strict=True)):
-        alike.setdefault((int(size), bits.tobytes(), grey.tobytes()), []).append(i)
+    for i in np.flatnonzero(sketches["decoded"]).tolist():
+        key = int(sketches["size"][i]), sketches["bits"][i].tobytes(), sketches["grey"][i].tobytes()
+        alike.setdefault(key, []).append(i)
     pairs = []
     for rows in alike.values():
         if len(set(people[rows])) < 2:
@@ -113,10 +114,7 @@ def _find_equal_files(sketches: Sketches, people: Ints) -> list[tuple[int, int]]
 
 
 def _digest(path: str) -> str:
-    try:
-        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
-    except OSError:
-        return path  # a missing file equals no other
+    return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
 
 
 def _find_saved_again(sketches: Sketches, people: Ints) -> list[tuple[int, int]]:

@@ -26,7 +26,7 @@ from time import monotonic, sleep
 
 from file_fuzz import broken_photos, is_indexed, is_opened
 from malice import KINDS, Intruder, is_harmful
-from option_fuzz import DOORS, command_lines, is_taken
+from option_fuzz import COMMANDS, command_lines, is_taken
 from rich.console import Console
 from rich.table import Table
 
@@ -255,19 +255,19 @@ def malicious_files(place: Place) -> Iterator[bool]:
     from mask_lightning.models.weights import load_pretrained
 
     mark, backbone = place.folder / "mark", create_backbone("test_resnet")
-    doors: dict[str, Callable[[Path], object]] = {
+    readers: dict[str, Callable[[Path], object]] = {
         "best.ckpt": lambda path: load_trained(path, torch.device("cpu")),
         "last.ckpt": lambda path: CheckpointFiles().load_checkpoint(path, weights_only=False),
         "weights.pth": lambda path: load_pretrained(backbone, "test_resnet", str(path)),
         "weights.safetensors": lambda path: load_pretrained(backbone, "test_resnet", str(path)),
         "predictions.parquet": read_predictions,
     }
-    for name, door in doors.items():
+    for name, read in readers.items():
         for kind in KINDS:
             assert is_harmful(mark)
             kind(place.folder / name, Intruder(mark))
             try:
-                door(place.folder / name)
+                read(place.folder / name)
             except MaskLightningError as error:
                 yield not mark.exists() and "\n" not in str(error)
             else:
@@ -276,10 +276,10 @@ def malicious_files(place: Place) -> Iterator[bool]:
 
 def bad_options(place: Place) -> Iterator[bool]:
     """Mutated command lines of every command."""
-    for door in DOORS:
-        share = 0.5 if door == "train" else 0.5 / (len(DOORS) - 1)
-        for line in command_lines(door, round(place.lines * share), seed=place.rng.randrange(2**32)):
-            yield holds(is_taken, door, line)
+    for command in COMMANDS:
+        share = 0.5 if command == "train" else 0.5 / (len(COMMANDS) - 1)
+        for line in command_lines(command, round(place.lines * share), seed=place.rng.randrange(2**32)):
+            yield holds(is_taken, command, line)
 
 
 def bad_photos(place: Place) -> Iterator[bool]:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 from file_fuzz import broken_photos, is_indexed, is_opened, whole_photos
-from option_fuzz import DOORS, command_lines, is_taken
+from option_fuzz import COMMANDS, command_lines, is_taken
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_line_is_taken_or_refused_in_one_line(door: str) -> None:
-    assert is_taken(door, DOORS[door][1])
-    for line in command_lines(door, 30 if door == "train" else 6, seed=0):
-        is_taken(door, line)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_line_is_taken_or_refused_in_one_line(command: str) -> None:
+    assert is_taken(command, COMMANDS[command][1])
+    for line in command_lines(command, 30 if command == "train" else 6, seed=0):
+        is_taken(command, line)
 
 
 def test_the_same_seed_gives_the_same_lines() -> None:

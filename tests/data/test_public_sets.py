@@ -274,7 +274,7 @@ def test_fairface_tables_from_a_spreadsheet_are_read(fairface: Path) -> None:
 def test_fairface_photos_behind_a_symlink_are_read_on_request(fairface: Path, tmp_path: Path) -> None:
     (fairface / "train").rename(tmp_path / "elsewhere")
     (fairface / "train").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(SampleTableError, match="data.follow_symlinks=true"):
+    with pytest.raises(SampleTableError, match=r"data\.follow_symlinks=true"):
         read_fairface(fairface)
     assert len(read_fairface(fairface, follow_symlinks=True)) == 3
     for follow in (True, False):

@@ -76,7 +76,7 @@ def test_symlinks_of_a_table_that_leave_its_folder_are_followed_on_request(tmp_p
     Image.new("RGB", (40, 40)).save(tmp_path / "a.jpg")
     (tmp_path / "mine" / "a.jpg").symlink_to(tmp_path / "a.jpg")
     (tmp_path / "mine" / "list.csv").write_text("path\na.jpg\n")
-    with pytest.raises(SampleTableError, match="data.follow_symlinks=true"):
+    with pytest.raises(SampleTableError, match=r"data\.follow_symlinks=true"):
         read_photo_list(tmp_path / "mine" / "list.csv")
     assert len(read_photo_list(tmp_path / "mine" / "list.csv", follow_symlinks=True).table) == 1
 

@@ -61,7 +61,7 @@ def test_what_it_leaves_and_says(trained: Path, tmp_path: Path, capsys: pytest.C
         assert words in " ".join(shown.split())
     assert "joint macro F1: difference" in shown
     assert f"python -m mask_lightning.report ckpt={trained}/0" in next_command
-    with pytest.raises(RunFolderError, match="already holds evaluation.json"):
+    with pytest.raises(RunFolderError, match=r"already holds evaluation\.json"):
         evaluate_run(settle(f"ckpt={trained}/0"), tmp_path / "out")
 
 

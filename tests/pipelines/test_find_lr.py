@@ -136,21 +136,21 @@ def test_inspect_says_that_the_lr_is_still_to_be_found(compose: Compose, capsys)
 
 @pytest.fixture
 def find_lr(options: tuple[str, ...], tmp_path: Path, monkeypatch, capsys, handlers):
-    """Opens the door in a folder of its own -> exit code, stderr."""
+    """Call the command in an empty folder and return exit code and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
 
-    def knock(*overrides: str) -> tuple[int, str]:
+    def call(*overrides: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["find_lr", *overrides])
         with pytest.raises(SystemExit) as left:
             run_command("find_lr", TrainSettings, importlib.import_module("mask_lightning.find_lr").main)
         assert isinstance(left.value.code, int)
         return left.value.code, capsys.readouterr().err
 
-    return knock
+    return call
 
 
-def test_the_door_names_the_command_that_trains(find_lr, options: tuple[str, ...], tmp_path: Path) -> None:
+def test_the_next_command_trains_with_the_lr(find_lr, options: tuple[str, ...], tmp_path: Path) -> None:
     code, shown = find_lr(*options)
     assert code == 0, shown
     (folder,) = (tmp_path / "lr_range_tests").iterdir()
@@ -178,7 +178,7 @@ def test_the_door_names_the_command_that_trains(find_lr, options: tuple[str, ...
         (["data.rot=x"], "did you mean data.root"),
     ],
 )
-def test_a_mistake_at_the_door_is_one_line(find_lr, tmp_path: Path, overrides: list[str], says: str) -> None:
+def test_a_mistake_is_one_line(find_lr, tmp_path: Path, overrides: list[str], says: str) -> None:
     code, shown = find_lr(f"outputs={tmp_path}", *overrides)
     assert code == 2
     assert says in shown

@@ -168,7 +168,7 @@ def test_a_network_of_another_label_space(trained: Path, tmp_path: Path) -> None
     for space, message in (
         (
             LabelSpace((Task("age", ("young", "old")),)),
-            "age with <30, 30-59, >=60, the photos .* labelled young, old",
+            "age as <30, 30-59, >=60, the photos .* labelled young, old",
         ),
         (LabelSpace((Task("beard", ("no", "yes")),)), "labelled with age in .*, found labels of beard"),
     ):

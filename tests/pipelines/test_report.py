@@ -122,7 +122,7 @@ def test_one_task_and_other_photos(competition: Path, tmp_path: Path, capsys: py
     assert list(made.evaluation.scores) == ["age"]
     assert not (tmp_path / "out" / "confusion.png").exists()
     assert "report.html" in capsys.readouterr().err.replace("\n", "")
-    with pytest.raises(RunFolderError, match="already holds report.html"):
+    with pytest.raises(RunFolderError, match=r"already holds report\.html"):
         report(run, tmp_path / "out")
 
 

@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 
 from mask_lightning.cli.compose import config_dir
 from mask_lightning.pipelines import sweep_job as jobs
-from mask_lightning.pipelines import train as runs
 from mask_lightning.pipelines.photos import find_photos
 from mask_lightning.runs.folder import RunFolder, RunResult
 from mask_lightning.runs.photos import fingerprint
@@ -42,8 +41,8 @@ def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(records, "update_record", noted.update)
     monkeypatch.setattr(records, "sweep_folder", lambda: tmp_path / "sweep")
     monkeypatch.setattr(records, "was_requeued", lambda: False)
-    monkeypatch.setattr(runs, "train_run", lambda settings, path, overrides: fit("train", path))
-    monkeypatch.setattr(runs, "resume_run", lambda path, overrides=(), settings=None: fit("resume", path))
+    monkeypatch.setattr(jobs, "train_run", lambda settings, path, overrides: fit("train", path))
+    monkeypatch.setattr(jobs, "resume_run", lambda path, overrides=(), settings=None: fit("resume", path))
     return noted
 
 

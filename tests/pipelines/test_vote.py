@@ -210,6 +210,6 @@ def test_a_broken_photo_is_one_line(vote, eval_root: Path, tmp_path: Path) -> No
 def test_a_vote_is_never_overwritten(vote, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "vote.json").write_text("{}")
-    with pytest.raises(MaskLightningError, match="already holds vote.json"):
+    with pytest.raises(MaskLightningError, match=r"already holds vote\.json"):
         vote()
     assert len(list((tmp_path / "out").iterdir())) == 1

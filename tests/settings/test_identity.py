@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import hydra
 import pytest
 from omegaconf import OmegaConf
@@ -12,6 +14,7 @@ from mask_lightning.settings.identity import config_hash, flatten, identity
 from mask_lightning.settings.train import TrainSettings
 
 
+@cache
 def compose(*overrides: str) -> TrainSettings:
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = hydra.compose("train", list(overrides))

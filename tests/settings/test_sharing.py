@@ -1,6 +1,8 @@
-"""What cannot be shared or weighed is refused at the door."""
+"""Options of sharing and weighting that do not fit are refused."""
 
 from __future__ import annotations
+
+from functools import cache
 
 import hydra
 import pytest
@@ -12,6 +14,7 @@ from mask_lightning.settings.base import check
 from mask_lightning.settings.train import TrainSettings
 
 
+@cache
 def compose(*overrides: str) -> TrainSettings:
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = hydra.compose("train", list(overrides))

@@ -103,24 +103,28 @@ def test_runs_started_together_have_a_folder_each_and_end_by_themselves_or_by_a_
         for seed, stop in enumerate(ends)
     }
     folders: dict[signal.Signals | None, Path] = {}
-    deadline = time.monotonic() + 240
-    while len(folders) < len(ends):
-        assert time.monotonic() < deadline
-        for folder in (metrics.parent for metrics in tmp_path.glob("outputs/runs/*/metrics.csv")):
-            stop = list(ends)[read_seed(folder)]
-            if stop and stop not in folders:
-                assert processes[stop].poll() is None
-                processes[stop].send_signal(stop)
-            folders[stop] = folder
-        time.sleep(0.1)
-    for stop, process in processes.items():
-        _, err = process.communicate(timeout=120)
-        folder = folders[stop]
-        assert process.returncode == ends[stop], err
-        assert json.loads((folder / "result.json").read_text())["status"] == ("interrupted" if stop else "finished")
-        assert (f"resume={folder.relative_to(tmp_path)}" in err) == bool(stop)
-        assert (folder / "checkpoints" / "last.ckpt").is_file()
-    assert len(list(tmp_path.glob("outputs/runs/*"))) == len(ends)
+    try:
+        deadline = time.monotonic() + 240
+        while len(folders) < len(ends):
+            assert time.monotonic() < deadline
+            for folder in (metrics.parent for metrics in tmp_path.glob("outputs/runs/*/metrics.csv")):
+                stop = list(ends)[read_seed(folder)]
+                if stop and stop not in folders:
+                    assert processes[stop].poll() is None
+                    processes[stop].send_signal(stop)
+                folders[stop] = folder
+            time.sleep(0.1)
+        for stop, process in processes.items():
+            _, err = process.communicate(timeout=120)
+            folder = folders[stop]
+            assert process.returncode == ends[stop], err
+            assert json.loads((folder / "result.json").read_text())["status"] == ("interrupted" if stop else "finished")
+            assert (f"resume={folder.relative_to(tmp_path)}" in err) == bool(stop)
+            assert (folder / "checkpoints" / "last.ckpt").is_file()
+        assert len(list(tmp_path.glob("outputs/runs/*"))) == len(ends)
+    finally:
+        for process in processes.values():
+            process.kill()
 
 
 def read_seed(folder: Path) -> int:

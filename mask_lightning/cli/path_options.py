@@ -1,4 +1,4 @@
-"""Quote the values of path options, because Hydra reads `a=b`, `faces(1)`, `2024` or `얼굴` as something else."""
+"""Quote the values of path options, because Hydra does not read `a=b`, `faces(1)`, `2024` or `얼굴` as text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -69,10 +70,7 @@ def _quote_values(key: str, value: str) -> str:
     if _is_quoted(value):
         return value
     if os.path.lexists(value):
-        one = shlex.quote(key + QuotedString(value, Quote.single).with_quotes())
-        several = shlex.quote(
-            key + ",".join(QuotedString(each, Quote.single).with_quotes() for each in value.split(","))
-        )
+        one, several = (shlex.quote(key + text) for text in (_quote(value), ",".join(map(_quote, value.split(",")))))
         raise ConfigError(
             f"{key}{value} is one path or several values of a multirun; for the path type {one}, for several values "
             f"{several}"
@@ -95,22 +93,24 @@ def quote_path(value: str) -> str:
         >>> [quote_path(value) for value in ("faces", "a=b", "2024", "${outputs}/a")]
         ['faces', "'a=b'", "'2024'", '${outputs}/a']
     """
-    if (
-        value.lower() in KEPT
-        or "${" in value
-        or _is_quoted(value)
-        or (_is_function(value) and not os.path.lexists(value))
-    ):
+    if value.lower() in KEPT or "${" in value or _is_quoted(value):
         return value
-    read = _read(value)
-    is_same = isinstance(read, str) and (read == value or not os.path.lexists(value))
-    return value if is_same else QuotedString(value, Quote.single).with_quotes()
+    read, exists = _read(value), os.path.lexists(value)
+    is_text = isinstance(read, str) and (read == value or not exists)
+    return value if is_text or (_is_function(value) and not exists) else _quote(value)
+
+
+def _quote(value: str) -> str:
+    return QuotedString(value, Quote.single).with_quotes()
+
+
+_parser = cache(OverridesParser.create)
 
 
 def _read(value: str) -> Any:
     """Return what Hydra reads; None if it cannot read the value."""
     try:
-        return OverridesParser.create().parse_override(f"key={value}").value()
+        return _parser().parse_override(f"key={value}").value()
     except HydraException:
         return None
 

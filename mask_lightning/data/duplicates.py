@@ -171,7 +171,7 @@ def read_sketches(paths: Sequence[str], *, root: Path, folder: Path | None, prog
 def sketch_file_name(root: Path) -> str:
     """Return folder name and a digest of the folder and of everything that determines the sketches."""
     determining = (1, str(root.resolve()), HASH_BITS, SIDE, THUMBNAIL)
-    return f"{root.name}-duplicates-{hashlib.sha256(repr(determining).encode()).hexdigest()[:12]}.npy"
+    return f"{root.name}-{hashlib.sha256(repr(determining).encode()).hexdigest()[:12]}.thumbnails"
 
 
 def _is_current(row: Any, stamp: FileStamp) -> bool:

@@ -19,6 +19,7 @@ from mask_lightning.errors import SplitError
 from mask_lightning.labels import PERSON_TASKS, UNLABELLED, LabelSpace
 
 STRATA = PERSON_TASKS
+MAX_STEPS = 20_000  # of the search for a split with every class on both sides
 MAX_SWAPPED = 100  # families per side that are tried for a swap
 
 Bools = npt.NDArray[np.bool_]
@@ -55,6 +56,7 @@ def hold_out(
     seed: int,
     strata: Sequence[str] = STRATA,
     labels: pd.DataFrame | None = None,
+    space: LabelSpace | None = None,
 ) -> Split:
     """Hold out fold `fold` of `folds` if both are given, else about `val_fraction` of the families.
 
@@ -67,13 +69,15 @@ def hold_out(
         seed: of the assignment.
         strata: see `split_people`.
         labels: see `split_people`.
+        space: tasks of which both sides must have every class, if that is possible; not for folds. See `cover_classes`.
 
     Raises:
-        SplitError: see `split_people`.
+        SplitError: see `split_people` and `cover_classes`.
     """
     labels = table if labels is None else labels
     if folds is None or fold is None:
         split = split_people(table, val_fraction=val_fraction, seed=seed, strata=strata, labels=labels)
+        split = split if space is None else cover_classes(split, table, space, seed=seed)
     else:
         split = k_folds(table, folds, seed=seed, strata=strata, labels=labels)[fold]
     if not limit:
@@ -249,6 +253,89 @@ def _swap(chosen: Bools, one: int, other: int) -> Bools:
     return swapped
 
 
+def cover_classes(split: Split, table: pd.DataFrame, space: LabelSpace, *, seed: int) -> Split:
+    """Move as few families as possible until both sides have every class; the same split if they have.
+
+    Only small tables need this: `choose_families` covers the classes of the strata in all but rare cases.
+
+    Args:
+        split: a hold-out of the table.
+        table: a sample table.
+        space: tasks whose classes are covered.
+        seed: of the order in which families are tried.
+
+    Returns:
+        The split, unchanged if a class has less than two families, which `check_classes` reports.
+
+    Raises:
+        SplitError: no division of the families has every class on both sides.
+    """
+    has_class = {
+        f"{task.name} {name}": (table[task.name] == i).groupby(table["family"]).any()
+        for task in space.tasks
+        for i, name in enumerate(task.classes)
+    }
+    members, names = pd.DataFrame(has_class).to_numpy(bool), next(iter(has_class.values())).index
+    held_out = names.isin(split.val["family"])
+    if split.val.empty or (members[held_out].any(0) & members[~held_out].any(0)).all() or (members.sum(0) < 2).any():
+        return split
+    order = _hash_order(names, seed)
+    sides = _divide(members[order], held_out[order])
+    if sides is None:
+        raise SplitError(
+            f"expected every class of {', '.join(space.names)} on both sides of the split, found no division of "
+            f"{len(names)} families that has it; add people of the rare classes, train fewer tasks, or set "
+            "data.val_fraction=0"
+        )
+    held_out[order] = sides
+    rows = table["family"].isin(names[held_out])
+    return Split(table[~rows].reset_index(drop=True), table[rows].reset_index(drop=True))
+
+
+def _divide(members: Bools, preferred: Bools) -> Bools | None:
+    """Return sides (F,) on each of which every class has a family, of the preferred sizes if possible; None if none.
+
+    Args:
+        members: (F, C).
+        preferred: (F,) sides that families keep if possible.
+    """
+    fixed: dict[int, bool] = {}
+    steps = 0
+
+    def search() -> bool:
+        """Fix a family for the need with the fewest candidates, and try the next one if the rest is impossible."""
+        nonlocal steps
+        steps += 1
+        sides_of = [[side for i, side in fixed.items() if members[i, class_]] for class_ in range(len(totals))]
+        needs = [
+            (totals[class_] - len(sides), class_, side)
+            for class_, sides in enumerate(sides_of)
+            for side in (False, True)
+            if side not in sides
+        ]
+        if not needs:
+            return True
+        _, class_, side = min(needs)
+        free = [i for i in np.flatnonzero(members[:, class_]).tolist() if i not in fixed]
+        for i in sorted(free, key=lambda i: preferred[i] != side):
+            fixed[i] = side
+            if steps < MAX_STEPS and search():
+                return True
+            del fixed[i]
+        return False
+
+    totals = members.sum(0).tolist()
+    if not search():
+        return None
+    sides = preferred.copy()
+    sides[list(fixed)] = list(fixed.values())
+    for i in range(len(sides)):
+        surplus = int(sides.sum()) - int(preferred.sum())
+        if surplus and i not in fixed and sides[i] == (surplus > 0):
+            sides[i] = not sides[i]
+    return sides
+
+
 def class_counts(
     rows: pd.DataFrame, space: LabelSpace, weights: npt.NDArray[np.float64] | None = None
 ) -> dict[str, list[float]]:
@@ -278,12 +365,15 @@ def check_classes(split: Split, space: LabelSpace) -> None:
         if side == "validation" and rows.empty:
             continue
         for task in space.tasks:
-            absent = [name for i, name in enumerate(task.classes) if not (rows[task.name] == i).any()]
+            absent = [i for i in range(task.num_classes) if not (rows[task.name] == i).any()]
             if absent:
+                everyone = pd.concat([split.train, split.val])
+                owners = everyone.loc[everyone[task.name] == absent[0], "family"].unique()
+                only = f" (only family {owners[0]} has {task.classes[absent[0]]})" if len(owners) == 1 else ""
                 raise SplitError(
-                    f"expected people of every class on the {side} side, found none of {task.name} {', '.join(absent)} "
-                    f"among {rows['person_id'].nunique()} people; add such people, or change data.val_fraction, "
-                    "data.folds or data.split_seed"
+                    f"expected people of every class on the {side} side, found none of {task.name} "
+                    f"{', '.join(task.classes[i] for i in absent)} among {rows['person_id'].nunique()} people{only}; "
+                    "add such people, or change data.val_fraction, data.folds or data.split_seed"
                 )
 
 

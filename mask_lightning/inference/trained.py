@@ -16,6 +16,7 @@ from mask_lightning.errors import CheckpointError, ConfigError
 from mask_lightning.labels import LabelSpace
 from mask_lightning.metrics.predictions import Source
 from mask_lightning.runs.folder import RunFolder
+from mask_lightning.utils.files import find_path
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         CheckpointError: there is no such file.
     """
-    path = path.expanduser()
+    path = find_path(path)
     if path.is_file():
         return path
     if not path.exists():

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from mask_lightning.errors import WeightsError
 from mask_lightning.models.backbones import create_backbone, size_options
+from mask_lightning.utils.files import find_path
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def _load_one(backbone: nn.Module, name: str, weights: str, image_size: int | No
     if weights == "false":
         return FROM_SCRATCH
     if weights not in ("auto", "true"):
-        return _load_file(backbone, name, Path(weights).expanduser(), image_size)
+        return _load_file(backbone, name, find_path(weights), image_size)
     try:
         return _load_package(backbone, name) or _load_hub(backbone, name, image_size)
     except WeightsError as error:

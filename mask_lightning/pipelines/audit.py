@@ -74,7 +74,9 @@ def _try_split(photos: LabelledPhotos, tasks: LabelSpace, settings: AuditSetting
     if check_classes_present(photos.table, tasks):
         return []
     try:
-        split = hold_out(photos.table, **data.split_options, strata=photos.strata, labels=photos.labels_as_read)
+        split = hold_out(
+            photos.table, **data.split_options, strata=photos.strata, labels=photos.labels_as_read, space=tasks
+        )
         check_classes(split, tasks)
     except SplitError as error:
         return [Finding("split", str(error))]

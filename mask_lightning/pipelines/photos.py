@@ -96,7 +96,9 @@ def find_photos(settings: TrainSettings) -> Photos:
         folder = settings.cache_folder if data.cache != "off" else None
         shown = settings.trainer.progress
         photos = link_people(photos, find_shared_photos(photos.table, root=photos.root, folder=folder, progress=shown))
-    split = hold_out(photos.table, **data.split_options, strata=photos.strata, labels=photos.labels_as_read)
+    split = hold_out(
+        photos.table, **data.split_options, strata=photos.strata, labels=photos.labels_as_read, space=space
+    )
     check_classes(split, space)
     rows = keep_training_ages(split.train, settings.labels.age, settings.head)
     if settings.member is not None:

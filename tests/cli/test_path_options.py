@@ -19,8 +19,8 @@ from mask_lightning.settings.train import TrainSettings
 NAMES = (
     "a=b", "faces(1)", "x#y", "a,b", "[x]", "{x}", "얼굴", "2024", "1e5", "nan", "true", "off", "~x", "my faces", "é",
     "a'b", 'a"b', "a;b", "a&b", "<x>", "!", "^", "a\\", "a'b\"c\\",
-    "x:y", "$x", "(x)", "faces(1)/a=b", "a: b", "choice",
-    "사진 (1), 2024=새 폴더", "+x", "=", "a=", "null/x",
+    "x:y", "$x", "(x)", "faces(1)/a=b", "a: b",
+    "choice", "사진 (1), 2024=새 폴더", "+x", "=", "a=", "null/x",
 )  # fmt: skip
 
 

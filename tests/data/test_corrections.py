@@ -167,6 +167,18 @@ def test_a_class_for_a_person_whose_photos_differ_is_refused(table: pd.DataFrame
     assert values(corrected, "000002", "mask") == {0}
 
 
+def test_corrections_that_people_report(field_cases: Path) -> None:
+    table = read_index(field_cases / "zeros")
+    corrected, report = correct(table, field_cases / "zeros" / "corrections.csv")
+    assert (values(corrected, "000001", "gender"), values(corrected, "000002", "years"), report.applied) == (
+        {1},
+        {62},
+        2,
+    )
+    with pytest.raises(SampleTableError, match=r"line 2: .*photos are wear and incorrect and normal; name the photo"):
+        correct(table, field_cases / "zeros" / "bare_class.csv")
+
+
 def test_other_separators_headings_and_empty_lines_are_read(table: pd.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "corrections.csv"
     path.write_text("Person ID;Field;Value;Agreed by\r\n\r\n1; gender ;male;1\r\n;;;\r\n2;age;61.0;\r\n")

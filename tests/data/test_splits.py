@@ -24,7 +24,7 @@ from mask_lightning.data.splits import (
     split_people,
 )
 from mask_lightning.errors import SplitError
-from mask_lightning.labels import FACE, UNLABELLED
+from mask_lightning.labels import FACE, UNLABELLED, LabelSpace, Task
 
 STRATA = ["gender", "age"]
 
@@ -256,6 +256,100 @@ def test_a_class_missing_on_one_side_raises(without: tuple[str, str, int], side:
     assert f"{sides[name]['person_id'].nunique()} people" in str(caught.value)
     others = [other for other in FACE.names if other != task]
     check_classes(Split(**sides), FACE.only(others))
+
+
+def small(labels: str, **columns: list[int]) -> pd.DataFrame:
+    """Build a table of one person per letter with gender m or f and age y, a or o, such as `my fo`."""
+    people = labels.split()
+    rows = {"gender": ["mf".index(each[0]) for each in people], "age": ["yao".index(each[1]) for each in people]}
+    ids = [f"{i:03d}" for i in range(len(people))]
+    return pd.DataFrame({"person_id": ids, "family": ids, "mask": 0, **rows, **columns})
+
+
+PERSON = FACE.only(["gender", "age"])
+TWELVE = "my ma mo fy fa fo my ma fy fa my fo"
+
+
+def divisible(table: pd.DataFrame) -> bool:
+    """Try every division of the people."""
+    columns = [(table[name] == i).to_numpy() for name, size in (("gender", 2), ("age", 3)) for i in range(size)]
+    for number in range(1, 2 ** (len(table) - 1)):
+        side = (number >> np.arange(len(table))) & 1 == 1
+        if all((each & side).any() and (each & ~side).any() for each in columns):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("fraction", [0.2, 0.25, 0.34, 0.5])
+def test_twelve_people_can_be_split_with_any_seed(seed: int, fraction: float) -> None:
+    table = small(TWELVE)
+    split = hold_out(table, val_fraction=fraction, seed=seed, space=PERSON)
+    check_classes(split, PERSON)
+    parts(table, split)
+    assert len(split.val) == max(round(12 * fraction), 3)
+
+
+@pytest.mark.parametrize("trial", range(40))
+def test_a_split_with_every_class_is_found_if_there_is_one(trial: int) -> None:
+    rng = np.random.default_rng(trial)
+    count = int(rng.integers(5, 10))
+    chosen = zip(rng.choice(list("mf"), count), rng.choice(list("yao"), count, p=[0.5, 0.3, 0.2]), strict=True)
+    table = small(" ".join(map("".join, chosen)))
+    possible = divisible(table)
+    try:
+        split = hold_out(table, val_fraction=0.3, seed=trial, space=PERSON)
+        check_classes(split, PERSON)
+    except SplitError as error:
+        assert not possible, str(error)  # noqa: PT017 (both outcomes are correct)
+    else:
+        assert possible
+        parts(table, split)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_classes_of_single_photos_are_covered_too(seed: int) -> None:
+    """Two of forty people have an incorrect mask; it is no stratum."""
+    table = small("my ma mo fy fa fo my ma fy fa " * 4, mask=[1 if i in (3, 17) else 0 for i in range(40)])
+    space = LabelSpace((Task("mask", ("wear", "incorrect")), *PERSON.tasks))
+    split = hold_out(table, val_fraction=0.2, seed=seed, space=space)
+    check_classes(split, space)
+    assert len(split.val) == 8
+
+
+def test_a_split_that_has_every_class_stays(competition: Path) -> None:
+    for table in (read_index(competition), TABLE):
+        for fraction in (0.2, 0.34):
+            plain = hold_out(table, val_fraction=fraction, seed=0)
+            check_classes(plain, FACE)
+            pd.testing.assert_frame_equal(hold_out(table, val_fraction=fraction, seed=0, space=FACE).val, plain.val)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("my my fy fa ma mo", r"none of age >=60 among . people \(only family 005 has >=60\); add such people"),
+        ("my my fy fa ma ma", r"none of age >=60 among"),
+        ("my fa mo my fa mo".replace("mo", "fo", 1), None),
+    ],
+)
+def test_what_makes_a_split_impossible_is_said(labels: str, message: str | None) -> None:
+    table = small(labels)
+    if message is None:
+        check_classes(hold_out(table, val_fraction=0.5, seed=0, space=PERSON), PERSON)
+        return
+    with pytest.raises(SplitError, match=message):
+        check_classes(hold_out(table, val_fraction=0.34, seed=0, space=PERSON), PERSON)
+
+
+def test_a_division_that_does_not_exist_is_said() -> None:
+    """Each of three people shares one of three classes with each of the others."""
+    pairs = LabelSpace(tuple(Task(name, ("no", "yes")) for name in "abc"))
+    ids = ["x", "y", "z"] * 2
+    shown = {"a": [1, 1, 0, 0, 0, 0], "b": [0, 1, 1, 0, 0, 0], "c": [1, 0, 1, 0, 0, 0]}
+    table = pd.DataFrame({"person_id": ids, "family": ids, **shown})
+    with pytest.raises(SplitError, match=r"every class of a, b, c on both sides .*found no division of 3 families"):
+        hold_out(table, val_fraction=0.34, seed=0, strata=[], space=pairs)
 
 
 def test_an_empty_validation_side_lacks_nothing() -> None:

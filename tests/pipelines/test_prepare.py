@@ -103,7 +103,8 @@ def test_a_member_learns_its_part_of_the_training_side_and_nobody_else(
     settings, competition: Path, member: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     task = [] if member != "balanced0" else ["task=gender"]
-    one = settings(f"data.root={competition}", f"member={member}", *task)
+    # This seed holds out 000022, whose photos of two ages would make the shares differ.
+    one = settings(f"data.root={competition}", f"member={member}", "data.split_seed=8", *task)
     with caplog.at_level("INFO"):
         photos = find_photos(one)
     data = prepared(one).build_data()

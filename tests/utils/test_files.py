@@ -10,13 +10,38 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 
 from mask_lightning.cli.compose import config_dir
 from mask_lightning.errors import RunFolderError
 from mask_lightning.runs.folder import RunFolder, RunResult
-from mask_lightning.utils.files import hold, is_held, write_atomically, write_json
+from mask_lightning.utils.files import find_path, hold, is_held, match_composition, write_atomically, write_json
+
+
+@pytest.mark.parametrize(("on_disk", "typed"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_paths_are_found_however_they_are_composed(tmp_path: Path, on_disk: str, typed: str) -> None:
+    there = tmp_path / normalize(on_disk, "얼굴/é.jpg")
+    there.parent.mkdir()
+    there.touch()
+    assert find_path(tmp_path / normalize(typed, "얼굴/é.jpg")) == there
+    assert match_composition(str(tmp_path), normalize(typed, "얼굴/é.jpg")) == normalize(on_disk, "얼굴/é.jpg")
+    assert match_composition(str(tmp_path), "얼굴/other é.jpg").endswith("/other é.jpg")
+    (tmp_path / normalize(on_disk, "나중")).touch()  # after the folder was read
+    assert find_path(tmp_path / normalize(typed, "나중")).is_file()
+
+
+def test_a_name_with_a_tilde_is_the_home_folder_unless_it_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert find_path("~/faces") == Path("/home/me/faces")
+    assert find_path("~nobody-of-this-name") == Path("~nobody-of-this-name")
+    (tmp_path / "~").mkdir()
+    (tmp_path / "~" / "faces").mkdir()
+    assert find_path("~/faces") == Path("~/faces")
 
 
 def test_content_replaces_the_old_file(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_photos_that_people_report(field_cases: Path, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize(
-    "text", ["Path\n{}\n", "\ufeffpath;note\n{};x\n", "PATH\tnote\n{}\t\n\n", "path,note\r\n{},x\r\n,,\r\n"]
+    "text", ["Path\n{}\n", "\ufeffpath;note\n{};x\n", "PATH\tnote\n{}\t\n\n", "path,note\r\n{},x\r\n,\r\n"]
 )
 @pytest.mark.parametrize("name", [r"x\é.jpg", "x/é.jpg"])
 def test_tables_of_spreadsheets_are_read(tmp_path: Path, text: str, name: str) -> None:

@@ -211,7 +211,7 @@ def test_a_wrong_phase_is_told_by_its_place(composed: Options, phases: list[Opti
         ),
         ({"member": "balanced0"}, ["balances one task", "found all"]),
         ({"trainer.validate_every": 11}, ["at most the 10 epochs", "got 11", "use `end`"]),
-        ({"checkpoint.patience": 2, "data.val_fraction": 0}, ["needs people who judge", "hold some out"]),
+        ({"checkpoint.patience": 2, "data.val_fraction": 0}, ["needs held-out people", "hold some out"]),
         ({"checkpoint.patience": 2, "trainer.validate_every": "end"}, ["trainer.validate_every=end", "to 1"]),
         ({"trainer.devices": 3, "data.batch_size": 5}, ["at least 2 for each of 3 devices, got 5", "lower"]),
         ({"checkpoint.half": True}, ["found checkpoint.keep=both", "set checkpoint.keep=best"]),

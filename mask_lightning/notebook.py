@@ -292,6 +292,6 @@ def _predict(run: Run, rows: pd.DataFrame) -> Predictions:
 def _checked(run: Run) -> Run:
     if not isinstance(run, Run):
         raise ConfigError(
-            f"expected the Run that fine_tune, fit_one_cycle or fit_flat_cos returned, got {type(run).__name__}; fit first"
+            f"expected the Run that fine_tune, fit_one_cycle or fit_flat_cos returned, got {type(run).__name__}"
         )
     return run

@@ -6,6 +6,7 @@ The side of a family depends on a hash of its id, so that adding, removing or re
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,8 +19,10 @@ import pandas as pd
 from mask_lightning.errors import SplitError
 from mask_lightning.labels import PERSON_TASKS, UNLABELLED, LabelSpace
 
+log = logging.getLogger(__name__)
+
 STRATA = PERSON_TASKS
-MAX_STEPS = 20_000  # of the search for a split with every class on both sides
+MAX_STEPS = 2_000  # of the search for a split with every class on both sides
 MAX_SWAPPED = 100  # families per side that are tried for a swap
 
 Bools = npt.NDArray[np.bool_]
@@ -254,9 +257,10 @@ def _swap(chosen: Bools, one: int, other: int) -> Bools:
 
 
 def cover_classes(split: Split, table: pd.DataFrame, space: LabelSpace, *, seed: int) -> Split:
-    """Move as few families as possible until both sides have every class; the same split if they have.
+    """Exchange as few families as possible so that both sides have every class; the same split if they have.
 
-    Only small tables need this: `choose_families` covers the classes of the strata in all but rare cases.
+    Only small tables need this: `choose_families` covers the classes of the strata in all but rare cases. If there is
+    no other way, more families are held out, which is logged.
 
     Args:
         split: a hold-out of the table.
@@ -265,7 +269,8 @@ def cover_classes(split: Split, table: pd.DataFrame, space: LabelSpace, *, seed:
         seed: of the order in which families are tried.
 
     Returns:
-        The split, unchanged if a class has less than two families, which `check_classes` reports.
+        The split, unchanged if a class has less than two families or the training side has too few families for all
+        classes, which `check_classes` reports.
 
     Raises:
         SplitError: no division of the families has every class on both sides.
@@ -276,29 +281,39 @@ def cover_classes(split: Split, table: pd.DataFrame, space: LabelSpace, *, seed:
         for i, name in enumerate(task.classes)
     }
     members, names = pd.DataFrame(has_class).to_numpy(bool), next(iter(has_class.values())).index
-    held_out = names.isin(split.val["family"])
+    held_out = np.asarray(names.isin(split.val["family"]))
     if split.val.empty or (members[held_out].any(0) & members[~held_out].any(0)).all() or (members.sum(0) < 2).any():
         return split
-    order = _hash_order(names, seed)
-    sides = _divide(members[order], held_out[order])
-    if sides is None:
+    order, count = _hash_order(names, seed), int(held_out.sum())
+    members, preferred = members[order], held_out[order]
+    if _divide(members, preferred) is None:
         raise SplitError(
             f"expected every class of {', '.join(space.names)} on both sides of the split, found no division of "
             f"{len(names)} families that has it; add people of the rare classes, train fewer tasks, or set "
             "data.val_fraction=0"
         )
-    held_out[order] = sides
-    rows = table["family"].isin(names[held_out])
+    for larger in range(count, min(count + len(has_class) + 1, len(names))):
+        sides = _divide(members, preferred, count=larger)
+        if sides is not None:
+            break
+    else:
+        return split
+    if larger > count:
+        log.warning("%d instead of %d families are held out, so that every class is on both sides", larger, count)
+    rows = table["family"].isin(names[order[sides]])
     return Split(table[~rows].reset_index(drop=True), table[rows].reset_index(drop=True))
 
 
-def _divide(members: Bools, preferred: Bools) -> Bools | None:
-    """Return sides (F,) on each of which every class has a family, of the preferred sizes if possible; None if none.
+def _divide(members: Bools, preferred: Bools, count: int | None = None) -> Bools | None:
+    """Return sides (F,) on each of which every class has a family; None if none are found in MAX_STEPS.
 
     Args:
-        members: (F, C).
+        members: (F, C), True for a family that has photos of the class.
         preferred: (F,) sides that families keep if possible.
+        count: number of families on the side True; None for any.
     """
+    room = {True: len(members) if count is None else count, False: len(members) - (count or 0)}
+    totals = members.sum(0).tolist()
     fixed: dict[int, bool] = {}
     steps = 0
 
@@ -316,21 +331,23 @@ def _divide(members: Bools, preferred: Bools) -> Bools | None:
         if not needs:
             return True
         _, class_, side = min(needs)
+        if sum(each == side for each in fixed.values()) >= room[side]:
+            return False
+        needed = [other for _, other, of in needs if of == side]
         free = [i for i in np.flatnonzero(members[:, class_]).tolist() if i not in fixed]
-        for i in sorted(free, key=lambda i: preferred[i] != side):
+        for i in sorted(free, key=lambda i: (-int(members[i, needed].sum()), preferred[i] != side)):
             fixed[i] = side
             if steps < MAX_STEPS and search():
                 return True
             del fixed[i]
         return False
 
-    totals = members.sum(0).tolist()
     if not search():
         return None
     sides = preferred.copy()
     sides[list(fixed)] = list(fixed.values())
     for i in range(len(sides)):
-        surplus = int(sides.sum()) - int(preferred.sum())
+        surplus = 0 if count is None else int(sides.sum()) - count
         if surplus and i not in fixed and sides[i] == (surplus > 0):
             sides[i] = not sides[i]
     return sides

@@ -282,12 +282,22 @@ def divisible(table: pd.DataFrame) -> bool:
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("fraction", [0.2, 0.25, 0.34, 0.5])
-def test_twelve_people_can_be_split_with_any_seed(seed: int, fraction: float) -> None:
+def test_twelve_people_can_be_split_with_any_seed(seed: int, fraction: float, caplog: pytest.LogCaptureFixture) -> None:
     table = small(TWELVE)
     split = hold_out(table, val_fraction=fraction, seed=seed, space=PERSON)
     check_classes(split, PERSON)
     parts(table, split)
     assert len(split.val) == max(round(12 * fraction), 3)
+    assert ("3 instead of 2 families are held out" in caplog.text) == (fraction == 0.2)
+
+
+def test_the_training_side_is_not_enlarged() -> None:
+    split = hold_out(small(TWELVE), val_fraction=0.9, seed=0, space=PERSON)
+    assert len(split.train) == 1
+    with pytest.raises(
+        SplitError, match=r"on the training side, found none of .*; add such people, or change data.val"
+    ):
+        check_classes(split, PERSON)
 
 
 @pytest.mark.parametrize("trial", range(40))

@@ -292,6 +292,7 @@ def _predict(run: Run, rows: pd.DataFrame) -> Predictions:
 def _checked(run: Run) -> Run:
     if not isinstance(run, Run):
         raise ConfigError(
-            f"expected the Run that fine_tune, fit_one_cycle or fit_flat_cos returned, got {type(run).__name__}"
+            "expected the Run that fine_tune, fit_one_cycle or fit_flat_cos returned, "
+            f"got {type(run).__name__}; fit first"
         )
     return run

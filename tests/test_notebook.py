@@ -334,7 +334,7 @@ def test_a_module_learns_only_from_photos_that_fit_it(trained, load) -> None:
 def test_a_backbone_that_cannot_be_had_is_refused(data: Data, load) -> None:
     with pytest.raises(ConfigError, match="did you mean resnet34"):
         ml.build_module(data, backbone="resnet43")
-    with pytest.raises(ConfigError, match=r"resnet34 wants .*0\.485.*backbone='resnet34'"):
+    with pytest.raises(ConfigError, match=r"resnet34 needs .*0\.485.*backbone='resnet34'"):
         ml.build_module(data, backbone="resnet34")
     with pytest.raises(WeightsError, match="nowhere"):
         ml.build_module(load("model.pretrained=nowhere.pth"))

@@ -29,7 +29,7 @@ from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from mask_lightning.data.images import open_photo
-from mask_lightning.data.loading import worker_errors_in_one_line
+from mask_lightning.data.loading import leave_signals_to_the_trainer, worker_errors_in_one_line
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline
 from mask_lightning.errors import CacheError, PhotoError
 from mask_lightning.utils.files import hold
@@ -328,5 +328,6 @@ def _fill(chunks: DraftChunks, workers: int | None, progress: bool) -> list[bool
         return [known for chunk in bar for known in chunk]
 
 
-def _start_worker(_: int) -> None:
+def _start_worker(worker: int) -> None:
+    leave_signals_to_the_trainer(worker)
     keep_memory()

@@ -84,8 +84,12 @@ class Photos:
         return {"root": str(self.root), "drawn": self.drawn, **fold, **sides, **skipped}
 
 
-def find_photos(settings: TrainSettings) -> Photos:
+def find_photos(settings: TrainSettings, *, keep_thumbnails: bool = True) -> Photos:
     """Read and split the photos of a run; draw portraits if the options name none.
+
+    Args:
+        settings: all options of the run.
+        keep_thumbnails: False writes no file beside the photo cache.
 
     Raises:
         MaskLightningError: the photos, their labels or the split are not as expected.
@@ -93,7 +97,7 @@ def find_photos(settings: TrainSettings) -> Photos:
     data, photos = settings.data, _read(settings)
     space = settings.choose(photos.space)
     if data.val_fraction > 0:
-        folder = settings.cache_folder if data.cache != "off" else None
+        folder = settings.cache_folder if data.cache != "off" and keep_thumbnails else None
         shown = settings.trainer.progress
         photos = link_people(photos, find_shared_photos(photos.table, root=photos.root, folder=folder, progress=shown))
     split = hold_out(
@@ -136,6 +140,8 @@ def restore_photos(settings: TrainSettings, folder: RunFolder, *, remedy: str = 
     table = photos.table.iloc[find_recorded(recorded, found)].reset_index(drop=True)
     if "family" in recorded:
         table["family"] = recorded["family"]
+    if fingerprint(table) != folder.read_result().data.get("fingerprint"):
+        raise RunFolderError(f"{others}; {remedy}")
     role = recorded["role"]
     split = Split(*(rows.reset_index(drop=True) for rows in (table[role != "val"], table[role == "val"])))
     shared = sorted(set(split.train["person_id"]) & set(split.val["person_id"]))

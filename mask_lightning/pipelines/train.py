@@ -131,8 +131,8 @@ def resume_run(path: Path, overrides: Sequence[str] = (), settings: TrainSetting
 
 
 def inspect_run(settings: TrainSettings) -> None:
-    """Print layers, layer groups, schedule and split of a run; decode no photo and train nothing."""
-    transform, photos = choose_transform(settings), find_photos(settings)
+    """Print layers, layer groups, schedule and split of a run; write nothing and train nothing."""
+    transform, photos = choose_transform(settings), find_photos(settings, keep_thumbnails=False)
     run = PreparedRun(settings, transform, found=photos, photos=photos)
     data = run.build_data()
     print_inspection(run.build_module(), data.split, transform, len(data.train_dataloader()))

@@ -188,6 +188,8 @@ def test_families_are_those_of_the_record(settle: Settings, tmp_path: Path) -> N
     recorded.loc[sibling, "role"] = "val" if recorded.loc[sibling, "role"].iloc[0] == "train" else "train"
     recorded = recorded.sort_values("role", key=lambda role: role == "val", kind="stable")
     recorded.to_csv(folder.split, index=False)
+    everyone = found.everyone.assign(family=found.everyone["person_id"])
+    folder.update_result(data={"fingerprint": fingerprint(everyone)})
     restored = restore_photos(settings, folder)
     sides = [set(rows["person_id"]) & {"000003", "000003-1"} for rows in (restored.split.train, restored.split.val)]
     assert sorted(map(len, sides)) == [1, 1]

@@ -1,7 +1,11 @@
 """Whole runs of a tiny network: what they leave, how they end early, how they go on."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -206,7 +210,10 @@ def test_resume_takes_no_other_options_and_no_other_photos(compose, tmp_path: Pa
 
 def test_an_age_as_a_number_is_drawn_and_its_bias_recorded(compose, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    result = runs.train_run(compose("head=regression", "finetune=none", "finetune.epochs=1"), folder.path)
+    # This seed leaves people of 29, 30, 59 and 60 years on the training side.
+    result = runs.train_run(
+        compose("head=regression", "finetune=none", "finetune.epochs=1", "data.split_seed=1"), folder.path
+    )
     assert (folder.path / "age_scatter.png").is_file()
     kept = torch.load(folder.best, weights_only=True)["hyper_parameters"]
     assert kept["network"]["heads"] == {"age": {"name": "regression", "top": 60.0, "borders": [29.5, 59.5]}}
@@ -352,6 +359,47 @@ def test_a_signal_while_photos_are_prepared_leaves_a_record(
     assert not list(tmp_path.glob("cache/.*"))
     with pytest.raises(RunFolderError, match=r"expected a checkpoint at .*; start the run anew"):
         runs.resume_run(tmp_path / "run")
+
+
+SLOW_START = """
+import sys, time
+from pathlib import Path
+from mask_lightning.data import cache
+from mask_lightning.train import TrainSettings, main, run_command
+decode = cache.open_photo
+def slowly(path):
+    Path("decoding").touch()
+    time.sleep(0.2)
+    return decode(path)
+cache.open_photo = slowly
+run_command("train", TrainSettings, main)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked, so they decode slowly, too")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_all_processes_while_workers_decode(
+    competition: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    options = [*TINY, f"data.root={competition}", "data.num_workers=2", "finetune=none", "hydra.run.dir=run"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_START, *options],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    for _ in range(600):
+        if (tmp_path / "decoding").exists():
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == code, error
+    assert "Traceback" not in error
+    assert RunFolder(tmp_path / "run").read_result().status == "interrupted"
 
 
 def test_a_launchers_handler_of_sigterm_stays(compose, tmp_path: Path, monkeypatch) -> None:

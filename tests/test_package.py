@@ -66,6 +66,7 @@ def test_a_command_runs_with_its_arguments(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], handlers: None
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["mask-lightning", "compare", "--help"])
+    monkeypatch.delitem(sys.modules, "mask_lightning.compare", raising=False)  # runpy warns if it is imported already
     with pytest.raises(SystemExit) as stop:
         __main__.main()
     assert stop.value.code == 0

@@ -92,9 +92,14 @@ def test_a_reader_is_warned_of_photos_it_was_trained_on(
 
 
 def test_a_checkpoint_elsewhere_cannot_tell(
-    trained: Path, competition: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path,
+    competition: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    alone = tmp_path / "alone.ckpt"
+    monkeypatch.chdir(tmp_path)
+    alone = Path("alone.ckpt")  # a long path would be broken into lines
     alone.write_bytes(RunFolder(trained / "0").best.read_bytes())
     evaluate_run(settle(f"ckpt={alone}", "data=competition", f"data.root={competition}"), tmp_path / "out")
     shown, next_command = (" ".join(text.split()) for text in capsys.readouterr())

@@ -154,7 +154,7 @@ def edit(tmp_path: Path, old: str, new: str) -> None:
         (",p2,", ",p1,", SampleTableError, "expected one (age|gender) (per|for) person"),
         ("2.jpg", "../../2.jpg", SampleTableError, "line 3: expected a path inside"),
         ("gender", "sex", SampleTableError, "expected a column gender"),
-        (",male,", ",man,", SampleTableError, "gender has no class 'man'"),
+        (",male,", ",masculine,", SampleTableError, "gender has no class 'masculine'"),
         (",p1,", ",p_1,", SampleTableError, "person ids of letters, digits and '-', found 'p_1'"),
         ("path,person_id,gender,age,race", "path,person_id,gender,years,age", SampleTableError, "age has no class"),
     ],

@@ -79,8 +79,8 @@ def read_labelled_photos(
     else:
         root = data.root or portraits
         assert root is not None, "draw the portraits first, as data.is_drawn"
-        if data.follow_symlinks and readers is READERS:
-            readers = {**readers, "fairface": partial(read_fairface, follow_symlinks=True)}
+        if data.follow_symlinks and data.name == "fairface":
+            readers = {**readers, data.name: partial(read_fairface, follow_symlinks=True)}
         photos = read_photos(data.name, root, readers=readers)
     return apply_corrections(photos, data.corrections, agreed_by=data.agreed_by)
 

@@ -290,7 +290,8 @@ class MultiTaskModule(pl.LightningModule):
             if not scores.is_empty:
                 self._log_main_score(side)
                 for name, value in scores.compute().items():
-                    self.log(f"{side}/{name}", value, prog_bar=name == "f1", add_dataloader_idx=False, sync_dist=True)
+                    shown = name == MAIN_METRIC
+                    self.log(f"{side}/{name}", value, prog_bar=shown, add_dataloader_idx=False, sync_dist=True)
 
     def _log_main_score(self, side: str) -> None:
         """Note what `val/f1` means; log the reason once if it is the mean of the tasks."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from mask_lightning.data.auditing.audit import Audit, audit_table, check_classes_present
 from mask_lightning.data.auditing.findings import Finding, survey
 from mask_lightning.data.duplicates import describe_sharing, find_shared_photos
-from mask_lightning.data.sources import LabelledPhotos, apply_corrections
+from mask_lightning.data.sources import READERS, LabelledPhotos
 from mask_lightning.data.splits import check_classes, hold_out
 from mask_lightning.errors import SplitError
-from mask_lightning.labels import FACE_SETS, PERSON_TASKS, LabelSpace
-from mask_lightning.pipelines.photos import draw_portraits, link_people, read_labelled
+from mask_lightning.labels import LabelSpace
+from mask_lightning.pipelines.photos import link_people, read_labelled
 from mask_lightning.reports import audit_report
 from mask_lightning.settings.evaluation import AuditSettings
 
@@ -46,14 +47,17 @@ def audit_run(settings: AuditSettings, folder: Path) -> Audit:
 
 def _read(settings: AuditSettings) -> tuple[LabelledPhotos, list[Finding]]:
     """Read the sample table as for training; for the competition's layout, also return what does not parse."""
-    data, space = settings.data, settings.known_space
-    if data.name not in ("auto", "competition"):
-        needed = settings.task.tasks or (space.names if space else ())
-        return read_labelled(data, space, needed=needed, outputs=settings.outputs), []
-    root = data.root or draw_portraits(data.portraits, settings.outputs)
-    table, findings = survey(root)
-    photos = LabelledPhotos(table, FACE_SETS[data.name], PERSON_TASKS, root)
-    return apply_corrections(photos, data.corrections, agreed_by=data.agreed_by), findings
+    findings: list[Finding] = []
+
+    def read_tolerantly(root: Path) -> pd.DataFrame:
+        table, found = survey(root)
+        findings.extend(found)
+        return table
+
+    space = settings.known_space
+    needed = settings.task.tasks or (space.names if space else ())
+    readers = {**READERS, "auto": read_tolerantly, "competition": read_tolerantly}
+    return read_labelled(settings.data, space, needed=needed, outputs=settings.outputs, readers=readers), findings
 
 
 def _link_people(photos: LabelledPhotos, settings: AuditSettings) -> tuple[LabelledPhotos, list[Finding]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from mask_lightning.data.families import sibling_families
 from mask_lightning.data.images import open_photo
-from mask_lightning.data.sources import LabelledPhotos, apply_corrections, read_photo_table, read_photos
+from mask_lightning.data.sources import LabelledPhotos, read_labelled_photos
 from mask_lightning.data.splits import limit_people
 from mask_lightning.errors import ConfigError, SampleTableError
 from mask_lightning.labels import FACE, GENDER, MASK, PERSON_TASKS, UNLABELLED
@@ -39,7 +40,7 @@ def mask_faces(settings: MaskFacesSettings) -> MaskedFolder:
     if settings.out.exists():
         raise ConfigError(f"{settings.out} exists already and is not overwritten; choose another out or remove it")
     data = settings.data
-    photos = apply_corrections(read_faces(data), data.corrections, agreed_by=data.agreed_by)
+    photos = read_faces(data)
     rows = select_labelled(photos)
     if data.limit_people:
         rows = limit_people(rows, data.limit_people, seed=data.split_seed, strata=photos.strata)
@@ -64,15 +65,12 @@ def mask_faces(settings: MaskFacesSettings) -> MaskedFolder:
 
 
 def read_faces(data: DataSettings) -> LabelledPhotos:
-    """Read the photos to draw on; photos of people with a mask are skipped."""
-    if data.table is not None:
-        return read_photo_table(data.table, data.root, space=FACE.only(PERSON_TASKS), needed=PERSON_TASKS)
-    assert data.root is not None
-    photos = read_photos(data.name, data.root)
+    """Read the photos to draw on, corrections applied; photos of people with a mask are skipped."""
+    photos = read_labelled_photos(data, space=FACE.only(PERSON_TASKS), needed=PERSON_TASKS)
     if MASK.name not in photos.space.names:
         return photos
     unmasked = photos.table["mask"] == MASK.target("normal")
-    return LabelledPhotos(photos.table[unmasked].reset_index(drop=True), photos.space, photos.strata, photos.root)
+    return replace(photos, table=photos.table[unmasked].reset_index(drop=True), labels_as_read=None)
 
 
 def select_labelled(photos: LabelledPhotos) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pandas as pd
 from mask_lightning.data.cache import PhotoCache
 from mask_lightning.data.duplicates import describe_sharing, find_shared_photos, link_families
 from mask_lightning.data.images import Broken, explain_broken, find_broken, log_and_shorten
-from mask_lightning.data.sources import LabelledPhotos, read_labelled_photos
+from mask_lightning.data.sources import READERS, LabelledPhotos, Reader, read_labelled_photos
 from mask_lightning.data.splits import Split, check_classes, hold_out
 from mask_lightning.ensemble.subsets import member_rows, restore_member_rows
 from mask_lightning.errors import PhotoError, RunFolderError
@@ -197,7 +197,12 @@ def link_people(photos: LabelledPhotos, pairs: npt.NDArray[np.int64]) -> Labelle
 
 
 def read_labelled(
-    data: DataSettings, space: LabelSpace | None, *, needed: Sequence[str] = (), outputs: Path = Path("outputs")
+    data: DataSettings,
+    space: LabelSpace | None,
+    *,
+    needed: Sequence[str] = (),
+    outputs: Path = Path("outputs"),
+    readers: Mapping[str, Reader] = READERS,
 ) -> LabelledPhotos:
     """Read the labelled photos that `data` names, corrections applied; draw portraits if it names none.
 
@@ -206,12 +211,13 @@ def read_labelled(
         space: label space of data=table; None infers it from the columns.
         needed: tasks that a table must have.
         outputs: folder below which portraits are drawn.
+        readers: as in `data.sources.read_labelled_photos`.
 
     Raises:
         MaskLightningError: the photos or their labels are not as expected.
     """
     portraits = draw_portraits(data.portraits, outputs) if data.is_drawn else None
-    return read_labelled_photos(data, space=space, needed=needed, portraits=portraits)
+    return read_labelled_photos(data, space=space, needed=needed, portraits=portraits, readers=readers)
 
 
 def draw_portraits(people: int, outputs: Path) -> Path:

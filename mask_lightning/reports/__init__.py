@@ -1,1 +1,1 @@
-"""What a run shows: figures and tables."""
+"""Figures, HTML pages and terminal tables of numbers that are computed elsewhere."""

@@ -1,4 +1,4 @@
-"""What Hydra composed, checked: one module per door.
+"""Option classes: frozen, validated once at the command, and taken by the code as they are.
 
-Imports nothing heavy: a mistake is told before torch is loaded.
+Imports nothing heavy: a mistake is reported before torch is loaded.
 """

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from mask_lightning.errors import ConfigError, did_you_mean
 from mask_lightning.labels import FACE, LabelSpace
 from mask_lightning.metrics.names import score_keys
+from mask_lightning.metrics.scores import MAIN_METRIC
 from mask_lightning.settings.augment import AugmentSettings, MixSettings
 from mask_lightning.settings.base import Seed, Settings
 from mask_lightning.settings.data import DataSettings, LabelSettings, TaskSettings, known_space
@@ -165,4 +166,4 @@ class TrainSettings(Settings):
     def monitor(self) -> str:
         """Metric that chooses best.ckpt; by default f1 of the held-out people, or of clean training photos."""
         side = "val" if self.data.val_fraction else "clean_train"
-        return self.checkpoint.monitor or f"{side}/f1"
+        return self.checkpoint.monitor or f"{side}/{MAIN_METRIC}"

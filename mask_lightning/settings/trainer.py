@@ -1,4 +1,4 @@
-"""Where and how long a network is trained, and what is kept and logged of it."""
+"""Options of Lightning's Trainer, the checkpoints and the logger."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mask_lightning.settings.base import Positive, Settings
 
 
 class CheckpointSettings(Settings):
-    """What is kept and when: best.ckpt by this metric, and last.ckpt; and when to give up on a better one."""
+    """Choice and content of best.ckpt and last.ckpt, and early stopping."""
 
     monitor: str | None = Field(
         None, description="metric that chooses best.ckpt; null: val/f1, or clean_train/f1 if nobody is held out"
@@ -27,7 +27,7 @@ class CheckpointSettings(Settings):
     half: bool = Field(False, description="with keep=best: store large weights as float16, half the size")
 
     @model_validator(mode="after")
-    def _only_what_is_kept_alone_is_halved(self) -> CheckpointSettings:
+    def _check_half(self) -> CheckpointSettings:
         if self.half and self.keep != "best":
             raise ValueError(
                 f"checkpoint.half is for a checkpoint to predict with, found checkpoint.keep={self.keep}, which keeps "
@@ -37,7 +37,7 @@ class CheckpointSettings(Settings):
 
 
 class TrainerSettings(Settings):
-    """Lightning's Trainer."""
+    """Options of Lightning's Trainer."""
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="where to train")
     devices: Positive | Literal["auto"] = Field(
@@ -59,7 +59,7 @@ class TrainerSettings(Settings):
 
 
 class LoggerSettings(Settings):
-    """Beside metrics.csv, which is always written."""
+    """Logger beside metrics.csv, which is always written."""
 
     name: Literal["tensorboard", "csv", "wandb", "none"] = Field("tensorboard", description="set by logger=NAME")
     project: str = Field("mask_lightning", description="project of logger=wandb")

@@ -15,6 +15,7 @@ import yaml
 
 from mask_lightning.errors import RunFolderError
 from mask_lightning.metrics.names import lower_is_better
+from mask_lightning.metrics.scores import MAIN_METRIC
 from mask_lightning.runs.folder import RunFolder, RunResult
 from mask_lightning.settings.identity import flatten
 from mask_lightning.sweeps.records import JobRecord, find_runs, read_record
@@ -184,7 +185,7 @@ def _cells(row: Row) -> dict[str, Any]:
     if result is None:
         return cells | dict.fromkeys(COST)
     side = result.monitor.split("/")[0]
-    matches = {name: re.fullmatch(rf"{side}/([^/]+)/f1", name) for name in result.best}
+    matches = {name: re.fullmatch(rf"{side}/([^/]+)/{MAIN_METRIC}", name) for name in result.best}
     cells |= {f"{match[1]}_f1": result.best[name] for name, match in matches.items() if match}
     return cells | {name: getattr(result, name) for name in COST}
 

@@ -20,7 +20,7 @@ from mask_lightning.cli.compose import config_dir
 from mask_lightning.data.images import open_photo
 from mask_lightning.data.index import read_index
 from mask_lightning.errors import ConfigError, DatasetNotFoundError, SampleTableError
-from mask_lightning.pipelines.mask_faces import choose_crop, mask_faces
+from mask_lightning.pipelines.mask_faces import choose_crop, mask_faces, read_faces
 from mask_lightning.settings.base import check
 from mask_lightning.settings.mask_faces import MaskFacesSettings
 from mask_lightning.synthetic.masks import folder
@@ -223,3 +223,27 @@ def test_an_existing_folder_and_a_wrong_one_are_errors_at_once(settings, tmp_pat
 def test_the_crop_follows_from_the_kind_of_data(tmp_path: Path, name: str, size: int, crop: str) -> None:
     Image.new("RGB", (size, size)).save(tmp_path / "1.jpg")
     assert choose_crop(name, tmp_path / "1.jpg") == crop
+
+
+def test_a_symlink_is_followed_on_request(portraits: pd.DataFrame, settings, tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces" / "a.jpg").symlink_to(portraits["path"][0])
+    table = tmp_path / "faces" / "faces.csv"
+    table.write_text("path,person_id,gender,age\na.jpg,1,female,25\n")
+    named = settings("data=table", f"data.table={table}").data
+    with pytest.raises(SampleTableError, match="symlink"):
+        read_faces(named)
+    assert len(read_faces(named.model_copy(update={"follow_symlinks": True})).table) == 1
+
+
+def test_a_correction_may_name_a_photo_with_a_mask(portraits: pd.DataFrame, settings, tmp_path: Path) -> None:
+    """Corrections are for the whole set, whose photos with masks are skipped afterwards."""
+    options = as_competition(portraits, tmp_path)
+    person = portraits["person_id"][0]
+    corrections = tmp_path / "corrections.csv"
+    corrections.write_text(f"person_id,field,value\n{person},mask,mask1.jpg:normal\n")
+    found = read_faces(settings(*options, f"data.corrections={corrections}").data).table
+    assert sorted(Path(path).name for path in found["path"][found["person_id"] == person]) == [
+        "mask1.jpg",
+        "normal.jpg",
+    ]

@@ -23,7 +23,7 @@ from mask_lightning.inference.trained import load_trained
 from mask_lightning.optim.phases import group_lrs
 from mask_lightning.pipelines import train as runs
 from mask_lightning.pipelines.repeated_fits import Data, Run
-from mask_lightning.reports.figures import RED
+from mask_lightning.reports.figures import RED, ShownFigure
 from mask_lightning.runs.folder import RunFolder
 from mask_lightning.runs.photos import short_name
 from mask_lightning.settings.base import check
@@ -216,6 +216,7 @@ def test_results_show_truth_and_prediction_in_the_colour_of_an_error(trained, da
 def test_a_batch_is_shown_with_its_labels(data: Data) -> None:
     figure = ml.show_batch(data)
     assert {axis.get_title() for axis in figure.axes if axis.has_data()} >= {"wear female <30", "normal male 30-59"}
+    assert isinstance(figure, ShownFigure)
     assert figure._repr_png_().startswith(b"\x89PNG")  # what Jupyter asks for
 
 

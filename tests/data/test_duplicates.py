@@ -33,8 +33,8 @@ def people_of(folder: Path, photos: dict[str, Path]) -> pd.DataFrame:
 
 def save(quality: int | None = None, scale: float = 1, suffix: str = ".jpg") -> Callable[[Path, Path], Path]:
     def again(source: Path, target: Path) -> Path:
-        photo = Image.open(source)
-        photo = photo.resize((int(photo.width * scale), int(photo.height * scale)))
+        with Image.open(source) as opened:
+            photo = opened.resize((int(opened.width * scale), int(opened.height * scale)))
         photo.save(target.with_suffix(suffix), **({"quality": quality} if quality else {}))
         return target.with_suffix(suffix)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from io import StringIO
 
 import numpy as np
@@ -23,7 +22,7 @@ PEOPLE = [f"p{i // 3}" for i in range(60)]
 
 
 @pytest.fixture(autouse=True)
-def error_rate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Metric]:
+def error_rate(monkeypatch: pytest.MonkeyPatch) -> Metric:
     """Register the share of wrong preds as `error_rate`."""
     metric = Metric("error rate", lambda confusion: 1 - accuracy(confusion), higher_is_better=False)
     monkeypatch.setitem(METRICS, "error_rate", metric)

@@ -16,6 +16,7 @@ from tiny_runs import interrupt
 from mask_lightning.data import splits
 from mask_lightning.data.index import read_index
 from mask_lightning.errors import RunFolderError
+from mask_lightning.inference.predict import predict_many
 from mask_lightning.pipelines import labelled
 from mask_lightning.pipelines.audit import audit_run
 from mask_lightning.pipelines.labelled import photos_of_run, predict_labelled
@@ -102,7 +103,7 @@ def test_a_run_is_resumed_and_evaluated_on_its_sides(
             train_run(settings, tmp_path / "run")
     split_otherwise(monkeypatch)
     used: list[str] = []
-    prepare = labelled.predict_many
+    prepare = predict_many
     monkeypatch.setattr(
         labelled,
         "predict_many",

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from mask_lightning.callbacks.lr_range_test import RangeTestResult
 from mask_lightning.cli.compose import compose
 from mask_lightning.inference.trained import load_trained
 from mask_lightning.settings.base import check, describe_options
+from mask_lightning.settings.inference import Tta
 from mask_lightning.settings.train import TrainSettings
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "coming_from_fastai.md"
@@ -39,7 +40,9 @@ def right_hand_sides() -> list[str]:
 CODE = right_hand_sides()
 CALLS = [code for code in CODE if re.fullmatch(r"\w+\(.*\)", code)]
 COMMANDS = [code for code in CODE if code.startswith("python -m ")]
-OPTIONS = [code for code in CODE if code not in COMMANDS and re.match(r"[a-z_.]+=", code) and '"' not in code]
+OPTIONS = [
+    code for code in CODE if code not in COMMANDS and re.match(r"[a-z_.]+=", code) and not re.search('"|True', code)
+]
 OTHERS = [code for code in CODE if code not in (*CALLS, *COMMANDS, *OPTIONS)]
 
 
@@ -100,7 +103,14 @@ def test_other_names_exist(other: str) -> None:
     if other.startswith("mask_lightning"):
         assert importlib.import_module(other)
     else:
-        known = {'unfreeze="heads"', '{"last": n}', '"all"', "reset_opt=True", *describe_options(TrainSettings)}
+        known = {
+            'unfreeze="heads"',
+            '{"last": n}',
+            '"all"',
+            "reset_opt=True",
+            *get_args(Tta),
+            *describe_options(TrainSettings),
+        }
         assert FILE.fullmatch(other) or other in known or hasattr(notebook, other), f"{other} is checked by no test"
 
 
@@ -112,7 +122,7 @@ def test_commands_run(command: str, names: dict[str, Any], competition: Path, tm
     typed = command.replace("RUN", str(names["run"].folder.path)).replace("PHOTOS", str(competition)).split()
     extra = list(TINY) if "find_lr" in command else []
     if "find_lr" in command:
-        extra += [f"data.root={competition}", "range_test.num_steps=30"]
+        extra += [f"data.root={competition}", "finetune=none", "range_test.num_steps=30"]
     done = subprocess.run(
         [sys.executable, *typed[1:], *extra, f"outputs={tmp_path}"], capture_output=True, text=True, cwd=tmp_path
     )

@@ -1,6 +1,6 @@
 """Draw docs/images/packages.svg: the layers of .importlinter, with the first words of the table in architecture.md.
 
-    python docs/hooks/diagram.py    after a change of the layers
+python docs/hooks/diagram.py    after a change of the layers
 """
 
 from __future__ import annotations
@@ -57,8 +57,7 @@ def svg() -> str:
             x, what = MARGIN + j * (each + GAP), text or known.get(name, "")
             most = int(each / 6.1)
             what = what if len(what) <= most else what[: what.rfind(" ", 0, most - 4)].rstrip(",") + " ..."
-            parts.append(f'<rect{"" if i else " class=%stop%s" % (chr(34), chr(34))} x="{x:.0f}" y="{y}" '
-                         f'width="{each:.0f}" height="{HEIGHT}" rx="4"/>')
+            parts.append(f'<rect{"" if i else TOP} x="{x:.0f}" y="{y}" width="{each:.0f}" height="{HEIGHT}" rx="4"/>')
             parts.append(f'<text class="name" x="{x + 12:.0f}" y="{y + 21}">{html.escape(name)}</text>')
             parts.append(f'<text class="what" x="{x + 12:.0f}" y="{y + 39}">{html.escape(what)}</text>')
         if i:

@@ -77,7 +77,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 (the signature is mkdocs')
     """Adapt links between docs/ and the top of the repository; other files of the repository become plain text."""
 
     def adapt(match: re.Match[str]) -> str:
@@ -152,8 +152,8 @@ def commands_page() -> str:
         "# Commands",
         "",
         "`python -m mask_lightning` lists the commands, `python -m mask_lightning doctor` describes the installation.",
-        "Each command has the form `python -m mask_lightning.<command> option=value ...`. Exit codes: 0; 2 for an error",
-        "that you can correct; 1 for a bug; 130 after Ctrl-C and 143 after SIGTERM.",
+        "Each command has the form `python -m mask_lightning.<command> option=value ...`. Exit codes: 0; 2 for an",
+        "error that you can correct; 1 for a bug; 130 after Ctrl-C and 143 after SIGTERM.",
     ]
     shared = {option.name for option in list_options("train", TrainSettings)}
     for command, description in commands().items():
@@ -269,9 +269,7 @@ def _kind(annotation: Any, metadata: list[Any]) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner = [
-            each
-            for entry in arguments[1:]
-            for each in (entry.metadata if isinstance(entry, FieldInfo) else [entry])
+            each for entry in arguments[1:] for each in (entry.metadata if isinstance(entry, FieldInfo) else [entry])
         ]
         return _kind(arguments[0], [*inner, *metadata])
     if origin is Literal:

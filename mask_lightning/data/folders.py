@@ -1,7 +1,7 @@
 """Read photos in one folder per class into a sample table and a label space of one task.
 
-Layouts: `<class>/1.jpg` or `<class>/<person>/1.jpg`, in the root or below `train/` and `val/` or `test/`, which then are
-the sides of the split; and MaskedFace-Net, whose file names state the photo of FFHQ and how the mask is worn.
+Layouts: `<class>/1.jpg` or `<class>/<person>/1.jpg`, in the root or below `train/` and `val/` or `test/`, which then
+are the sides of the split; and MaskedFace-Net, whose file names state the photo of FFHQ and how the mask is worn.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ MASK_FOLDERS = {  # names of class folders, without case, spaces and punctuation
         "withincorrectmask", "impropermask", "imfd", "incorrectlymaskedfacedataset",
     ),
     "normal": (
-        "normal", "none", "bare", "unmasked", "notmasked", "withoutmask", "withoutmasks", "nomask", "nomasks", "maskoff",
-        "maskless", "bareface", "unmaskedface", "unmaskedfaces", "ffhq", "afdbfacedataset",
+        "normal", "none", "bare", "unmasked", "notmasked", "withoutmask", "withoutmasks", "nomask", "nomasks",
+        "maskoff",         "maskless", "bareface", "unmaskedface", "unmaskedfaces", "ffhq", "afdbfacedataset",
     ),
 }  # fmt: skip
 MASK_STATES = {name: state for state, names in MASK_FOLDERS.items() for name in names}
@@ -55,7 +55,7 @@ FFHQ_NAME = re.compile(r"\d{5}")
 
 @dataclass(frozen=True)
 class _Photo:
-    """A photo: its class folder, the person by whom photos are grouped ("" if unknown), and the side of a given split."""
+    """A photo, its class folder, the person by whom photos are grouped ("" if unknown), and its given side."""
 
     path: Path
     folder: str
@@ -222,7 +222,9 @@ def _list_photos(base: Path, side: str) -> list[_Photo]:
         log.warning("%d photos in %s are in no class folder and left out: %s", len(loose), base, name_some(loose))
     for folder in [folder for folder, photos in by_folder.items() if not photos]:
         if mask_state(folder.name) or not _walk(folder):
-            raise SampleTableError(f"expected photos in every class folder, found none in {folder}; add some or remove it")
+            raise SampleTableError(
+                f"expected photos in every class folder, found none in {folder}; add some or remove it"
+            )
         del by_folder[folder]  # annotations and the like
     everything = [photo for photos in by_folder.values() for photo in photos]
     if any(MASKED_NAME.fullmatch(photo.stem) for photo in everything):
@@ -312,8 +314,8 @@ def _find_task(root: Path, names: Sequence[str], space: LabelSpace | None) -> tu
         if known:
             unknown = [name for name in names if name not in known]
             log.warning(
-                "%s is not known for how a mask is worn, so the folders are not read as the task mask; if it is, rename "
-                "it to with_mask, without_mask or incorrect_mask",
+                "%s is not known for how a mask is worn, so the folders are not read as the task mask; if it is, "
+                "rename it to with_mask, without_mask or incorrect_mask",
                 ", ".join(unknown),
             )
         return task, {name: i for i, name in enumerate(names)}

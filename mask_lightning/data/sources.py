@@ -103,7 +103,9 @@ def read_photos(name: str, root: Path, *, readers: Mapping[str, Reader] = READER
         table = readers[name](find_path(root).resolve())
     except DatasetNotFoundError as error:
         if has_class_folders(find_path(root)):
-            raise DatasetNotFoundError(root, "folders with photos", remedy="add data=folder if each is a class") from error
+            raise DatasetNotFoundError(
+                root, "folders with photos", remedy="add data=folder if each is a class"
+            ) from error
         raise
     return LabelledPhotos(table, FACE_SETS[name], PERSON_TASKS, root)
 

@@ -99,7 +99,8 @@ def given_split(table: pd.DataFrame) -> Split:
         SplitError: a person is on both sides.
 
     Example:
-        >>> table = pd.DataFrame({"person_id": ["a", "b", "c"], "family": ["a", "b", "b"], "side": ["train", "train", "val"]})
+        >>> table = pd.DataFrame({"person_id": ["a", "b", "c"], "family": ["a", "b", "b"],
+        ...     "side": ["train", "train", "val"]})
         >>> given_split(table).train["person_id"].tolist()
         ['a']
     """
@@ -107,8 +108,8 @@ def given_split(table: pd.DataFrame) -> Split:
     people = sorted(set(train["person_id"]) & set(val["person_id"]))
     if people:
         raise SplitError(
-            f"expected each person in train/ or in val/, found {len(people)} in both ({', '.join(people[:5])}); move them "
-            "to one side, or set data.folds, which deals all photos anew"
+            f"expected each person in train/ or in val/, found {len(people)} in both ({', '.join(people[:5])}); move "
+            "them to one side, or set data.folds, which deals all photos anew"
         )
     near = train["family"].isin(val["family"])
     if near.any():

@@ -36,7 +36,7 @@ def timm_optimizers() -> list[str]:
         >>> {"lamb", "lion"} <= set(timm_optimizers()), "fusedlamb" in timm_optimizers()
         (True, False)
     """
-    return [str(name) for name in timm.optim.list_optimizers(exclude_filters=NOT_FROM_TIMM)]
+    return [str(name) for name in timm.optim.list_optimizers(exclude_filters=NOT_FROM_TIMM)]  # type: ignore[attr-defined]
 
 
 def make_optimizer(param_groups: Sequence[dict[str, Any]], settings: OptimSettings) -> Optimizer:
@@ -80,8 +80,8 @@ def _find(settings: OptimSettings) -> tuple[Callable[..., Optimizer], Callable[.
             f"timm {timm.__version__} has no optimizer {settings.name!r} that can be used here; "
             f"{did_you_mean(settings.name, known)}"
         )
-    kind = timm.optim.get_optimizer_class(settings.name, bind_defaults=False)
-    return partial(timm.optim.create_optimizer_v2, opt=settings.name), kind
+    kind = timm.optim.get_optimizer_class(settings.name, bind_defaults=False)  # type: ignore[attr-defined]
+    return partial(timm.optim.create_optimizer_v2, opt=settings.name), kind  # type: ignore[attr-defined]
 
 
 def check_optimizer(settings: OptimSettings, *, moves_momentum: bool = False) -> None:

@@ -45,7 +45,7 @@ class DataSettings(Settings):
     agreed_by: Positive = Field(1, description="apply only corrections on which this many reviewers agree")
     val_fraction: Share = Field(
         0.2,
-        description="share of people held out for validation; 0 trains on everyone; data=folder with val/: holds that out",
+        description="share of people held out for validation; 0 trains on everyone; data=folder holds out its val/",
     )
     folds: Annotated[int, Field(ge=2)] | None = Field(
         None, description="k: deal people into k folds and hold out one; val_fraction becomes 1/k"

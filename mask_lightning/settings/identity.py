@@ -79,7 +79,7 @@ def identity(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
             if value is not None:
                 kept[name] = _digest(value if isinstance(value, list) else [value], CONTENT[path])
             continue
-        if path in IGNORED or _is_path(settings, name):
+        if path in IGNORED or (path not in CONTENT and _is_path(settings, name)):
             continue
         if path in ADDED and value == type(settings).model_fields[name].default:
             continue

@@ -50,7 +50,7 @@ class LossSettings(Settings):
         Field(
             ge=0,
             le=100,
-            description="weight of the symmetric KL divergence between two photos of a person; needs data.two_per_person",
+            description="weight of the symmetric KL divergence of two photos of a person; needs data.two_per_person",
         ),
     ] = 0.0
     consistency_tasks: Annotated[

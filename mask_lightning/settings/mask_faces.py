@@ -24,8 +24,8 @@ class MaskFacesSettings(Settings):
     crop: CropName | None = Field(None, description="where the photos have the face; null: as usual for this data")
     landmarks: LandmarkSource = Field(
         "auto",
-        description="mediapipe (extra `landmarks`), detector (extra `faces`; finds faces anywhere in a photo), geometry "
-        "(from the crop alone), auto: the first that is installed",
+        description="mediapipe (extra `landmarks`), detector (extra `faces`; finds faces anywhere in a photo), "
+        "geometry (from the crop alone), auto: the first that is installed",
     )
     max_yaw: Annotated[float, Field(gt=0, le=90)] = Field(
         35.0, description="degrees; heads turned further are left out (not for landmarks=geometry)"

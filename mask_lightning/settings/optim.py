@@ -9,7 +9,6 @@ from pydantic import ConfigDict, Field, model_validator
 from mask_lightning.errors import did_you_mean
 from mask_lightning.settings.base import LearningRate, Positive, Ratio, Settings
 
-
 OwnOptimizer = Literal["adamw", "ranger", "sgd"]
 """Names in optim.optimizers.OPTIMIZERS."""
 
@@ -155,9 +154,9 @@ class FinetuneSettings(Settings):
     probe: Annotated[
         bool, Field(description="first fit the heads to the features of the backbone by logistic regression")
     ] = False
-    epochs: Annotated[
-        Positive | None, Field(description="epochs of the last phase; of each phase in progressive")
-    ] = None
+    epochs: Annotated[Positive | None, Field(description="epochs of the last phase; of each phase in progressive")] = (
+        None
+    )
     frozen_epochs: Annotated[Positive | None, Field(description="epochs of the first phase, if part is frozen")] = None
     lr_ratio: Annotated[Ratio, Field(description="lr_ratio of the phases that train everything")] = 1.0
     layer_decay: Annotated[

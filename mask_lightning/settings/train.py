@@ -170,25 +170,24 @@ class TrainSettings(Settings):
             )
         if self.finetune.phases:
             return
-        plain, averages = LossSettings(), self.averaging.decay is not None
-        own = ("label_smoothing", "focal_gamma", "soft_f1", "consistency")
-        unused = {f"loss.{name}": getattr(self.loss, name) for name in own}
-        unused = {name: value for name, value in unused.items() if value != getattr(plain, name.removeprefix("loss."))}
-        unused |= {"optim.lr": "auto"} if self.optim.lr == "auto" else {}
-        unused |= {"mix": self.mix.name} if self.mix.name != "none" else {}
-        unused |= {"averaging.decay": self.averaging.decay} if averages else {}
-        unused |= {"weighting": self.weighting.name} if self.weighting.name != "fixed" else {}
-        unused |= {name: "..." for name in ("distill", "data.extra") if self._is_set(name)}
-        unused |= {"checkpoint.patience": self.checkpoint.patience} if self.checkpoint.patience else {}
-        if unused:
-            name, value = next(iter(unused.items()))
-            raise ValueError(
-                f"finetune=probe makes no gradient step, found {name}={value}, which would have no effect; leave it "
-                "out, or set finetune=lp_ft"
-            )
-
-    def _is_set(self, name: str) -> bool:
-        return (self.distill if name == "distill" else self.data.extra) is not None
+        loss, plain = self.loss, LossSettings()
+        names = ("label_smoothing", "focal_gamma", "soft_f1", "consistency")
+        without_effect = {
+            **{f"loss.{name}": (getattr(loss, name), getattr(plain, name)) for name in names},
+            "mix": (self.mix.name, "none"),
+            "weighting": (self.weighting.name, "fixed"),
+            "averaging.decay": (self.averaging.decay, None),
+            "checkpoint.patience": (self.checkpoint.patience, None),
+            "distill": (self.distill, None),
+            "data.extra": (self.data.extra, None),
+            "optim.lr": (self.optim.lr if self.optim.lr == "auto" else None, None),
+        }
+        for name, (value, default) in without_effect.items():
+            if value != default:
+                raise ValueError(
+                    f"finetune=probe makes no gradient step, found {name}={value}, which would have no effect; leave "
+                    "it out, or set finetune=lp_ft"
+                )
 
     def _check_patience(self) -> None:
         if not self.data.val_fraction:

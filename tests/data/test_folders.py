@@ -111,7 +111,7 @@ def test_a_label_space_gives_the_classes_their_numbers(
 
 
 def test_an_unknown_class_of_a_label_space_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LabelError, match="expected class folders of one task .*mask: wear, incorrect, normal.* cats"):
+    with pytest.raises(LabelError, match=r"expected class folders of one task .*mask: wear, incorrect, normal.* cats"):
         read_folders(make(tmp_path, ["masked/1.jpg", "cats/1.jpg"]), space=FACE)
 
 
@@ -182,7 +182,7 @@ def test_a_photo_in_two_classes_is_left_out(tmp_path: Path, caplog: pytest.LogCa
     assert "1 photos are in two classes (with_mask/same.jpg and without_mask/same.jpg) and left out" in caplog.text
     for photo in TWO:
         (tmp_path / photo).unlink()
-    with pytest.raises(SampleTableError, match="all photos of with_mask in .* are in another class, too"):
+    with pytest.raises(SampleTableError, match=r"all photos of with_mask in .* are in another class, too"):
         read_folders(tmp_path)
 
 
@@ -190,7 +190,11 @@ def test_a_photo_in_two_classes_is_left_out(tmp_path: Path, caplog: pytest.LogCa
     ("extra", "held_out", "logged"),
     [
         ([], "val", "photos in train/ are trained on, those in val/ held out"),
-        (["test/with_mask/9.jpg", "test/without_mask/9.jpg"], "val", "test is not used; evaluate on it with data.root="),
+        (
+            ["test/with_mask/9.jpg", "test/without_mask/9.jpg"],
+            "val",
+            "test is not used; evaluate on it with data.root=",
+        ),
     ],
 )
 def test_a_given_split_is_used(
@@ -218,7 +222,9 @@ def test_test_is_the_held_out_side_without_val(tmp_path: Path) -> None:
         ({"val_fraction": 0.2, "limit": 1}, (1, 4)),
     ],
 )
-def test_folds_and_no_validation_use_all_photos(tmp_path: Path, options: dict[str, Any], sizes: tuple[int, int]) -> None:
+def test_folds_and_no_validation_use_all_photos(
+    tmp_path: Path, options: dict[str, Any], sizes: tuple[int, int]
+) -> None:
     split = hold_out(read_folders(make(tmp_path, SIDES)).table, seed=0, strata=["mask"], **options)
     assert (len(split.train), len(split.val)) == sizes
 

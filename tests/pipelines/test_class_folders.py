@@ -1,4 +1,4 @@
-"""data=folder in whole runs: a given split, its record, evaluation on other folders, audit, and the hint of data=auto."""
+"""data=folder in whole runs: a given split, its record, evaluation on other folders, audit, the hint of data=auto."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_other_folders_are_mapped_by_class_names(trained: RunFolder, tmp_path: P
     (labelled,) = predict_labelled([trained.path], OPTIONS, data=named(tmp_path / "one"))
     assert labelled.predictions.targets["mask"].tolist() == [0, 0]
     write(tmp_path / "three" / "incorrect_mask", 1, seed=10)
-    with pytest.raises(LabelError, match="one task .mask: wear, normal. in .*three, found incorrect_mask"):
+    with pytest.raises(LabelError, match=r"one task .mask: wear, normal. in .*three, found incorrect_mask"):
         predict_labelled([trained.path], OPTIONS, data=named(tmp_path / "three"))
 
 
@@ -96,7 +96,7 @@ def test_a_moved_photo_is_noticed(trained: RunFolder, faces: Path) -> None:
     photo = faces / "val" / "With Mask" / "0.png"
     moved = photo.rename(photo.with_name("renamed.png"))
     try:
-        with pytest.raises(RunFolderError, match="1 is missing .With Mask/0.png"):
+        with pytest.raises(RunFolderError, match=r"1 is missing .With Mask/0.png"):
             photos_of_run(trained)
     finally:
         moved.rename(photo)
@@ -116,5 +116,5 @@ def test_audit_and_notebook_read_the_folders(
 
 
 def test_auto_names_the_option_for_class_folders(faces: Path, compose_train: Callable[..., TrainSettings]) -> None:
-    with pytest.raises(DatasetNotFoundError, match="found folders with photos; add data=folder if each is a class"):
+    with pytest.raises(DatasetNotFoundError, match=r"found folders with photos; add data=folder if each is a class"):
         find_photos(compose_train(f"data.root={faces}"))

@@ -45,6 +45,7 @@ TABLE = data(name="table", table="faces.csv")
             "data=competition needs data.root, found null; set it to the folder that holds train/",
         ),
         ({"name": "utkface"}, "data=utkface needs data.root, found null"),
+        ({"name": "folder"}, "data=folder needs data.root, found null; .*one folder per class"),
         ({"name": "fairface"}, "data=fairface needs data.root, found null; .*fairface_label_train.csv"),
         ({"name": "table"}, "data=table needs data.table, found null"),
         ({"table": "faces.csv"}, "data.table is what data=table reads, found it beside data=auto; add data=table"),
@@ -96,12 +97,29 @@ def test_of_folds_one_is_the_share_held_out(changes: dict[str, Any], want: float
     assert data(**changes).val_fraction == want
 
 
+@pytest.mark.parametrize(
+    ("labels", "want"),
+    [
+        (LabelSettings(), None),
+        (LabelSettings(name="face"), FACE.only(["mask"])),
+        (LabelSettings(tasks={"smile": ["no", "yes"]}), LabelSpace((Task("smile", ("no", "yes")),))),
+    ],
+)
+def test_class_folders_have_one_task(labels: LabelSettings, want: LabelSpace | None) -> None:
+    settings = data(name="folder", root="photos")
+    assert known_space(settings, labels) == want
+    with pytest.raises(ConfigError, match=r"data=folder has labels of one task, found labels.tasks of a, b; name one"):
+        known_space(settings, LabelSettings(tasks={"a": ["no", "yes"], "b": ["0", "1"]}))
+
+
 @pytest.mark.parametrize("name", ["auto", "competition", "utkface", "fairface"])
 def test_face_sets_have_their_own_labels(name: str) -> None:
     settings = data(name=name, root="photos")
     for labels in ("face", "infer"):
         assert known_space(settings, LabelSettings(name=labels)) == FACE_SETS[name]
-    with pytest.raises(ConfigError, match=f"labels.tasks are for data=table, found them beside data={name}"):
+    with pytest.raises(
+        ConfigError, match=f"labels.tasks are for data=table and .*folder, found them beside data={name}"
+    ):
         known_space(settings, LabelSettings(tasks={"smile": ["no", "yes"]}))
 
 

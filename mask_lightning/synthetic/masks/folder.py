@@ -95,7 +95,7 @@ def mask_people(
         seed: Seed of masks, framing and light; a person is drawn the same in any set.
         crop: Place of the face in the photos, a key of `CROPS`.
         landmarks: How faces are found.
-        max_yaw: Heads turned further, in degrees, are left out (not for the source "geometry", which does not measure it).
+        max_yaw: Heads turned further, in degrees, are left out (the source "geometry" does not measure it).
         workers: Number of processes; 1 uses the current process. The result does not depend on it.
         progress: Show a progress bar.
 

@@ -1,9 +1,9 @@
 """Find the landmarks of a face: with MediaPipe or the face detector if installed, otherwise in aligned crops.
 
 The detector finds five landmarks anywhere in a photo; the average face, moved in space so that it fits them, has the
-others. Without both, public face sets are aligned: the eyes are at about the same place in every photo. A schematic face (dark eyes, brows
-and mouth, bright cheeks and nose) is correlated with the photo around that place. The best match corrects the
-position; a poor match means that there is no face.
+others. Without both, public face sets are read by their alignment: the eyes are at about the same place in every photo.
+A schematic face (dark eyes, brows and mouth, bright cheeks and nose) is correlated with the photo around that place. The
+best match corrects the position; a poor match means that there is no face.
 
 Left and right are those of the photo, not of the person. All points are (x, y) in pixels.
 """
@@ -237,7 +237,7 @@ def detected_landmarks(photo: Image.Image) -> FaceLandmarks | None:
 def fit_average_face(detected: np.ndarray) -> FaceLandmarks:
     """Fit the average face in space to five detected landmarks, by least squares.
 
-    The fit is affine, so that a face may be longer or wider than the average. The nose tells how far the head is turned.
+    The fit is affine, so that a face may be longer or wider than the average. The nose tells how far the head turns.
 
     Args:
         detected: (5, 2) in pixels: eyes, nose, corners of the mouth, as in `DETECTED`.

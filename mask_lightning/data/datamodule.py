@@ -19,7 +19,6 @@ from mask_lightning.data.loading import LeanLoader, leave_signals_to_the_trainer
 from mask_lightning.data.randaugment import augment_batch
 from mask_lightning.data.samplers import EpochSampler, ShardedBatches, check_shares
 from mask_lightning.data.samples import Sample
-from mask_lightning.data.soft_targets import SoftTargets
 from mask_lightning.data.splits import Split, draw_stratified
 from mask_lightning.data.transforms import Pipeline, TransformSpec, eval_pipeline, train_pipeline
 from mask_lightning.settings.augment import AugmentSettings, MixSettings
@@ -54,7 +53,6 @@ class FaceDataModule(pl.LightningDataModule):
         numbers: computes from rows the numbers behind their classes, such as ages in years; None: no numbers.
         cache: photos prepared with `spec`; other photos are decoded each time.
         device_augment: apply RandAugment and mirror images to a whole batch on its device.
-        soft: soft targets of the training rows; None: there are none.
 
     Raises:
         ConfigError: `batch_size` or the number of photos is too small for the number of processes.
@@ -86,7 +84,6 @@ class FaceDataModule(pl.LightningDataModule):
         numbers: NumbersOf | None = None,
         cache: PhotoCache | None = None,
         device_augment: bool = False,
-        soft: SoftTargets | None = None,
     ) -> None:
         super().__init__()
         self.split, self.tasks, self.spec, self.augment = split, tuple(tasks), spec, augment
@@ -95,12 +92,11 @@ class FaceDataModule(pl.LightningDataModule):
         clean_train = split.train if clean_train is None else clean_train
         self.clean_rows = draw_stratified(clean_train, clean_train_photos, strata=self.tasks, seed=seed)
         self._resumed = 0, 0  # epoch, batches
-        self.num_workers, self.device_augment, self.soft = num_workers, device_augment, soft
+        self.num_workers, self.device_augment = num_workers, device_augment
 
     def train_dataset(self) -> FaceDataset:
         """Build the dataset of the training rows with augmentation; its keys are (augmentation seed, row)."""
-        pipeline = train_pipeline(self.spec, self.augment, batched=self.device_augment)
-        return self._dataset(self.split.train, pipeline, self.soft)
+        return self._dataset(self.split.train, train_pipeline(self.spec, self.augment, batched=self.device_augment))
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Build the loader of augmented photos, in an order that depends on seed and epoch.
@@ -156,9 +152,8 @@ class FaceDataModule(pl.LightningDataModule):
     def _rank_and_world_size(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _dataset(self, rows: pd.DataFrame, transform: Pipeline, soft: SoftTargets | None = None) -> FaceDataset:
-        numbers = self.numbers(rows) if self.numbers else None
-        return FaceDataset(rows, self.tasks, transform, numbers, self.cache, soft)
+    def _dataset(self, rows: pd.DataFrame, transform: Pipeline) -> FaceDataset:
+        return FaceDataset(rows, self.tasks, transform, self.numbers(rows) if self.numbers else None, self.cache)
 
     def _loader(self, dataset: FaceDataset, **options: Any) -> DataLoader[Sample]:
         _, world_size = self._rank_and_world_size()

@@ -22,7 +22,7 @@ UNWRITABLE = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
 )
 
-Status = Literal["running", "finished", "pruned", "failed", "interrupted"]
+Status = Literal["running", "finished", "failed", "interrupted"]
 
 
 def new_run_name() -> str:
@@ -35,7 +35,7 @@ class RunResult:
     """The record in result.json, which describes a run without its checkpoint.
 
     Attributes:
-        status: "running" also after the machine or the process was killed; "pruned" if a search ended the run early.
+        status: "running" also after the machine or the process was killed.
         monitor: the metric that selects best.ckpt.
         overrides: options as typed.
         best: metric -> value of best.ckpt; NaN is stored as null.

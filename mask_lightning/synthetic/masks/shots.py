@@ -18,7 +18,6 @@ from mask_lightning.synthetic.masks.render import draw_mask
 from mask_lightning.synthetic.masks.shapes import MaskKind, Worn
 
 EYES_AT, EYE_DISTANCE = (192.0, 206.0), 138.0  # place and size of a face in a shot, in pixels
-COARSE_SHARE = 0.3  # of the portraits have a lower resolution
 # Probabilities of the kinds; a person may own several masks of one kind.
 KIND_SHARES: dict[MaskKind, float] = {
     "surgical": 0.34,
@@ -82,7 +81,7 @@ def draw_shots(
     for i, (shot, shot_rng) in enumerate(zip(shots, rng.spawn(len(shots)), strict=True)):
         source = i % len(photos)
         portrait = draw_shot(*photos[source], shot, shot_rng)
-        yield DrawnShot(shot, portrait, int(shot_rng.integers(60, 96)), source)
+        yield DrawnShot(shot, portrait, int(shot_rng.integers(82, 96)), source)
 
 
 def draw_shot(photo: Image.Image, face: FaceLandmarks, shot: Shot, rng: np.random.Generator) -> Image.Image:
@@ -95,9 +94,8 @@ def draw_shot(photo: Image.Image, face: FaceLandmarks, shot: Shot, rng: np.rando
 
 
 def frame_matrix(size: tuple[int, int], face: FaceLandmarks) -> np.ndarray:
-    """Affine map (2, 3) from a photo to an upright face at the usual place; the identity for portraits of 384 x 512."""
-    near = math.dist(face.eye_centre, EYES_AT) < 0.5 * EYE_DISTANCE
-    if size == PHOTO_SIZE and near and 0.6 < face.eye_distance / EYE_DISTANCE < 1.6:
+    """Affine map (2, 3) from a photo to an upright face at the usual place; the identity for photos of 384 x 512."""
+    if size == PHOTO_SIZE:
         return np.array([[1.0, 0, 0], [0, 1, 0]])
     right = np.array(face.eye_right) - np.array(face.eye_left)
     turn = -math.atan2(right[1], right[0])
@@ -191,16 +189,7 @@ def vary_exposure(portrait: Image.Image, rng: np.random.Generator) -> Image.Imag
         pixels = blur(pixels, rng.uniform(0.4, 0.9))
     grain = rng.uniform(0, 0.014)
     pixels = pixels + grain * rng.standard_normal(pixels.shape, dtype=np.float32)
-    return _coarsen(to_image(pixels), rng)
-
-
-def _coarsen(portrait: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Reduce the resolution of some portraits, as of faces that are small in their photo."""
-    if rng.random() > COARSE_SHARE:
-        return portrait
-    factor = rng.uniform(1.5, 4)
-    small = portrait.resize((round(portrait.width / factor), round(portrait.height / factor)), Image.Resampling.BOX)
-    return small.resize(portrait.size, Image.Resampling.BICUBIC)
+    return to_image(pixels)
 
 
 def _lamp_light(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

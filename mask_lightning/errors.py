@@ -44,10 +44,6 @@ class PhotoError(MaskLightningError):
     """A photo cannot be decoded."""
 
 
-class DetectorError(MaskLightningError):
-    """Faces cannot be detected: the extra is not installed, or the model file is another one."""
-
-
 class WorkerError(MaskLightningError):
     """A worker process of a data loader was killed."""
 

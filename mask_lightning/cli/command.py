@@ -29,7 +29,6 @@ from mask_lightning.cli.path_options import quote_paths
 from mask_lightning.errors import ConfigError, MaskLightningError, Terminated
 from mask_lightning.settings.base import Settings, check
 from mask_lightning.sweeps import records
-from mask_lightning.utils.system import JOBS
 
 if hasattr(argparse.ArgumentParser, "_check_help"):  # Python 3.14 rejects the lazy help text of Hydra 1.3
     argparse.ArgumentParser._check_help = lambda *_: None
@@ -122,11 +121,13 @@ def _exit_code(name: str, settings: type[S], main: Callable[[S, Job], Any]) -> i
         _print_error(f"cannot write to {error.filename} ({error.strerror}); set outputs to another folder")
         return EXIT_USAGE
     except Exception as error:
-        if not outcome.started and (SweepSummary.launcher is None or isinstance(error, EXPECTED)):
-            # Hydra composes some invalid overrides into errors of other types; the sweeper may refuse others.
+        if not outcome.started and SweepSummary.launcher is None:
+            # Hydra composes some invalid overrides into errors of other types.
             _print_error(explain(error, lambda: option_names(name)))
-            SweepSummary.withdraw()
             return EXIT_USAGE
+        if isinstance(error, ValueError) and outcome.failures:
+            SweepSummary.report()  # Optuna gives up without any score; each job has printed why it failed
+            return outcome.exit_code()
         if SweepSummary.launcher is None:
             raise
         _print_error(f"{SweepSummary.launcher} gave up ({first_line(error)})")
@@ -144,8 +145,7 @@ def _make_job(
         outcome.started = True
         try:
             with records.record_job():
-                options = _without_progress(to_plain(config)) if os.environ.get(JOBS) else to_plain(config)
-                result = main(check(settings, options), _describe_job())  # check first: it names options
+                result = main(check(settings, to_plain(config)), _describe_job())  # check first: it names options
             outcome.codes.extend([result] if isinstance(result, ExitCode) else [])
             return result
         except Exception as error:
@@ -160,14 +160,6 @@ def _make_job(
             _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
 
     return job
-
-
-def _without_progress(options: dict[str, Any]) -> dict[str, Any]:
-    """Turn the progress bars off: those of several jobs would overwrite each other."""
-    owner = options.get("trainer", options)
-    if "progress" in owner:
-        owner["progress"] = False
-    return options
 
 
 def _describe_job() -> Job:

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mask_lightning.errors import MaskLightningError, did_you_mean, one_line
 
 PLUGINS = {  # choice -> extra of this package that installs it
+    ("hydra/sweeper", "optuna"): "optuna",
     ("hydra/launcher", "joblib"): "joblib",
     ("hydra/launcher", "submitit_slurm"): "slurm",
     ("hydra/launcher", "ray"): "ray",

@@ -26,7 +26,6 @@ from mask_lightning.callbacks.interruption import Interruption
 from mask_lightning.callbacks.order import sort_callbacks
 from mask_lightning.callbacks.phased_finetuning import PhasedFinetuning
 from mask_lightning.callbacks.progress import EpochHistory, ProgressBar, Throughput
-from mask_lightning.callbacks.pruning import Pruning
 from mask_lightning.callbacks.weight_averaging import ExponentialAverage
 from mask_lightning.data.datamodule import FaceDataModule
 from mask_lightning.engine.checkpoint_files import CheckpointFiles
@@ -139,7 +138,6 @@ def fit(
         "folder": str(folder.path),
         "resume": resume,
         "lr": found_lr,
-        "prunes": any(isinstance(callback, Pruning) for callback in run.trainer.callbacks),  # type: ignore[attr-defined]
     }
     with closing_wandb(), on_all_devices(run.trainer, settings.trainer, task):
         run.trainer.fit(module, data, ckpt_path=folder.last if resume else None, weights_only=True)
@@ -214,12 +212,12 @@ def make_trainer(settings: TrainSettings, folder: Path, callbacks: Sequence[pl.C
         *([LearningRateMonitor("step")] if logger else []),
     ]
     freezes = any(phase.unfreeze != "all" for phase in settings.finetune.phases)
-    with _device_errors_in_one_line(options), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The .srun. command is available")  # a run starts its processes itself
+    with _device_errors_in_one_line(options):
         return pl.Trainer(
             accelerator=options.accelerator,
             devices=processes,
             strategy=choose_strategy(processes, freezes=freezes),
+            # Never a cluster's environment: a run starts its processes itself.
             plugins=[LightningEnvironment(), CheckpointFiles()],
             precision=resolve_precision(options.precision, options.accelerator),  # type: ignore[arg-type]
             max_epochs=epochs,

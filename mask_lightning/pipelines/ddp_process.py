@@ -15,7 +15,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from mask_lightning.callbacks.pruning import Pruning
 from mask_lightning.engine.trainer import build_trainer, fit, without_advice
 from mask_lightning.pipelines.find_lr import run_range_test
 from mask_lightning.pipelines.photos import restore_photos
@@ -30,8 +29,8 @@ def main(task: Mapping[str, Any]) -> None:
     """Fit the run, or run its LR range test if `task` names no folder.
 
     Args:
-        task: `settings` (plain values), `folder` (None for a range test), `lr` (found by a range test or None),
-            `resume` and `prunes`, as given to `engine.ddp.other_ranks`.
+        task: `settings` (plain values), `folder` (None for a range test), `lr` (found by a range test or None) and
+            `resume`, as given to `engine.ddp.other_ranks`.
     """
     settings = check(TrainSettings, task["settings"])
     recorded = None if task["folder"] is None else restore_photos(settings, RunFolder(Path(task["folder"])))
@@ -44,8 +43,7 @@ def main(task: Mapping[str, Any]) -> None:
         return
     folder, data = RunFolder(Path(task["folder"])), run.build_data()
     with without_advice():
-        trainer = build_trainer(settings, folder, data, module, [Pruning(settings.monitor)] if task["prunes"] else [])
-        fit(trainer, settings, folder, module, data, resume=task["resume"])
+        fit(build_trainer(settings, folder, data, module), settings, folder, module, data, resume=task["resume"])
 
 
 def _exit_with_rank_zero() -> None:

@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pytorch_lightning as pl
 import torch
 
 from mask_lightning.data.cache import PhotoCache, cached_photos
 from mask_lightning.data.datamodule import FaceDataModule
-from mask_lightning.data.prepared import (
-    PhotoSize,
-    Quantiles,
-    describe_missing_faces,
-    describe_sizes,
-    read_prepared,
-    sample_sizes,
-)
 from mask_lightning.data.samplers import balanced_weights
 from mask_lightning.data.splits import Split, class_counts
 from mask_lightning.data.transforms import TransformSpec
 from mask_lightning.engine.modules import MultiTaskModule, module_class
 from mask_lightning.errors import CacheError, ConfigError
-from mask_lightning.faces.detector import require_detector
 from mask_lightning.models.backbones import input_spec, takes_any_size
 from mask_lightning.models.weights import load_pretrained
 from mask_lightning.pipelines.age_targets import head_options, number_loss_options, number_reader
 from mask_lightning.pipelines.photos import Photos, find_photos, replace_broken
-from mask_lightning.pipelines.soft_targets import SoftPart, make_soft_targets, read_extra_photos
-from mask_lightning.runs.photos import short_name
 from mask_lightning.settings.train import TrainSettings
-from mask_lightning.utils.system import share_of_cores
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +36,6 @@ class PreparedRun:
         found: the photos as found and split; the run's record is about these.
         photos: the same without those that cannot be decoded; the run trains on these.
         cache: decoded photos; None if there is no cache.
-        sizes: quantiles of the training photos (`data.prepared.describe_sizes`), for the checkpoint.
-        soft: soft targets and further training photos; None without `distill` and `data.extra`.
     """
 
     settings: TrainSettings
@@ -60,27 +43,18 @@ class PreparedRun:
     found: Photos
     photos: Photos
     cache: PhotoCache | None = None
-    sizes: Quantiles = field(default_factory=dict)
-    soft: SoftPart | None = None
-
-    @property
-    def train_rows(self) -> pd.DataFrame:
-        """Training rows: the labelled photos, then the further ones."""
-        if self.soft is None:
-            return self.photos.targets
-        return pd.concat([self.photos.targets, self.soft.extra], ignore_index=True)
 
     @property
     def sample_weights(self) -> npt.NDArray[np.float64] | None:
         """How often each training row is drawn (N,); None for once per epoch."""
         tasks = self.settings.data.balanced_by
-        return balanced_weights(self.train_rows, self.photos.space.only(tasks).names) if tasks else None
+        return balanced_weights(self.photos.targets, self.photos.space.only(tasks).names) if tasks else None
 
     def build_data(self) -> FaceDataModule:
         """Build the data module over the split."""
         settings, photos = self.settings, self.photos
         return FaceDataModule(
-            Split(self.train_rows, photos.split.val),
+            Split(photos.targets, photos.split.val),
             tasks=photos.space.names,
             spec=self.transform,
             augment=settings.augment,
@@ -94,8 +68,6 @@ class PreparedRun:
             numbers=number_reader(settings.head, settings.labels.age),
             cache=self.cache,
             device_augment=augments_on_device(settings),
-            soft=self.soft.targets if self.soft else None,
-            in_pairs=settings.data.two_per_person,
         )
 
     def build_module(self, *, found_lr: float | None = None) -> MultiTaskModule:
@@ -105,8 +77,7 @@ class PreparedRun:
             found_lr: takes the place of `optim.lr=auto`; without it, the module's learning rates are relative to 1.
         """
         settings, photos, plain = self.settings, self.photos, self.settings.model_dump(mode="json")
-        ages, drawn = settings.labels.age, self.sample_weights
-        weights = None if drawn is None else drawn[: len(photos.targets)]
+        ages, weights = settings.labels.age, self.sample_weights
         lr = (found_lr or 1.0) if settings.optim.lr == "auto" else settings.optim.lr
         module = module_class(photos.space)(
             tasks=photos.space.to_plain(),
@@ -120,17 +91,12 @@ class PreparedRun:
                 "sharing": settings.sharing.options,
                 "heads": head_options(settings.head, ages, photos.labels),
             },
-            loss={
-                **plain["loss"],
-                "numbers": number_loss_options(settings.head, ages, photos.labels, weights),
-                "soft_temperature": settings.loss.distill_temperature if settings.distill else 1.0,
-            },
+            loss={**plain["loss"], "numbers": number_loss_options(settings.head, ages, photos.labels, weights)},
             optim={**plain["optim"], "lr": lr},
             schedule=plain["schedule"],
             phases=plain["finetune"]["phases"],
             weighting=settings.weighting.options,
             config=plain,
-            sizes=dict(self.sizes),
         )
         if settings.model.compile:
             module.network.compile()  # in place: state-dict names stay the same
@@ -165,25 +131,9 @@ def prepare_run(settings: TrainSettings, found: Photos | None = None, *, look_fo
     """
     transform = choose_transform(settings)  # first: a wrong backbone is reported before portraits are drawn
     found = found or find_photos(settings)
-    extra = read_extra_photos(settings, found)
-    cache = open_cache(settings, found, transform, [] if extra is None else extra.rows["path"].tolist())
-    if not look_for_broken:
-        soft = make_soft_targets(settings, found, extra, cache)
-        return PreparedRun(settings, transform, found, found, cache, soft=soft)
-    photos = replace_broken(settings, found, cache)
-    if transform.crop != "face":
-        sizes = sample_sizes(photos.labels["path"].tolist())
-    else:
-        paths = list(dict.fromkeys([*photos.labels["path"], *photos.split.val["path"]]))
-        known = find_faces(paths, transform, cache)
-        missing = [path for path in paths if not known[path].face]
-        if missing:
-            names = [short_name(path) for path in missing]
-            log.warning("%s", describe_missing_faces(names, len(names), len(paths)))
-            photos = replace(photos, without_face=tuple(names))
-        sizes = [known[path] for path in dict.fromkeys(photos.labels["path"])]
-    soft = make_soft_targets(settings, photos, extra, cache)
-    return PreparedRun(settings, transform, found, photos, cache, describe_sizes(sizes), soft)
+    cache = open_cache(settings, found, transform)
+    photos = replace_broken(settings, found, cache) if look_for_broken else found
+    return PreparedRun(settings, transform, found, photos, cache)
 
 
 def choose_transform(settings: TrainSettings) -> TransformSpec:
@@ -191,7 +141,6 @@ def choose_transform(settings: TrainSettings) -> TransformSpec:
 
     Raises:
         ConfigError: a phase trains on larger photos than that, or the backbone takes photos of one size only.
-        DetectorError: data.crop=face without the extra `faces`.
     """
     data, native = settings.data, input_spec(settings.model.backbone)
     size = settings.model.image_size or native.size
@@ -207,23 +156,13 @@ def choose_transform(settings: TrainSettings) -> TransformSpec:
             f"finetune.phases has image_size {largest}, found model.backbone={settings.model.backbone}, which is built "
             f"for photos of one size ({size}); leave it out of the phases, or take a CNN"
         )
-    if data.crop == "face":
-        require_detector()
-    return TransformSpec(size=size, mean=native.mean, std=native.std, **data.crop_options)
+    return TransformSpec(data.crop_height, data.crop_width, size, native.mean, native.std)
 
 
-def open_cache(
-    settings: TrainSettings, photos: Photos, transform: TransformSpec, further: Sequence[str] = ()
-) -> PhotoCache | None:
+def open_cache(settings: TrainSettings, photos: Photos, transform: TransformSpec) -> PhotoCache | None:
     """Open the cache of prepared photos, and decode into it what no earlier run did; None with `data.cache=off`.
 
     With `data.cache=auto`, None if there is no room for it, with a warning in the log.
-
-    Args:
-        settings: all options of the run.
-        photos: labelled photos.
-        transform: prepares a photo.
-        further: paths of photos without labels.
 
     Raises:
         CacheError: `data.cache=on`, and the cache cannot be written.
@@ -233,7 +172,7 @@ def open_cache(
         return None
     try:
         return cached_photos(
-            [*photos.everyone["path"], *further],
+            photos.everyone["path"].tolist(),
             transform,
             root=photos.root,
             folder=settings.cache_folder,
@@ -247,22 +186,8 @@ def open_cache(
         return None
 
 
-def find_faces(paths: Sequence[str], transform: TransformSpec, cache: PhotoCache | None) -> dict[str, PhotoSize]:
-    """Return the sizes of photos and their faces by path, from the cache; photos that it lacks are read."""
-    found = {path: None if cache is None else cache.size_of(path) for path in paths}
-    with ThreadPoolExecutor(share_of_cores()) as pool:
-        missing = [path for path, size in found.items() if size is None]
-        read = pool.map(lambda path: read_prepared(path, [transform]).size, missing)
-        return {path: size for path, size in found.items() if size is not None} | dict(zip(missing, read, strict=True))
-
-
 def augments_on_device(settings: TrainSettings) -> bool:
-    """Return True if RandAugment runs on the device; auto: if a GPU trains, as it would wait for the cores.
-
-    TrivialAugment and erasing work on single photos, so with them nothing runs on the device.
-    """
+    """Return True if RandAugment runs on the device; auto: if a GPU trains, as it would wait for the cores."""
     chosen = settings.data.device_augment
-    if settings.augment.cpu_only:
-        return False
     on_gpu = torch.cuda.is_available() and settings.trainer.accelerator in ("auto", "gpu")
     return chosen == "on" or (chosen == "auto" and on_gpu)

@@ -22,7 +22,6 @@ from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from mask_lightning import __version__
-from mask_lightning.callbacks.pruning import Pruning
 from mask_lightning.data.loading import worker_errors_in_one_line
 from mask_lightning.engine.checkpoint_files import keep_weights
 from mask_lightning.engine.loggers import check_logger
@@ -39,7 +38,6 @@ from mask_lightning.runs.photos import fingerprint
 from mask_lightning.settings.base import check
 from mask_lightning.settings.identity import config_hash
 from mask_lightning.settings.train import TrainSettings
-from mask_lightning.sweeps.studies import StudyTrial, current_trial
 from mask_lightning.utils.system import raise_on_sigterm
 
 log = logging.getLogger(__name__)
@@ -88,11 +86,7 @@ def fit_run(
         overrides=list(overrides),
         weights=" -> ".join(module.lineage),
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        data={
-            **run.photos.describe(),
-            "fingerprint": fingerprint(run.found.everyone),
-            **({"soft_targets": run.soft.record} if run.soft else {}),
-        },
+        data={**run.photos.describe(), "fingerprint": fingerprint(run.found.everyone)},
         versions=_versions(),
         config_hash=config_hash,
     )
@@ -165,13 +159,9 @@ def _train(run: PreparedRun, folder: RunFolder, module: MultiTaskModule, *, resu
     if run.photos.drawn:
         run_report.print_portraits_banner(run.photos.root)
     with _recorded(folder, dict), raise_on_sigterm():
-        data, trial = run.build_data(), current_trial(settings.monitor)
+        data = run.build_data()
         schedule = LambdaCallback(on_train_start=partial(run_report.save_schedule, folder.path))
-        pruning = Pruning(settings.monitor, trial.report if trial else None)
-        callbacks = [schedule, *([pruning] if trial else [])]
-        trainer = build_trainer(settings, folder, data, module, callbacks)
-        if trial and resume:
-            _report_earlier_epochs(trial, folder)
+        trainer = build_trainer(settings, folder, data, module, [schedule])
     earlier = folder.read_result()
     started = perf_counter()
 
@@ -189,20 +179,10 @@ def _train(run: PreparedRun, folder: RunFolder, module: MultiTaskModule, *, resu
         with raise_on_sigterm():
             run_report.save_augmented(folder.path, data, module.space)
         fit(trainer, settings, folder, module, data, resume=resume, found_lr=earlier.lr)
-    result = _finish(settings, folder, {**progress(), "status": "pruned" if pruning.pruned else "finished"})
-    if trial:
-        trial.describe(run=folder.path, pruned=pruning.pruned)
+    result = _finish(settings, folder, progress())
     run_report.save_figures(folder.path, pd.read_csv(folder.metrics), module, trainer.best.evidence)
     run_report.print_result(folder, result, module.space)
     return result
-
-
-def _report_earlier_epochs(trial: StudyTrial, folder: RunFolder) -> None:
-    """Report the scores of the epochs before a resume, as the pruner compares epochs."""
-    if folder.metrics.is_file():
-        metrics = pd.read_csv(folder.metrics)
-        for epoch, score in zip(metrics["epoch"], metrics.get(trial.monitor, ()), strict=False):
-            trial.report(int(epoch) + 1, float(score))
 
 
 @contextmanager
@@ -263,14 +243,14 @@ def _update_record(folder: RunFolder, **changes: Any) -> None:
 
 
 def _finish(settings: TrainSettings, folder: RunFolder, scores: Mapping[str, Any]) -> RunResult:
-    """Record that the run has ended with these scores and status, and remove what `checkpoint.keep` does not keep.
+    """Record that the run is finished, and remove what `checkpoint.keep` does not keep.
 
     The order matters: after a crash between two steps the run can still be resumed.
     """
     keep_best_only = settings.checkpoint.keep == "best"
     if keep_best_only:
         keep_weights(folder.best, half=settings.checkpoint.half)
-    result = folder.update_result(error=None, **scores)
+    result = folder.update_result(status="finished", error=None, **scores)
     if keep_best_only:
         folder.last.unlink()
     return result

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
 from mask_lightning.labels import LabelSpace
 from mask_lightning.settings.base import Count, Positive, Seed, Settings
 from mask_lightning.settings.data import DataSettings, LabelSettings, TaskSettings, known_space
-from mask_lightning.settings.inference import DECISION, TTA, Decision, InferenceSettings, Tta
+from mask_lightning.settings.inference import TTA, InferenceSettings, Tta
 
 
 class LabelledSettings(InferenceSettings):
@@ -38,13 +38,7 @@ class EvaluateSettings(LabelledSettings):
 
     against: Path | None = Field(None, description="another run: is the difference on the same photos real?")
     tta: Tta = Field("none", description=TTA)
-    decision: Decision = Field(
-        "argmax",
-        description=f"{DECISION}; calibrated on other held-out people (5 folds), or for data.root by calibrate=true",
-    )
-    calibrate: bool = Field(
-        False, description="true: store the fitted calibration beside the checkpoint, for predict and decisions"
-    )
+    calibrate: bool = Field(False, description="true: store fitted temperatures beside the checkpoint, for predict")
 
     @model_validator(mode="after")
     def _temperatures_come_from_who_was_held_out(self) -> EvaluateSettings:
@@ -98,34 +92,12 @@ class CompareSettings(Settings):
     runs: Annotated[list[Path], Field(min_length=1)] = Field(
         [Path("outputs")], description="a folder, or a list of folders, with runs and sweeps below"
     )
-    paired: Literal["seed"] | None = Field(
-        None, description="seed: compare configurations over runs of the same seeds, instead of single runs"
-    )
-    baseline: str | None = Field(
-        None, description="paired: configuration to compare with, its experiment or overrides: quick, 'mix=cutmix'"
-    )
-    metric: str | None = Field(None, description="paired: metric of best.ckpt; null: the baseline's monitored metric")
-    evaluations: Path = Field(
-        Path("outputs/evaluations"),
-        description="paired: folder of evaluations of these runs, whose predictions give the intervals over people",
-    )
-    out: Path | None = Field(
-        None, description="a CSV to write, or a folder to write compare.csv into; paired: also JSON"
-    )
+    out: Path | None = Field(None, description="a CSV to write, or a folder to write compare.csv into")
 
     @field_validator("runs", mode="before")
     @classmethod
     def _one_or_several(cls, value: object) -> object:
         return [value] if isinstance(value, (str, Path)) else value
-
-    @model_validator(mode="after")
-    def _pairs_have_a_baseline(self) -> CompareSettings:
-        if self.paired and self.baseline is None:
-            raise ValueError("paired=seed needs a baseline, found null; set baseline, such as baseline=quick")
-        named = next((name for name in ("baseline", "metric") if getattr(self, name) is not None), None)
-        if named and not self.paired:
-            raise ValueError(f"{named} is for paired=seed, found paired=null; set paired=seed, or remove {named}")
-        return self
 
 
 class AuditSettings(Settings):
@@ -146,9 +118,3 @@ class AuditSettings(Settings):
     def known_space(self) -> LabelSpace | None:
         """Label space of the photos before they are read; None if only their table defines it."""
         return known_space(self.data, self.labels)
-
-
-class DoctorSettings(Settings):
-    """Options of `python -m mask_lightning.doctor`."""
-
-    outputs: Path = Field(Path("outputs"), description="folder whose disk and caches are described")

@@ -76,7 +76,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(command: Command, argument: str, 
         assert part in error
 
 
-@pytest.mark.parametrize("choice", ["launcher/joblib", "launcher/submitit_slurm", "launcher/ray"])
+@pytest.mark.parametrize("choice", ["sweeper/optuna", "launcher/joblib", "launcher/submitit_slurm", "launcher/ray"])
 def test_a_plugin_that_is_not_installed_is_named_with_our_extra(choice: str) -> None:
     missing = MissingConfigException("no such file", f"hydra/{choice}", ["basic"])
     extra = choice.split("/")[1].replace("submitit_", "")

@@ -68,8 +68,7 @@ def _link_people(photos: LabelledPhotos, settings: AuditSettings) -> tuple[Label
     if not len(pairs):
         return photos, []
     shared = photos.table.iloc[np.unique(pairs)]
-    text = describe_sharing(photos.table, pairs, people_known=photos.people_known)
-    finding = Finding("leakage", text, tuple(shared["path"]))
+    finding = Finding("leakage", describe_sharing(photos.table, pairs), tuple(shared["path"]))
     return link_people(photos, pairs), [finding]
 
 

@@ -159,19 +159,6 @@ def test_a_crop_without_width_raises() -> None:
         TransformSpec(crop_width=None)
 
 
-def test_a_spec_of_version_0_1_0_is_a_centre_crop() -> None:
-    old = {"crop_height": 380, "crop_width": 256, "size": 64, "mean": [0.5] * 3, "std": [0.5] * 3}
-    spec = TransformSpec.from_plain(old)
-    assert (spec.crop, spec.keep_aspect) == ("centre", False)
-    assert spec == TransformSpec(380, 256, 64, (0.5,) * 3, (0.5,) * 3)
-
-
-@pytest.mark.parametrize("wrong", [{"crop": "middle"}, {"share_height": 0.0}, {"share_width": 1.5}])
-def test_an_impossible_crop_raises(wrong: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=r"(expected crop centre, share, face|must be in \(0, 1\]), got"):
-        TransformSpec(**wrong)
-
-
 @pytest.mark.parametrize("sizes", [{"crop_height": 7}, {"crop_width": 0}, {"size": -1}])
 def test_too_small_a_size_raises(sizes: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=r"at least 8 pixels, got .*set data\.crop"):

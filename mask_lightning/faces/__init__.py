@@ -1,1 +1,0 @@
-"""Face detection and alignment; needs the extra `faces`."""

@@ -55,7 +55,7 @@ def _read(settings: AuditSettings) -> tuple[LabelledPhotos, list[Finding]]:
         return table
 
     space = settings.known_space
-    needed = settings.task.tasks or (space.names if space else ())
+    needed = settings.task.needed(space)
     readers = {**READERS, "auto": read_tolerantly, "competition": read_tolerantly}
     return read_labelled(settings.data, space, needed=needed, outputs=settings.outputs, readers=readers), findings
 

@@ -152,8 +152,8 @@ def restore_photos(settings: TrainSettings, folder: RunFolder, *, remedy: str = 
 
 
 def _read(settings: TrainSettings) -> LabelledPhotos:
-    needed = settings.task.tasks or (settings.known_space.names if settings.known_space else ())
-    return read_labelled(settings.data, settings.known_space, needed=needed, outputs=settings.outputs)
+    space = settings.known_space
+    return read_labelled(settings.data, space, needed=settings.task.needed(space), outputs=settings.outputs)
 
 
 def _photos(settings: TrainSettings, photos: LabelledPhotos, split: Split, rows: pd.DataFrame) -> Photos:

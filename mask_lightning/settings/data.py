@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -180,6 +180,10 @@ class TaskSettings(Settings):
     """Tasks of the label space that the network learns."""
 
     tasks: list[str] | None = Field(None, description="tasks that the network learns; null: all; set by task=NAME")
+
+    def needed(self, space: LabelSpace | None) -> Sequence[str]:
+        """Return the tasks that a table must have: the chosen ones, or all of a known label space."""
+        return self.tasks or (space.names if space else ())
 
     def choose(self, space: LabelSpace) -> LabelSpace:
         """Return the label space of the chosen tasks. Raises ConfigError for a task without labels."""

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed$(if $(LOCKED),-locked)
-EXTRAS := .[dev,offline,optuna,joblib,slurm]
+EXTRAS := .[dev,docs,offline,optuna,joblib,slurm]
 LOWEST := .venv-lowest
 # The lowest versions use functions that newer versions deprecate.
 QUIET := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
@@ -14,7 +14,7 @@ JOBS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(1)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks lock demo test test-all test-lowest chaos lint lint-tests format coverage bench clean
+.PHONY: help setup hooks lock demo docs test test-all test-lowest chaos lint lint-tests format coverage bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,8 +40,16 @@ hooks: $(STAMP) ## run the linters before each git commit (pre-commit)
 lock: $(STAMP) ## write the lock file for this Python and platform: versions and hashes of all packages
 	$(BIN)/python .ci/requirements.py lock "$(LOCK)"
 
-demo: $(STAMP) ## train on generated portraits for a few minutes: scores, curves and confusion matrices
+demo: $(STAMP) ## train on generated portraits for about a minute, and write a report page
 	$(BIN)/python -m mask_lightning.train experiment=demo
+	$(BIN)/python -m mask_lightning.report ckpt=$$(ls -td outputs/runs/*/ | head -1)
+	@echo "your own photos: $(BIN)/python -m mask_lightning.train data.root=FOLDER experiment=best"
+
+docs: $(STAMP) ## build the documentation into build/docs, without network access; a broken link is an error
+	$(BIN)/python docs/hooks/results.py
+	$(BIN)/python docs/hooks/diagram.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "open build/docs/index.html"
 
 test: $(STAMP) ## run all tests except those marked slow, in two processes; JOBS=8: in eight
 	$(call PYTEST,$(BIN)) -m "not slow"

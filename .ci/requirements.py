@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("dev", "offline", "optuna", "joblib", "slurm")  # installed by `make setup`
-TOOLS = ("dev",)  # their lower bounds do not concern users of the package
+EXTRAS = ("dev", "docs", "offline", "optuna", "joblib", "slurm")  # installed by `make setup`
+TOOLS = ("dev", "docs")  # their lower bounds do not concern users of the package
 HEADER = "# Written by `make lock` with {python} on {platform}; the hashes belong to the files for this platform.\n"
 
 

@@ -30,6 +30,12 @@ def main() -> None:
         print("usage: python -m mask_lightning.<command> [option=value ...]    (--help lists a command's options)\n")
         for command, description in known.items():
             print(f"  {command:<18}{description}")
+        print('\nshell completion: eval "$(python -m mask_lightning completion)"    (bash)')
+        return
+    if name == "completion":
+        from mask_lightning.cli.completion import completion_script, suggest_words
+
+        print("\n".join(suggest_words(sys.argv[2], known)) if len(sys.argv) > 2 else completion_script())
         return
     if name not in known:
         sys.exit(_refuse(name, known))

@@ -44,6 +44,10 @@ class PhotoError(MaskLightningError):
     """A photo cannot be decoded."""
 
 
+class DetectorError(MaskLightningError):
+    """Faces cannot be detected: the extra is not installed, or the model file is another one."""
+
+
 class WorkerError(MaskLightningError):
     """A worker process of a data loader was killed."""
 
@@ -95,6 +99,10 @@ class RunFolderError(MaskLightningError):
 
 class CheckpointError(MaskLightningError):
     """A file is not a checkpoint of this package, or does not fit the others."""
+
+
+class ExportError(MaskLightningError):
+    """A model cannot be exported, or an exported model cannot be run: a file has changed, or a runtime is missing."""
 
 
 class PredictionsError(MaskLightningError):

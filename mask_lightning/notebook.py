@@ -161,7 +161,8 @@ def lr_find(
         ConfigError: an argument is out of range, or the module does not fit the data.
         KeyboardInterrupt: Ctrl-C.
     """
-    schedule, phase = data.settings.schedule.model_dump(), {"epochs": data.settings.epochs, "unfreeze": unfreeze}
+    epochs = max(data.settings.epochs, 1)  # a probe has none
+    schedule, phase = data.settings.schedule.model_dump(), {"epochs": epochs, "unfreeze": unfreeze}
     settings = settings_for(module, data, lr=1.0, schedule=schedule, phases=[phase])
     sweep = {"start_lr": start_lr, "end_lr": end_lr, "num_steps": num_steps}
     return run_range_test(replace(data.run, settings=with_sections(settings, range_test=sweep)), module)

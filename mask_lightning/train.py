@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mask_lightning.cli.command import Job, run_command
 from mask_lightning.errors import ConfigError
-from mask_lightning.metrics.names import lower_is_better
 from mask_lightning.settings.train import TrainSettings
+from mask_lightning.sweeps.studies import score_to_maximise
 
 
 def main(settings: TrainSettings, job: Job) -> float | None:
@@ -13,7 +13,7 @@ def main(settings: TrainSettings, job: Job) -> float | None:
 
     Returns:
         The value that an Optuna sweep maximises: the monitored score of best.ckpt, negated if it is a loss; None if
-        there is no score.
+        there is no score, or if another process still trains the run.
     """
     if settings.ensemble and not job.is_multirun:
         raise ConfigError(f"ensemble={settings.ensemble} trains several members, found a single run; add -m")
@@ -24,8 +24,10 @@ def main(settings: TrainSettings, job: Job) -> float | None:
         train.inspect_run(settings)
         return None
     if job.is_multirun:
-        score = sweep_job.run_job(settings, job.folder, job.overrides).score
-        return -score if score is not None and lower_is_better(settings.monitor) else score
+        result = sweep_job.run_job(settings, job.folder, job.overrides)
+        if result.score is None or result.status not in ("finished", "pruned"):
+            return None
+        return score_to_maximise(result.score, settings.monitor)
     if settings.resume is not None:
         return train.resume_run(settings.resume, job.overrides).score
     return train.train_run(settings, job.folder, job.overrides).score

@@ -43,6 +43,7 @@ EVERY_MEMBER = tuple(member for ensemble in ENSEMBLES.values() for member in ens
 
 NEEDS = {  # choices that make no sense alone
     "data=competition": "data.root=photos",
+    "data=folder": "data.root=photos",
     "data=utkface": "data.root=photos",
     "data=fairface": "data.root=photos",
     "data=table": "data.table=photos.csv",

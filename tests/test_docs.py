@@ -86,8 +86,8 @@ def test_readme_links_every_page() -> None:
 
 def test_relative_links_exist(page: Path) -> None:
     for link in LINK.findall(page.read_text(encoding="utf-8")):
-        if link.startswith(("https://", "http://", "mailto:")):
-            continue
+        if link.startswith(("https://", "http://", "mailto:", "reference/")):
+            continue  # pages of reference/ are made by docs/hooks/reference.py, and `make docs` checks links to them
         name, _, anchor = link.partition("#")
         target = (page.parent / name).resolve() if name else page
         assert target.exists(), f"{page.name} links {link}, which does not exist"

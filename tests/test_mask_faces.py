@@ -45,7 +45,7 @@ def test_misuse_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str]
 def test_help_shows_examples_and_options(tmp_path: Path) -> None:
     done = run_mask_faces(tmp_path, "--help")
     assert done.returncode == 0
-    for part in ("data=fairface data.root=FAIRFACE out=faces", "max_yaw=25.0", "data.limit_people"):
+    for part in ("data=fairface data.root=FAIRFACE out=faces", "max_yaw=35.0", "data.limit_people"):
         assert part in done.stdout
 
 

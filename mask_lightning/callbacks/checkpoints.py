@@ -74,8 +74,16 @@ class BestCheckpoint(OrderedCallback):
         if trainer.sanity_checking:
             return
         metrics = trainer.callback_metrics
-        self.latest = {name: float(metrics[name]) for name in metrics if name.startswith(("val/", "clean_train/"))}
-        score = float(metrics[self.monitor])
+        self.compare(
+            trainer,
+            pl_module,
+            {name: float(metrics[name]) for name in metrics if name.startswith(("val/", "clean_train/"))},
+        )
+
+    def compare(self, trainer: pl.Trainer, pl_module: pl.LightningModule, scores: dict[str, float]) -> None:
+        """Save the model if its scores, the metrics of a validation by name, are the best so far."""
+        self.latest = scores
+        score = scores[self.monitor]
         if self._is_better(score):
             self.score, self.epoch, self.scores = score, trainer.current_epoch, self.latest
             self.evidence = self.compute_evidence(pl_module)

@@ -24,6 +24,7 @@ class Order(IntEnum):
     RANGE_TEST = auto()  # after all that changes how a batch is learned, before anything is timed or recorded
     AVERAGE = auto()  # a checkpoint contains the average after the same step
     STOP = auto()  # a checkpoint contains the count of validations without improvement
+    PRUNE = auto()
     CHECK = auto()  # a diverged run raises before its weights are recorded or saved
     MEASURE = auto()
     BEST = auto()

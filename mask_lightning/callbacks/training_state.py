@@ -133,7 +133,8 @@ def optimizer_steps(trainer: pl.Trainer) -> Generator[tuple[int, float]]:
     step. Use it within `preserved_fit`, which restores all that the steps change.
 
     Yields:
-        How often the data was restarted, and the step's loss: the mean over accumulated batches and all processes.
+        How often the data was restarted, and the step's loss: the mean of the losses of its batches in all processes. A
+        smaller last batch of an epoch weighs as much as the others.
 
     Raises:
         RangeTestError: the training loader is empty, or no batch has a loss.

@@ -9,7 +9,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mask_lightning.cli.compose import config_dir, option_names, store_defaults, to_plain
+from mask_lightning.cli.compose import config_dir, option_values, store_defaults, to_plain
 from mask_lightning.cli.explain import explain, first_line
 from mask_lightning.cli.help import print_help
 from mask_lightning.cli.hydra_callbacks import SweepSummary
@@ -29,9 +29,7 @@ from mask_lightning.cli.path_options import quote_paths
 from mask_lightning.errors import ConfigError, MaskLightningError, Terminated
 from mask_lightning.settings.base import Settings, check
 from mask_lightning.sweeps import records
-
-if hasattr(argparse.ArgumentParser, "_check_help"):  # Python 3.14 rejects the lazy help text of Hydra 1.3
-    argparse.ArgumentParser._check_help = lambda *_: None
+from mask_lightning.utils.system import JOBS
 
 EXIT_BUG, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
@@ -80,7 +78,17 @@ def run_command(name: str, settings: type[S], main: Callable[[S, Job], Any]) -> 
     except ConfigError as error:
         _print_error(str(error))
         sys.exit(EXIT_USAGE)
-    sys.exit(_exit_code(name, settings, main))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them over several lines
+    SweepSummary.sweep = SweepSummary.launcher = None  # several commands may run in one process
+    outcome = _Outcome()
+    try:
+        start = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)
+        with lazy_help_accepted():
+            start(_make_job(name, settings, main, outcome))()
+        code = outcome.exit_code()
+    except (Exception, KeyboardInterrupt) as error:
+        code = _report_error(error, name, outcome)
+    sys.exit(code)
 
 
 @dataclass
@@ -98,42 +106,31 @@ class _Outcome:
         return max(self.codes)
 
 
-def _exit_code(name: str, settings: type[S], main: Callable[[S, Job], Any]) -> int:
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them over several lines
-    SweepSummary.sweep = SweepSummary.launcher = None  # several commands may run in one process
-    outcome = _Outcome()
-    try:
-        start = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)
-        start(_make_job(name, settings, main, outcome))()
-    except (HydraException, OmegaConfBaseException) as error:
-        _print_error(explain(error, lambda: option_names(name)))
-        SweepSummary.withdraw()
-        return EXIT_USAGE
-    except KeyboardInterrupt as stop:
+def _report_error(error: Exception | KeyboardInterrupt, name: str, outcome: _Outcome) -> int:
+    """Print what ended a command early in one line, and return its exit code; raises errors that are bugs."""
+    if isinstance(error, KeyboardInterrupt):
         SweepSummary.report()
-        return EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of a pipe has closed it
+        return EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
+    from_hydra = isinstance(error, (HydraException, OmegaConfBaseException))  # some are OSErrors, too
+    if isinstance(error, OSError) and not from_hydra:
         if outcome.started:
-            raise
+            raise error
         _print_error(f"cannot write to {error.filename} ({error.strerror}); set outputs to another folder")
         return EXIT_USAGE
-    except Exception as error:
-        if not outcome.started and SweepSummary.launcher is None:
-            # Hydra composes some invalid overrides into errors of other types.
-            _print_error(explain(error, lambda: option_names(name)))
-            return EXIT_USAGE
-        if isinstance(error, ValueError) and outcome.failures:
-            SweepSummary.report()  # Optuna gives up without any score; each job has printed why it failed
-            return outcome.exit_code()
-        if SweepSummary.launcher is None:
-            raise
-        _print_error(f"{SweepSummary.launcher} gave up ({first_line(error)})")
-        SweepSummary.report()
-        return EXIT_BUG
-    return outcome.exit_code()
+    # Hydra composes some invalid options into errors of other types; the sweeper may refuse others.
+    before_jobs = not outcome.started and (SweepSummary.launcher is None or isinstance(error, EXPECTED))
+    if from_hydra or before_jobs:
+        _print_error(explain(error, lambda: option_values(name)))
+        SweepSummary.withdraw()
+        return EXIT_USAGE
+    if SweepSummary.launcher is None:
+        raise error
+    _print_error(f"{SweepSummary.launcher} gave up ({first_line(error)})")
+    SweepSummary.report()
+    return EXIT_BUG
 
 
 def _make_job(
@@ -145,14 +142,15 @@ def _make_job(
         outcome.started = True
         try:
             with records.record_job():
-                result = main(check(settings, to_plain(config)), _describe_job())  # check first: it names options
+                options = _without_progress(to_plain(config)) if os.environ.get(JOBS) else to_plain(config)
+                result = main(check(settings, options), _describe_job())  # check first: it names options
             outcome.codes.extend([result] if isinstance(result, ExitCode) else [])
             return result
         except Exception as error:
             if not (isinstance(error, EXPECTED) or records.in_sweep()):
                 raise
             outcome.failures.append(error)
-            text = explain(error, lambda: option_names(name))
+            text = explain(error, lambda: option_values(name))
             _print_error(text)
             records.record_failure(error, text, can_be_mended=isinstance(error, EXPECTED))
             return None
@@ -162,6 +160,14 @@ def _make_job(
     return job
 
 
+def _without_progress(options: dict[str, Any]) -> dict[str, Any]:
+    """Turn the progress bars off: those of several jobs would overwrite each other."""
+    owner = options.get("trainer", options)
+    if "progress" in owner:
+        owner["progress"] = False
+    return options
+
+
 def _describe_job() -> Job:
     hydra_config = HydraConfig.get()
     return Job(
@@ -169,6 +175,28 @@ def _describe_job() -> Job:
         overrides=tuple(hydra_config.overrides.task),
         is_multirun=hydra_config.mode == RunMode.MULTIRUN,
     )
+
+
+@contextlib.contextmanager
+def lazy_help_accepted() -> Iterator[None]:
+    """Let argparse accept help that is not a string in the block, such as that of Hydra up to 1.3.6.
+
+    Python 3.14 checks help when an argument is added (https://github.com/facebookresearch/hydra/issues/3121).
+    """
+    check_help = getattr(argparse.ArgumentParser, "_check_help", None)
+    if check_help is None:
+        yield
+        return
+
+    def check_text(parser: argparse.ArgumentParser, action: argparse.Action) -> None:
+        if isinstance(action.help, str):
+            check_help(parser, action)
+
+    argparse.ArgumentParser._check_help = check_text  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        argparse.ArgumentParser._check_help = check_help  # type: ignore[attr-defined]
 
 
 def _print_error(text: str) -> None:

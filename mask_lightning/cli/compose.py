@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
@@ -17,6 +18,8 @@ from mask_lightning.cli.path_options import quote_paths
 from mask_lightning.errors import ConfigError
 from mask_lightning.runs.folder import new_run_name
 from mask_lightning.settings.base import Settings, default_options
+from mask_lightning.settings.search import SearchSettings
+from mask_lightning.sweeps.studies import SWEEPER
 
 
 def config_dir() -> Path:
@@ -27,12 +30,13 @@ def config_dir() -> Path:
 
 
 def store_defaults(settings: type[Settings]) -> None:
-    """Make the defaults of a settings class available to conf/ as `_options/<class name>`.
+    """Make the defaults of a settings class available to conf/ as `_options/<class name>`, and Optuna's sweeper.
 
     Options and their defaults are thus declared once, in the settings class; conf/ holds named choices.
     """
-    node = OmegaConf.create(default_options(settings))
-    ConfigStore.instance().store(name=settings.__name__, group="_options", node=node, package="_global_")
+    node, store = OmegaConf.create(default_options(settings)), ConfigStore.instance()
+    store.store(name=settings.__name__, group="_options", node=node, package="_global_")
+    store.store(name="optuna", group="hydra/sweeper", node={"_target_": SWEEPER, **default_options(SearchSettings)})
 
 
 def compose(command: str, settings: type[Settings], overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -50,7 +54,7 @@ def compose(command: str, settings: type[Settings], overrides: Sequence[str] = (
     try:
         return to_plain(compose_config(command, quote_paths(overrides, settings)))
     except Exception as error:  # Hydra and OmegaConf raise errors of other types too
-        raise ConfigError(explain(error, lambda: option_names(command))) from None
+        raise ConfigError(explain(error, lambda: option_values(command))) from None
 
 
 def compose_config(command: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -66,19 +70,22 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
     return dict(values)
 
 
-def option_names(command: str) -> list[str]:
-    """Return the dotted name of every option that a command has without overrides."""
-    names: list[str] = []
+def option_values(command: str) -> dict[str, Any]:
+    """Return every option that a command has without overrides, by its dotted name, with its value.
 
-    def walk(node: Any, prefix: str) -> None:
-        for key in node:
-            name = f"{prefix}{key}"
-            names.append(name)
-            if OmegaConf.is_dict(node) and OmegaConf.is_dict(node._get_node(key)):
-                walk(node._get_node(key), f"{name}.")
+    The value of a section is None.
+    """
+    values: dict[str, Any] = {}
 
-    walk(compose_config(command), "")
-    return names
+    def walk(node: dict[str, Any], prefix: str) -> None:
+        for key, value in node.items():
+            is_section = isinstance(value, dict) and bool(value)
+            values[f"{prefix}{key}"] = None if is_section else value
+            if is_section:
+                walk(value, f"{prefix}{key}.")
+
+    walk(to_plain(compose_config(command)), "")
+    return values
 
 
 def _run_folder(parent: str, resume: str | None) -> str:
@@ -95,6 +102,24 @@ def _job_folder(sweep: str, number: int) -> str:
     return next(name for name in names if not (Path(sweep) / name / "result.json").exists())
 
 
+def _prediction_folder(new: str, *, _root_: DictConfig) -> str:
+    """Folder of a prediction: of shards, always the same for the same options, so that a repeated command continues."""
+    count = _root_.shards or (_root_.shard and str(_root_.shard).partition("/")[2])
+    if not count:
+        return new
+    options = [str(_root_[name]) for name in ("ckpt", "data", "tta", "calibrated", "batch_size")]
+    name = hashlib.sha256("\n".join([*options, str(count)]).encode()).hexdigest()[:8]
+    return f"{_root_.outputs}/predictions/shards-{name}"
+
+
+def _list_shards(count: int | None) -> str:
+    """Values of `shard` in a multirun: 1/n to n/n; null without shards."""
+    return ",".join(f"{i}/{count}" for i in range(1, count + 1)) if isinstance(count, int) and count > 0 else "null"
+
+
 # Cached with the config, so that the processes of a launcher use the same name.
 OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True, use_cache=True)
 OmegaConf.register_new_resolver("job_folder", _job_folder, replace=True)
+OmegaConf.register_new_resolver("prediction_folder", _prediction_folder, replace=True)
+OmegaConf.register_new_resolver("list_shards", _list_shards, replace=True)
+OmegaConf.register_new_resolver("shard_folder", lambda shard, number: "." if shard else str(number), replace=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
@@ -11,19 +12,18 @@ from omegaconf.errors import OmegaConfBaseException
 from mask_lightning.errors import MaskLightningError, did_you_mean, one_line
 
 PLUGINS = {  # choice -> extra of this package that installs it
-    ("hydra/sweeper", "optuna"): "optuna",
     ("hydra/launcher", "joblib"): "joblib",
     ("hydra/launcher", "submitit_slurm"): "slurm",
     ("hydra/launcher", "ray"): "ray",
 }
 
 
-def explain(error: Exception, option_names: Callable[[], Sequence[str]]) -> str:
+def explain(error: Exception, option_values: Callable[[], Mapping[str, Any]]) -> str:
     """Describe an error in one line that says what to do.
 
     Args:
         error: this package's errors keep their message, others are shortened.
-        option_names: returns the dotted names of all options; called only to suggest similar ones.
+        option_values: returns all options by dotted name; called only to suggest similar ones.
     """
     if isinstance(error, MaskLightningError):
         return str(error)
@@ -38,8 +38,18 @@ def explain(error: Exception, option_names: Callable[[], Sequence[str]]) -> str:
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         key = one_line(unknown[1].split("@")[0])
-        return f"there is no option {key}; {did_you_mean(key, option_names())}"
+        return f"there is no option {key}; {_suggest_option(key, option_values())}"
     return one_line("\n".join(text.splitlines()[:2]))
+
+
+def _suggest_option(key: str, options: Mapping[str, Any]) -> str:
+    """Return the most similar options; the value of the first one, and what to type to change it."""
+    text = did_you_mean(key, options)
+    nearest = re.match(r"did you mean (\S+?)(?:\?| or )", text)
+    value = options.get(nearest[1]) if nearest else None
+    if nearest is None or value is None:
+        return text
+    return f"{text} {nearest[1]} is {value} now; type {nearest[1]}=VALUE to change it"
 
 
 def first_line(error: Exception) -> str:
@@ -53,4 +63,9 @@ def _unknown_choice(error: MissingConfigException) -> str:
     if (group, choice) in PLUGINS:
         return f"{group}={choice} needs a plugin; pip install 'mask_lightning[{PLUGINS[group, choice]}]'"
     choices = [option for option in error.options or () if not option.startswith("_")]
-    return f"{group}={choice} is not one of the choices; {did_you_mean(choice, choices)}"
+    text = f"{group}={choice} is not one of the choices; {did_you_mean(choice, choices)}"
+    return (
+        f"{text} For another backbone of timm: model.backbone={choice} model.image_size=null"
+        if group == "model"
+        else text
+    )

@@ -1,4 +1,7 @@
-"""Print a command's help: its examples, its choices in conf/, and every option with its default and description."""
+"""Print a command's help: its examples, its choices in conf/, and its options with default and description.
+
+`--help` shows the options that most users need, `--help=all` all of them.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,48 @@ import yaml
 from mask_lightning.cli.compose import compose_config, config_dir, to_plain
 from mask_lightning.settings.base import Settings, describe_options
 
-FLAGS = ("--help", "-h")
+FLAGS = ("--help", "-h", "--help=all")
+MAIN_OPTIONS = {  # of commands with many options: those that most users need
+    "train": (
+        "data.root data.val_fraction model.pretrained optim.lr finetune.epochs checkpoint.patience trainer.devices "
+        "inspect resume seed"
+    ),
+    "find_lr": (
+        "data.root range_test.start_lr range_test.end_lr range_test.num_steps range_test.phase range_test.suggestion "
+        "model.pretrained seed"
+    ),
+    "audit": "data.root data.table data.corrections near_bits people_shown workers outputs",
+    "evaluate": "ckpt data.root data.table against tta decision calibrate accelerator batch_size outputs",
+    "export": "ckpt runs combine format precision tta calibrated licence score_photos out",
+    "benchmark": "ckpt engines precisions batch_sizes seconds score_photos threads outputs",
+    "mask_faces": "data.root out landmarks crop max_yaw data.limit_people seed workers",
+    "predict": "ckpt data.root tta decision calibrated submission shards accelerator outputs",
+    "pseudo_label": "ckpt data.root share confidence balanced tta accelerator outputs",
+    "report": "ckpt data.root data.table seed accelerator outputs",
+    "suspects": "runs predictions share shown accelerator outputs",
+    "vote": "runs data.root kind weights decision soup allow_missing tta submission outputs",
+}
+ARGUMENTS = {  # options that only some choices have: arguments of optimizers and schedules, and weights of tasks
+    "loss.task_weights": "factor of this task's loss in the sum",
+    "optim.alpha": "Lookahead: how far the slow weights move towards the fast ones",
+    "optim.betas": "decay of the first and of the second moment; schedule=one_cycle changes the first",
+    "optim.eps": "added to the root of the second moment",
+    "optim.k": "Lookahead: steps between two updates of the slow weights",
+    "optim.momentum": "momentum; schedule=one_cycle changes it",
+    "optim.nesterov": "Nesterov momentum",
+    "schedule.div": "ratio of the largest to the first lr",
+    "schedule.div_final": "ratio of the largest to the last lr",
+    "schedule.moms": "first, lowest and last momentum; null keeps the optimizer's",
+    "schedule.pct_start": "share of the phase before the lr falls",
+    "schedule.warmup_fraction": "share of the phase in which the lr rises",
+}
 COLUMN = 34  # characters of `option=value` before the description begins
 
 
 def print_help(command: str, settings: type[Settings], arguments: Sequence[str]) -> bool:
     """Print help if the command line asks for it. Return False, printing nothing, if it does not.
+
+    `--help` shows MAIN_OPTIONS and the options that are named beside it, `--help=all` all options.
 
     Overrides beside --help are composed first, so that `model=effb2 --help` shows the defaults of effb2. If they do not
     compose, Hydra reports the mistake.
@@ -43,11 +82,24 @@ def print_help(command: str, settings: type[Settings], arguments: Sequence[str])
                 )
             )
         print()
-    print("Options, set with option=value:")
-    descriptions = describe_options(settings)
-    for name, value in _leaves(to_plain(config)):
-        print(_option(name, value, descriptions.get(name, ""), width))
+    options = dict(_leaves(to_plain(config)))
+    named = {override.partition("=")[0].lstrip("+~") for override in overrides}
+    main = [name for name in MAIN_OPTIONS.get(command, "").split() if name in options]
+    shown = list(options) if "--help=all" in arguments or not main else main
+    shown += [name for name in options if name in named and name not in shown]
+    is_part = len(shown) < len(options)
+    print(f"{'Main options' if is_part else 'Options'}, set with option=value:")
+    for name in shown:
+        print(_option(name, options[name], describe(name, settings), width))
+    if is_part:
+        print(f"\nAll {len(options)} options: python -m mask_lightning.{command} --help=all")
     return True
+
+
+def describe(name: str, settings: type[Settings]) -> str:
+    """Return the description of an option, also of one that only some choices have; "" if there is none."""
+    arguments = ARGUMENTS.get(name) or ARGUMENTS.get(name.rpartition(".")[0], "")
+    return describe_options(settings).get(name) or arguments
 
 
 def _header(command: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mask_lightning.errors import MaskLightningError
 from mask_lightning.labels import FACE
 from mask_lightning.settings.base import check
+from mask_lightning.settings.search import SearchSettings
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.sweeps import records, studies
 
@@ -38,10 +40,12 @@ class SweepSummary(Callback):
 
     Attributes:
         sweep: folder of the sweep that this process started; None outside a sweep.
+        search: options of Optuna's search; None without.
         launcher: class that runs the jobs in other processes; None if this process runs them.
     """
 
     sweep: ClassVar[Path | None] = None
+    search: ClassVar[SearchSettings | None] = None
     launcher: ClassVar[str | None] = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -50,11 +54,12 @@ class SweepSummary(Callback):
         folder.mkdir(parents=True, exist_ok=True)  # Optuna's sweeper creates it with the first job only
         records.clear_records(folder)
         try:
-            if studies.is_configured(config):
-                studies.prepare(config)
+            SweepSummary.search = studies.prepare(config) if studies.is_configured(config) else None
         except MaskLightningError as error:
             # Hydra would turn an exception of a callback into a warning and continue.
             print(f"error: {error}", file=sys.stderr)
+            with suppress(OSError):
+                folder.rmdir()
             raise SystemExit(2) from error
         launcher = str(config.hydra.launcher._target_).rpartition(".")[2]
         SweepSummary.sweep, SweepSummary.launcher = folder, None if launcher == "BasicLauncher" else launcher
@@ -76,7 +81,7 @@ class SweepSummary(Callback):
         if cls.sweep is not None:
             from mask_lightning.reports.sweep_report import report_sweep
 
-            report_sweep(cls.sweep)
+            report_sweep(cls.sweep, cls.search)
 
     @classmethod
     def withdraw(cls) -> None:

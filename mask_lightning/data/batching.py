@@ -51,13 +51,6 @@ def _scale_and_shift(
     return scale, shift
 
 
-def denormalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Invert `normalise` to floats in 0..1, for plots of the network's input."""
-    shape = (1, -1, 1, 1)
-    means, stds = (torch.tensor(list(values), device=images.device).view(shape) for values in (mean, std))
-    return (images * stds + means).clamp(0, 1)
-
-
 def resize(images: Tensor, size: int) -> Tensor:
     """Resize a batch to (B, 3, size, size) with antialiasing; dtype and memory format stay.
 

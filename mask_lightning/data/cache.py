@@ -1,7 +1,7 @@
 """Cache of prepared photos: decoded, cropped and resized once, then read by every run on the same folder.
 
 A cache file holds two arrays in NumPy's npy format: the index (path, size, time of change, whether the photo could be
-decoded) and the photos, uint8 (N, S, S, 3).
+decoded; for the crop "face" also the sizes of the photo and its face) and the photos, uint8 (N, S, S, 3).
 """
 
 from __future__ import annotations
@@ -28,22 +28,26 @@ from rich.console import Console
 from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
-from mask_lightning.data.images import open_photo
 from mask_lightning.data.loading import leave_signals_to_the_trainer, worker_errors_in_one_line
-from mask_lightning.data.transforms import TransformSpec, eval_pipeline
+from mask_lightning.data.prepared import PhotoSize, read_prepared
+from mask_lightning.data.transforms import TransformSpec
 from mask_lightning.errors import CacheError, PhotoError
+from mask_lightning.faces.detector import LONG_SIDES, MODEL_SHA256, UNCERTAIN_SCORE
 from mask_lightning.utils.files import hold
 from mask_lightning.utils.system import keep_memory, share_of_cores
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1  # increase it when the same spec gives other pixels
+FACE_FORMAT = 1  # the same for the crop "face" alone, whose pixels also depend on the detector
+SIZE_FIELDS = (("width", "<i4"), ("height", "<i4"), ("face", "<f4"))  # of the index, for the crop "face"
 CHUNK = 32  # photos per item of the workers' queue, small enough for a progress bar that moves
 PHOTOS_PER_WORKER = 4 * CHUNK  # fewer are decoded sooner than a worker starts
 SPARE = 2**30  # bytes of the disk that stay free for checkpoints
 POLL_SECONDS = 0.2  # between attempts to take the lock
 
 Pixels = npt.NDArray[np.uint8]
+Entry = PhotoSize | None  # facts of a prepared photo; None if it cannot be decoded
 
 
 class FileStamp(NamedTuple):
@@ -97,6 +101,7 @@ class PhotoCache:
                 raise ValueError(f"expected photos {self.shape} in {file}, found {end - self._begin} bytes of them")
             self._descriptor = os.dup(stream.fileno())
         weakref.finalize(self, os.close, self._descriptor)
+        self.has_sizes = "face" in (self.index.dtype.names or ())
         self.rows = {os.fsdecode(path): row for row, path in enumerate(self.index["path"])}
 
     def __reduce__(self) -> tuple[type[PhotoCache], tuple[Path]]:
@@ -110,6 +115,21 @@ class PhotoCache:
     def find(self, path: str) -> Pixels | None:
         """Read a prepared photo (S, S, 3); None if it is not in the cache or could not be decoded."""
         return self.read(self.rows[cache_key(path)]) if self.holds(path) else None
+
+    def size_of(self, path: str) -> PhotoSize | None:
+        """Return the sizes of a photo and its face; None if they are not recorded, as for all crops but "face"."""
+        if not self.has_sizes or not self.holds(path):
+            return None
+        return self.entry(self.rows[cache_key(path)])
+
+    def entry(self, row: int) -> Entry:
+        """Return the facts of the photo in a row of the index; sizes are 0 where they are not recorded."""
+        facts = self.index[row]
+        if not facts["decoded"]:
+            return None
+        if not self.has_sizes:
+            return PhotoSize(0, 0)
+        return PhotoSize(int(facts["width"]), int(facts["height"]), float(facts["face"]))
 
     def read(self, row: int) -> Pixels:
         """Read the photo in a row of the index: (S, S, 3), not writable."""
@@ -168,7 +188,11 @@ def cached_photos(
 def cache_file_name(root: Path, spec: TransformSpec) -> str:
     """Return folder name, image size, and a digest of everything that determines the pixels."""
     root = root.resolve()
-    determining = (FORMAT, PIL.__version__, str(root), spec.crop_height, spec.crop_width, spec.size)
+    determining: tuple[object, ...] = (FORMAT, PIL.__version__, str(root), spec.crop_height, spec.crop_width, spec.size)
+    if spec.crop != "centre" or spec.keep_aspect:
+        determining += (spec.crop, spec.share_height, spec.share_width, spec.keep_aspect)
+    if spec.crop == "face":
+        determining += (FACE_FORMAT, MODEL_SHA256, LONG_SIDES, UNCERTAIN_SCORE, spec.margin)
     return f"{root.name}-{spec.size}px-{hashlib.sha256(repr(determining).encode()).hexdigest()[:12]}.npy"
 
 
@@ -216,10 +240,10 @@ def _build(
     _check_disk_space(file.parent, len(stamps) * spec.size**2 * 3)
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        begin, decoded = _begin_draft(draft, stamps, old, list(kept), spec.size)
-        decoded += _fill(DraftChunks(draft, begin, len(kept), tuple(missing), spec), workers, progress)
+        begin, entries = _begin_draft(draft, stamps, old, list(kept), spec)
+        entries += _fill(DraftChunks(draft, begin, len(kept), tuple(missing), spec), workers, progress)
         with draft.open("r+b") as stream:
-            write_index(stream, stamps, decoded, spec.size)
+            write_index(stream, stamps, entries, spec)
             stream.flush()
             os.fsync(stream.fileno())
         draft.replace(file)
@@ -239,44 +263,50 @@ def _check_disk_space(folder: Path, needed: int) -> None:
         )
 
 
-def write_index(stream: BinaryIO, stamps: Mapping[str, FileStamp], decoded: Sequence[bool], side: int) -> int:
-    """Write everything before the photos; its length depends on the paths alone, not on `decoded`.
+def write_index(
+    stream: BinaryIO, stamps: Mapping[str, FileStamp], entries: Sequence[Entry], spec: TransformSpec
+) -> int:
+    """Write everything before the photos; its length depends on the paths and the crop alone, not on `entries`.
 
     Returns:
-        The offset of the photos in bytes; row i of `side` x `side` x 3 bytes belongs to the i-th path.
+        The offset of the photos in bytes; row i of `size` x `size` x 3 bytes belongs to the i-th path.
     """
-    facts = [(os.fsencode(path), *stamp, known) for (path, stamp), known in zip(stamps.items(), decoded, strict=True)]
-    longest = max(len(path) for path, *_ in facts)
+    longest = max(len(os.fsencode(path)) for path in stamps)
     types = [("path", f"S{longest}"), ("size", "<i8"), ("changed", "<i8"), ("decoded", "?")]
-    npy.write_array(stream, np.array(facts, dtype=types), allow_pickle=False)
-    shape = (len(facts), side, side, 3)
+    sized = spec.crop == "face"
+    facts = [
+        (os.fsencode(path), *stamp, entry is not None, *((entry or PhotoSize(0, 0)) if sized else ()))
+        for (path, stamp), entry in zip(stamps.items(), entries, strict=True)
+    ]
+    npy.write_array(stream, np.array(facts, dtype=[*types, *SIZE_FIELDS] if sized else types), allow_pickle=False)
+    shape = (len(facts), spec.size, spec.size, 3)
     npy.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return stream.tell()
 
 
 def _begin_draft(
-    draft: Path, stamps: Mapping[str, FileStamp], old: PhotoCache | None, kept: Sequence[str], side: int
-) -> tuple[int, list[bool]]:
+    draft: Path, stamps: Mapping[str, FileStamp], old: PhotoCache | None, kept: Sequence[str], spec: TransformSpec
+) -> tuple[int, list[Entry]]:
     """Create a file of the final size with the kept photos.
 
     Returns:
-        The offset of the photos in bytes, and for each kept photo True if it could be decoded.
+        The offset of the photos in bytes, and the entries of the kept photos.
     """
-    decoded: list[bool] = []
+    entries: list[Entry] = []
     with draft.open("wb") as stream:
-        begin = write_index(stream, stamps, [False] * len(stamps), side)
+        begin = write_index(stream, stamps, [None] * len(stamps), spec)
         for path in kept:
             assert old is not None
             row = old.rows[path]
-            decoded.append(bool(old.index["decoded"][row]))
+            entries.append(old.entry(row))
             stream.write(old.read(row).tobytes())
-        stream.truncate(begin + len(stamps) * side**2 * 3)
-    return begin, decoded
+        stream.truncate(begin + len(stamps) * spec.size**2 * 3)
+    return begin, entries
 
 
 @dataclass(frozen=True)
-class DraftChunks(Dataset[list[bool]]):
-    """Dataset whose item i decodes chunk i of the photos, writes them to the draft, and returns which succeeded.
+class DraftChunks(Dataset[list[Entry]]):
+    """Dataset whose item i prepares chunk i of the photos, writes them to the draft, and returns their entries.
 
     Attributes:
         draft: the file; its photos start at byte `begin`.
@@ -294,24 +324,24 @@ class DraftChunks(Dataset[list[bool]]):
     def __len__(self) -> int:
         return -(-len(self.paths) // CHUNK)
 
-    def __getitem__(self, chunk: int) -> list[bool]:
-        prepare, start = eval_pipeline(self.spec), chunk * CHUNK
-        decoded = []
+    def __getitem__(self, chunk: int) -> list[Entry]:
+        start, entries = chunk * CHUNK, list[Entry]()
         with self.draft.open("r+b") as stream:
             for row, path in enumerate(self.paths[start : start + CHUNK], self.first + start):
                 try:
-                    pixels = prepare(open_photo(path)).tobytes()
+                    (image,), size = read_prepared(path, [self.spec])
                 except PhotoError:
-                    decoded.append(False)
+                    entries.append(None)
                     continue
+                pixels = image.tobytes()
                 stream.seek(self.begin + row * len(pixels))
                 stream.write(pixels)
-                decoded.append(True)
-        return decoded
+                entries.append(size)
+        return entries
 
 
-def _fill(chunks: DraftChunks, workers: int | None, progress: bool) -> list[bool]:
-    """Decode all photos behind a progress bar; return True for each that could be decoded."""
+def _fill(chunks: DraftChunks, workers: int | None, progress: bool) -> list[Entry]:
+    """Prepare all photos behind a progress bar, and return their entries."""
     if workers is None:
         workers = min(share_of_cores(), len(chunks.paths) // PHOTOS_PER_WORKER)
     loader = DataLoader(
@@ -325,7 +355,7 @@ def _fill(chunks: DraftChunks, workers: int | None, progress: bool) -> list[bool
     shown = progress and console.is_terminal
     bar = track(loader, "preparing photos", len(chunks), console=console, transient=True, disable=not shown)
     with worker_errors_in_one_line():
-        return [known for chunk in bar for known in chunk]
+        return [entry for chunk in bar for entry in chunk]
 
 
 def _start_worker(worker: int) -> None:

@@ -19,8 +19,10 @@ from mask_lightning.data.loading import LeanLoader, leave_signals_to_the_trainer
 from mask_lightning.data.randaugment import augment_batch
 from mask_lightning.data.samplers import EpochSampler, ShardedBatches, check_shares
 from mask_lightning.data.samples import Sample
+from mask_lightning.data.soft_targets import SoftTargets
 from mask_lightning.data.splits import Split, draw_stratified
 from mask_lightning.data.transforms import Pipeline, TransformSpec, eval_pipeline, train_pipeline
+from mask_lightning.errors import SplitError
 from mask_lightning.settings.augment import AugmentSettings, MixSettings
 from mask_lightning.utils.system import share_of_cores
 
@@ -53,8 +55,11 @@ class FaceDataModule(pl.LightningDataModule):
         numbers: computes from rows the numbers behind their classes, such as ages in years; None: no numbers.
         cache: photos prepared with `spec`; other photos are decoded each time.
         device_augment: apply RandAugment and mirror images to a whole batch on its device.
+        soft: soft targets of the training rows; None: there are none.
+        in_pairs: put the photos of a person into the batches two by two, and their number into the batches.
 
     Raises:
+        SplitError: `in_pairs`, and nobody has two training photos.
         ConfigError: `batch_size` or the number of photos is too small for the number of processes.
 
     Example:
@@ -84,19 +89,23 @@ class FaceDataModule(pl.LightningDataModule):
         numbers: NumbersOf | None = None,
         cache: PhotoCache | None = None,
         device_augment: bool = False,
+        soft: SoftTargets | None = None,
+        in_pairs: bool = False,
     ) -> None:
         super().__init__()
+        self.people = _number_people(split.train) if in_pairs else None
         self.split, self.tasks, self.spec, self.augment = split, tuple(tasks), spec, augment
         self.batch_size, self.seed, self.sample_weights = batch_size, seed, sample_weights
         self.mix, self.numbers, self.cache = mix or MixSettings(), numbers, cache
         clean_train = split.train if clean_train is None else clean_train
         self.clean_rows = draw_stratified(clean_train, clean_train_photos, strata=self.tasks, seed=seed)
         self._resumed = 0, 0  # epoch, batches
-        self.num_workers, self.device_augment = num_workers, device_augment
+        self.num_workers, self.device_augment, self.soft = num_workers, device_augment, soft
 
     def train_dataset(self) -> FaceDataset:
         """Build the dataset of the training rows with augmentation; its keys are (augmentation seed, row)."""
-        return self._dataset(self.split.train, train_pipeline(self.spec, self.augment, batched=self.device_augment))
+        pipeline = train_pipeline(self.spec, self.augment, batched=self.device_augment)
+        return self._dataset(self.split.train, pipeline, self.soft, self.people)
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Build the loader of augmented photos, in an order that depends on seed and epoch.
@@ -104,11 +113,14 @@ class FaceDataModule(pl.LightningDataModule):
         A last batch with fewer than two photos per process is merged into the batch before.
         """
         dataset = self.train_dataset()
-        sampler = EpochSampler(len(dataset), seed=self.seed, weights=self.sample_weights)
+        sampler = EpochSampler(len(dataset), seed=self.seed, weights=self.sample_weights, people=self.people)
         (epoch, start), self._resumed = self._resumed, (0, 0)
         sampler.set_epoch(epoch)  # Lightning calls it only after workers may have started
         rank, world_size = self._rank_and_world_size()
-        batches = ShardedBatches(sampler, self.batch_size, rank=rank, world_size=world_size, start=start)
+        together = 1 if self.people is None else 2
+        batches = ShardedBatches(
+            sampler, self.batch_size, rank=rank, world_size=world_size, start=start, together=together
+        )
         return self._loader(dataset, batch_sampler=batches)
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
@@ -152,8 +164,15 @@ class FaceDataModule(pl.LightningDataModule):
     def _rank_and_world_size(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _dataset(self, rows: pd.DataFrame, transform: Pipeline) -> FaceDataset:
-        return FaceDataset(rows, self.tasks, transform, self.numbers(rows) if self.numbers else None, self.cache)
+    def _dataset(
+        self,
+        rows: pd.DataFrame,
+        transform: Pipeline,
+        soft: SoftTargets | None = None,
+        people: npt.NDArray[np.int64] | None = None,
+    ) -> FaceDataset:
+        numbers = self.numbers(rows) if self.numbers else None
+        return FaceDataset(rows, self.tasks, transform, numbers, self.cache, soft, people)
 
     def _loader(self, dataset: FaceDataset, **options: Any) -> DataLoader[Sample]:
         _, world_size = self._rank_and_world_size()
@@ -169,6 +188,19 @@ class FaceDataModule(pl.LightningDataModule):
             pin_memory=on_gpu,
             **options,
         )
+
+
+def _number_people(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Return a number per row (N,), equal for rows of one person; a row without person_id is a person of its own."""
+    numbers = pd.factorize(rows["person_id"])[0].astype(np.int64)
+    unknown = numbers < 0
+    numbers[unknown] = numbers.max(initial=-1) + 1 + np.arange(unknown.sum())
+    if len(np.unique(numbers)) == len(numbers):
+        raise SplitError(
+            "data.two_per_person=true needs people with two training photos, found one photo per person; set it to "
+            "false and loss.consistency=0"
+        )
+    return numbers
 
 
 def default_workers(processes: int = 1, *, on_gpu: bool | None = None) -> int:

@@ -14,8 +14,9 @@ from PIL import Image
 from torch.utils.data import Dataset, default_collate
 
 from mask_lightning.data.cache import PhotoCache
-from mask_lightning.data.images import open_photo
-from mask_lightning.data.samples import Sample
+from mask_lightning.data.prepared import read_prepared
+from mask_lightning.data.samples import Sample, SoftTarget
+from mask_lightning.data.soft_targets import SoftTargets
 from mask_lightning.data.transforms import Pipeline, to_uint8
 
 Key = int | tuple[int, int]  # a row, or (seed of the augmentation, row)
@@ -33,6 +34,8 @@ class FaceDataset(Dataset[Sample]):
         transform: prepares and augments a photo.
         numbers: task -> a number for every row (N,), NaN if unknown.
         cache: photos prepared by the same transform.
+        soft: soft targets of the rows.
+        people: number of the person of each row (N,); None leaves it out of the samples.
 
     Raises:
         PhotoError: on access, for a photo that cannot be decoded.
@@ -45,7 +48,14 @@ class FaceDataset(Dataset[Sample]):
         transform: Pipeline,
         numbers: Mapping[str, npt.NDArray[np.float64]] | None = None,
         cache: PhotoCache | None = None,
+        soft: SoftTargets | None = None,
+        people: npt.NDArray[np.int64] | None = None,
     ) -> None:
+        self.people = None if people is None else torch.from_numpy(people)
+        self.soft: dict[str, SoftTarget] = {}
+        if soft is not None:
+            arrays = {task: (soft.probs[task], soft.weights[task]) for task in tasks}
+            self.soft = {task: SoftTarget(*map(torch.from_numpy, each)) for task, each in arrays.items()}
         self.paths: list[str] = rows["path"].tolist()
         self.targets = {task: torch.from_numpy(rows[task].to_numpy("int64", copy=True)) for task in tasks}
         self.numbers = {task: torch.from_numpy(values).float() for task, values in (numbers or {}).items()}
@@ -62,15 +72,19 @@ class FaceDataset(Dataset[Sample]):
             operations = self.transform.draw() if self.transform.draw else None
         target = {task: values[row] for task, values in self.targets.items()}
         sample = Sample(image=to_uint8(image), target=target, index=torch.tensor(row))
+        if self.people is not None:
+            sample["person"] = self.people[row]
         if self.numbers:
             sample["number"] = {task: values[row] for task, values in self.numbers.items()}
+        if self.soft:
+            sample["soft"] = {task: SoftTarget(each.probs[row], each.weight[row]) for task, each in self.soft.items()}
         if operations is not None:
             sample["operations"] = operations
         return sample
 
     def _prepare(self, path: str) -> Image.Image:
         pixels = None if self.cache is None else self.cache.find(path)
-        return self.transform.prepare(open_photo(path)) if pixels is None else Image.fromarray(pixels)
+        return read_prepared(path, [self.transform.spec]).images[0] if pixels is None else Image.fromarray(pixels)
 
 
 @contextmanager

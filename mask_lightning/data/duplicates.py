@@ -66,11 +66,18 @@ def find_shared_photos(table: pd.DataFrame, *, root: Path, folder: Path | None, 
     return match_sketches(sketches, pd.factorize(table["family"])[0].astype(np.int64))
 
 
-def describe_sharing(table: pd.DataFrame, pairs: Ints) -> str:
-    """Name the people of the pairs: `12 people share photos with others (a, b, c, d, e, ...)`."""
+def describe_sharing(table: pd.DataFrame, pairs: Ints, *, people_known: bool = True) -> str:
+    """Name the people of the pairs: `12 people share photos with others (a, b, c, d, e, ...)`.
+
+    Args:
+        table: a sample table.
+        pairs: result of `find_shared_photos`.
+        people_known: False if each photo counts as a person.
+    """
     people = sorted(set(table["person_id"].iloc[np.unique(pairs)].astype(str)))
     rest = ", ..." if len(people) > MAX_NAMED else ""
-    return f"{len(people)} people share photos with others ({', '.join(people[:MAX_NAMED])}{rest})"
+    noun = "people share photos with others" if people_known else "photos look like others"
+    return f"{len(people)} {noun} ({', '.join(people[:MAX_NAMED])}{rest})"
 
 
 def link_families(families: pd.Series[str], pairs: Ints) -> pd.Series[str]:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
+import math
 import os
 import re
+import tempfile
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from time import sleep
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
 
 from mask_lightning.errors import PhotoError, SampleTableError, one_line
-from mask_lightning.utils.files import match_composition
+from mask_lightning.utils.files import hold, match_composition
 from mask_lightning.utils.system import share_of_cores
 
 log = logging.getLogger(__name__)
 
-MAX_PIXELS = 64_000_000  # more than any camera takes; a file that claims more is a decompression bomb
+MAX_PIXELS = 200_000_000  # more than almost any camera takes; a file that claims more is a decompression bomb
+LARGE = 50_000_000  # photos of more pixels are decoded one at a time, as each takes hundreds of megabytes
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit is lower, and is an error from 179 megapixels on
 
 # Formats that are recognised by a file's content, behind any suffix; JPEG's reader also reads MPO. Pillow knows more,
 # but would run Ghostscript on an EPS, and takes other files for formats without a signature.
@@ -50,7 +57,9 @@ LITTER = frozenset(
 
 MAX_NAMED = 20  # files in a line about files that are left out
 MAX_LISTED = 5  # entries in a one-line message
+POLL_SECONDS = 0.05  # between attempts to decode a large photo
 
+Size = tuple[int, int]  # width, height
 Broken = dict[str, str]  # path -> reason why the photo cannot be decoded
 
 
@@ -184,11 +193,13 @@ class Decoded:
     Attributes:
         photo: upright, 8-bit RGB.
         mode, format: as stored in the file, by Pillow's names.
+        size: width and height of the upright photo as stored; `photo` is smaller if it was decoded at a reduced size.
     """
 
     photo: Image.Image
     mode: str
     format: str
+    size: Size
 
 
 def open_photo(path: str | Path) -> Image.Image:
@@ -196,11 +207,18 @@ def open_photo(path: str | Path) -> Image.Image:
     return decode_photo(path).photo
 
 
-def decode_photo(path: str | Path) -> Decoded:
+def decode_photo(path: str | Path, reduction: Callable[[Size], float] | None = None) -> Decoded:
     """Decode a photo to upright 8-bit RGB.
 
     EXIF orientation is applied, transparency is put on white, 16 bits are scaled to 8, and CMYK, palettes and grey
     become RGB. An animation gives its first frame.
+
+    Photos of more than LARGE pixels are decoded one at a time by all processes of a user on this machine.
+
+    Args:
+        path: the file.
+        reduction: called with width and height of the upright photo; returns how many times smaller it may be decoded.
+            A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size, which saves time and memory; other formats ignore it.
 
     Raises:
         PhotoError: the file is missing, truncated or not an image, or has more than MAX_PIXELS.
@@ -216,9 +234,14 @@ def decode_photo(path: str | Path) -> Decoded:
                     )
                 if image.format == "PNG":
                     _check_png(path)
-                mode, kind = image.mode, image.format or ""
-                image.load()
-                return Decoded(_to_rgb(ImageOps.exif_transpose(image), kind), mode, kind)
+                mode, kind, size = image.mode, image.format or "", _upright_size(image)
+                factor = reduction(size) if reduction and kind in ("JPEG", "MPO") else 1
+                if factor > 1:
+                    image.draft(None, (math.ceil(image.width / factor), math.ceil(image.height / factor)))
+                with _turn(image.width * image.height):
+                    image.load()
+                    ImageOps.exif_transpose(image, in_place=True)  # without it, every photo is copied
+                    return Decoded(_to_rgb(image, kind), mode, kind, size)
     except FileNotFoundError:
         raise PhotoError(f"expected a photo at {path}, found none; was it moved or deleted?") from None
     except PhotoError:
@@ -226,6 +249,40 @@ def decode_photo(path: str | Path) -> Decoded:
     except Exception as error:  # for damaged files Pillow's decoders raise exceptions of many types
         reason = one_line(f"{type(error).__name__}: {error}")
         raise PhotoError(f"cannot decode {path} ({reason}); replace or remove it") from error
+
+
+def photo_size(path: str | Path) -> Size | None:
+    """Read width and height of the upright photo without decoding it; None if the file is no photo."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with _open(path) as image:
+                return _upright_size(image)
+    except Exception:  # decoding reports it
+        return None
+
+
+def _upright_size(image: Image.Image) -> Size:
+    """Return width and height after `exif_transpose`."""
+    turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    return (image.height, image.width) if turned else image.size
+
+
+@contextmanager
+def _turn(pixels: int) -> Iterator[None]:
+    """Wait until no other process or thread of this user decodes a large photo, if this is one."""
+    if pixels <= LARGE:
+        yield
+        return
+    lock = Path(tempfile.gettempdir()) / f"mask_lightning-{getpass.getuser()}.lock"
+    with suppress(OSError):  # without the lock, memory is the only thing at risk
+        lock.touch()
+    while True:
+        with hold(lock) as got:
+            if got:
+                yield
+                return
+        sleep(POLL_SECONDS)
 
 
 def _open(path: str | Path) -> Image.Image:
@@ -288,7 +345,7 @@ def _to_rgb(image: Image.Image, kind: str) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def find_broken(paths: Sequence[str], *, progress: bool = False) -> Broken:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from torch import Tensor
 from torch.utils.data import Sampler
 
 from mask_lightning.errors import ConfigError
@@ -25,6 +26,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         size: number of rows, and of keys per epoch.
         seed: of the order and of the augmentation.
         weights: relative frequency of each row (size,), drawn with replacement; None: every row once per epoch.
+        people: number of the person of each row (size,); positions 2i and 2i + 1 then hold photos of one person,
+            where a person has a photo left, see `order_in_pairs`. Not together with `weights`. None: any order.
 
     Example:
         >>> sampler = EpochSampler(4, seed=0)
@@ -32,8 +35,15 @@ class EpochSampler(Sampler[tuple[int, int]]):
         [0, 1, 2, 3]
     """
 
-    def __init__(self, size: int, *, seed: int, weights: npt.NDArray[np.float64] | None = None) -> None:
-        self.size, self.seed, self.epoch = size, seed, 0
+    def __init__(
+        self,
+        size: int,
+        *,
+        seed: int,
+        weights: npt.NDArray[np.float64] | None = None,
+        people: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        self.size, self.seed, self.epoch, self.people = size, seed, 0, people
         self.weights = None if weights is None else torch.from_numpy(weights)
 
     def set_epoch(self, epoch: int) -> None:
@@ -47,10 +57,44 @@ class EpochSampler(Sampler[tuple[int, int]]):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         if self.weights is None:
             order = torch.randperm(self.size, generator=generator)
+            if self.people is not None:
+                order = order_in_pairs(order, self.people)
         else:
             order = torch.multinomial(self.weights, self.size, replacement=True, generator=generator)
         seeds = torch.randint(2**62, (self.size,), generator=generator)
         return iter(list(zip(seeds.tolist(), order.tolist(), strict=True)))
+
+
+def order_in_pairs(order: Tensor, people: npt.NDArray[np.int64]) -> Tensor:
+    """Reorder rows so that positions 2i and 2i + 1 hold two photos of a person, each row once.
+
+    Photos of a person are paired in the given order. Those that are left over, one for an odd number, form pairs of two
+    people. The pairs come in the order of their first photo; a single last row stays last.
+
+    Args:
+        order: a permutation of the N rows (N,).
+        people: number of the person of each row (N,).
+
+    Returns:
+        A permutation of the rows (N,).
+
+    Example:
+        >>> order_in_pairs(torch.tensor([0, 3, 1, 4, 2]), np.array([7, 7, 8, 8, 9]))
+        tensor([0, 1, 3, 2, 4])
+    """
+    waiting: dict[int, tuple[int, int]] = {}  # person -> position and row of a photo without partner
+    pairs: list[tuple[int, list[int]]] = []
+    for position, row in enumerate(order.tolist()):
+        person = int(people[row])
+        if person in waiting:
+            first, partner = waiting.pop(person)
+            pairs.append((first, [partner, row]))
+        else:
+            waiting[person] = position, row
+    single = sorted(waiting.values())
+    last = [single.pop()[1]] if len(single) % 2 else []
+    pairs += [(a[0], [a[1], b[1]]) for a, b in zip(single[::2], single[1::2], strict=True)]
+    return torch.tensor([row for _, pair in sorted(pairs) for row in pair] + last)
 
 
 def balanced_weights(rows: pd.DataFrame, tasks: Sequence[str]) -> npt.NDArray[np.float64]:
@@ -75,9 +119,9 @@ def balanced_weights(rows: pd.DataFrame, tasks: Sequence[str]) -> npt.NDArray[np
 class ShardedBatches(Sampler[list[Any]]):
     """Batch sampler that gives each process its share of every batch of a single process.
 
-    Process `rank` gets every `world_size`-th key of each batch: together the processes see every key once. A last batch
-    with fewer than two keys per process is merged into the batch before, because BatchNorm cannot normalise with the
-    statistics of one photo.
+    Process `rank` gets every `world_size`-th group of `together` keys of each batch: together the processes see every
+    key once. A last batch with fewer than two keys per process is merged into the batch before, because BatchNorm
+    cannot normalise with the statistics of one photo.
 
     Args:
         sampler: the keys of an epoch, the same in every process.
@@ -85,6 +129,7 @@ class ShardedBatches(Sampler[list[Any]]):
         rank: index of this process.
         world_size: number of processes.
         start: number of batches that the first iteration skips, in an epoch that is resumed.
+        together: number of successive keys that one process gets; a divisor of `batch_size`.
 
     Raises:
         ConfigError: several processes, and `batch_size` or the number of keys is below 2 per process.
@@ -97,7 +142,14 @@ class ShardedBatches(Sampler[list[Any]]):
     """
 
     def __init__(
-        self, sampler: Sampler[Any], batch_size: int, *, rank: int = 0, world_size: int = 1, start: int = 0
+        self,
+        sampler: Sampler[Any],
+        batch_size: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        start: int = 0,
+        together: int = 1,
     ) -> None:
         if world_size > 1 and batch_size < 2 * world_size:
             raise ConfigError(
@@ -105,7 +157,7 @@ class ShardedBatches(Sampler[list[Any]]):
                 "raise it, or lower trainer.devices"
             )
         self.sampler, self.batch_size = sampler, batch_size
-        self.rank, self.world_size, self._start = rank, world_size, start
+        self.rank, self.world_size, self._start, self.together = rank, world_size, start, together
         photos = len(sampler)  # type: ignore[arg-type]
         if world_size > 1 and photos < 2 * world_size:
             raise ConfigError(
@@ -121,7 +173,8 @@ class ShardedBatches(Sampler[list[Any]]):
         keys, sizes = list(self.sampler), self.sizes
         ends = list(accumulate(sizes))
         for size, end in zip(sizes[first:], ends[first:], strict=True):
-            yield keys[end - size : end][self.rank :: self.world_size]
+            batch = keys[end - size : end]
+            yield [key for i, key in enumerate(batch) if i // self.together % self.world_size == self.rank]
 
     @property
     def sizes(self) -> list[int]:

@@ -21,6 +21,22 @@ class Mix(NamedTuple):
     share: float
 
 
+class SoftTarget(NamedTuple):
+    """Probabilities of the classes of one task, in place of or beside a label.
+
+    Attributes:
+        probs: (C,), in a batch (B, C).
+        weight: (), in a batch (B,); 0 for a photo without soft target.
+    """
+
+    probs: Tensor
+    weight: Tensor
+
+    def of(self, rows: Tensor) -> SoftTarget:
+        """Return the targets of these photos of the batch."""
+        return SoftTarget(self.probs[rows], self.weight[rows])
+
+
 class Sample(TypedDict):
     """One photo with its targets, or a batch of them after collation.
 
@@ -28,15 +44,19 @@ class Sample(TypedDict):
         image: uint8 (3, H, W), in a batch (B, 3, H, W).
         target: task -> class (B,), UNLABELLED for a photo without a label.
         index: row of the sample table (B,).
+        person: number of the person (B,), equal for photos of one person.
         number: task -> the number behind the class, such as the age in years (B,), NaN if unknown.
         operations: RandAugment's operations that are left to the device (B, num_ops + 1), as a NumPy array, which
             Lightning leaves on the host.
+        soft: task -> soft targets; only if the run has any.
         mix: how the images of the batch were mixed; the targets were not.
     """
 
     image: Tensor
     target: dict[str, Tensor]
     index: Tensor
+    person: NotRequired[Tensor]
     number: NotRequired[dict[str, Tensor]]
     operations: NotRequired[npt.NDArray[np.int8]]
+    soft: NotRequired[dict[str, SoftTarget]]
     mix: NotRequired[Mix]

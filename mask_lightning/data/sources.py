@@ -11,9 +11,11 @@ from pathlib import Path
 import pandas as pd
 
 from mask_lightning.data.corrections import correct
+from mask_lightning.data.folders import has_class_folders, read_folders
 from mask_lightning.data.index import read_index
 from mask_lightning.data.public_sets import read_fairface, read_utkface
 from mask_lightning.data.tables import person_tasks, read_table
+from mask_lightning.errors import DatasetNotFoundError
 from mask_lightning.labels import FACE_SETS, PERSON_TASKS, LabelSpace
 from mask_lightning.settings.data import DataSettings
 from mask_lightning.utils.files import find_path
@@ -40,6 +42,7 @@ class LabelledPhotos:
         strata: the tasks that describe a person, not a photo, by which a split is stratified.
         root: the folder of the photos.
         labels_as_read: the same rows before corrections; None if there are none.
+        people_known: False if each photo counts as a person because nothing states who it is.
     """
 
     table: pd.DataFrame
@@ -47,6 +50,7 @@ class LabelledPhotos:
     strata: tuple[str, ...]
     root: Path
     labels_as_read: pd.DataFrame | None = None
+    people_known: bool = True
 
 
 def read_labelled_photos(
@@ -61,21 +65,25 @@ def read_labelled_photos(
 
     Args:
         data: kind of data, root, table and corrections.
-        space: label space of data=table; None infers it from the columns. Other kinds of data have their own.
+        space: label space of data=table and data=folder; None infers it from columns or folder names. Other kinds of
+            data have their own.
         needed: tasks that the table must have a column for.
         portraits: folder of drawn portraits; needed only if `data.is_drawn`.
-        readers: replaces readers of other kinds of data than tables, by their names.
+        readers: replaces readers of other kinds of data than tables and class folders, by their names.
 
     Raises:
         DatasetNotFoundError: there are no photos of this kind in `data.root`.
         SampleTableError: a name, table or corrections file does not parse.
-        LabelError: no column of the table is, or can be, a task.
+        LabelError: no column of the table is, or can be, a task, or a class folder is no class of it.
         ConfigError: a correction needs a column that these photos lack.
     """
     if data.table is not None:
         photos = read_photo_table(
             data.table, data.root, space=space, needed=needed, follow_symlinks=data.follow_symlinks
         )
+    elif data.name == "folder":
+        assert data.root is not None
+        photos = read_class_folders(data.root, space=space)
     else:
         root = data.root or portraits
         assert root is not None, "draw the portraits first, as data.is_drawn"
@@ -91,8 +99,22 @@ def read_photos(name: str, root: Path, *, readers: Mapping[str, Reader] = READER
     Raises:
         DatasetNotFoundError, SampleTableError: see the readers.
     """
-    table = readers[name](find_path(root).resolve())
+    try:
+        table = readers[name](find_path(root).resolve())
+    except DatasetNotFoundError as error:
+        if has_class_folders(find_path(root)):
+            raise DatasetNotFoundError(
+                root, "folders with photos", remedy="add data=folder if each is a class"
+            ) from error
+        raise
     return LabelledPhotos(table, FACE_SETS[name], PERSON_TASKS, root)
+
+
+def read_class_folders(root: Path, *, space: LabelSpace | None = None) -> LabelledPhotos:
+    """Index photos in one folder per class; see `data.folders.read_folders`."""
+    found = read_folders(root, space=space)
+    strata = person_tasks(found.table, found.space)
+    return LabelledPhotos(found.table, found.space, strata, root, people_known=found.people_known)
 
 
 def read_photo_table(

@@ -64,7 +64,7 @@ def hold_out(
     """Hold out fold `fold` of `folds` if both are given, else about `val_fraction` of the families.
 
     Args:
-        table: a sample table.
+        table: a sample table. Its column `side`, if it has one, is the split; not for folds and val_fraction 0.
         val_fraction: see `split_people`.
         folds: number of folds; None: no folds.
         fold: index of the fold that is held out.
@@ -75,10 +75,12 @@ def hold_out(
         space: tasks of which both sides must have every class, if that is possible; not for folds. See `cover_classes`.
 
     Raises:
-        SplitError: see `split_people` and `cover_classes`.
+        SplitError: see `split_people`, `given_split` and `cover_classes`.
     """
     labels = table if labels is None else labels
-    if folds is None or fold is None:
+    if "side" in table and folds is None and val_fraction > 0:
+        split = given_split(table)
+    elif folds is None or fold is None:
         split = split_people(table, val_fraction=val_fraction, seed=seed, strata=strata, labels=labels)
         split = split if space is None else cover_classes(split, table, space, seed=seed)
     else:
@@ -86,6 +88,37 @@ def hold_out(
     if not limit:
         return split
     return Split(limit_people(split.train, limit, seed=seed, strata=strata, labels=labels), split.val)
+
+
+def given_split(table: pd.DataFrame) -> Split:
+    """Return the split that the column `side` states; training photos of families with held-out photos are left out.
+
+    Such families are near-duplicates, which are logged: people are on one side.
+
+    Raises:
+        SplitError: a person is on both sides.
+
+    Example:
+        >>> table = pd.DataFrame({"person_id": ["a", "b", "c"], "family": ["a", "b", "b"],
+        ...     "side": ["train", "train", "val"]})
+        >>> given_split(table).train["person_id"].tolist()
+        ['a']
+    """
+    train, val = (table[table["side"] == side] for side in ("train", "val"))
+    people = sorted(set(train["person_id"]) & set(val["person_id"]))
+    if people:
+        raise SplitError(
+            f"expected each person in train/ or in val/, found {len(people)} in both ({', '.join(people[:5])}); move "
+            "them to one side, or set data.folds, which deals all photos anew"
+        )
+    near = train["family"].isin(val["family"])
+    if near.any():
+        log.warning(
+            "%d training photos that look like held-out ones are left out (%s)",
+            near.sum(),
+            ", ".join(train.loc[near, "person_id"].head(5)),
+        )
+    return Split(train[~near].reset_index(drop=True), val.reset_index(drop=True))
 
 
 def split_people(

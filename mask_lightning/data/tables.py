@@ -141,7 +141,7 @@ def infer_space(cells: Cells, needed: Sequence[str] = ()) -> LabelSpace:
 def _infer_task(name: str, column: pd.Series[str]) -> Task | str:
     """Return a task, or the reason why the column cannot be one."""
     spellings = _group_spellings(column[column != ""])
-    values = sorted((each[0] for each in spellings), key=_natural)
+    values = sorted((each[0] for each in spellings), key=natural_key)
     if name in FACE.names:
         targets = {find_target(FACE[name], value) for value in values}
         if None not in targets and len(targets) > 1:
@@ -155,7 +155,7 @@ def _infer_task(name: str, column: pd.Series[str]) -> Task | str:
     for chosen, *others in spellings:
         if others:
             log.warning("%s: %s is read as %r", name, ", ".join(map(repr, others)), chosen)
-        if _key(chosen) == "none":
+        if name_key(chosen) == "none":
             log.warning("%s: %r is read as a class; leave the cells of unlabelled photos empty", name, chosen)
     return Task(name, tuple(values))
 
@@ -165,16 +165,16 @@ def _group_spellings(column: pd.Series[str]) -> list[list[str]]:
     counts = column.value_counts(sort=False)
     by_key: dict[str, list[str]] = {}
     for value in sorted(counts.index, key=lambda value: (-counts[value], value)):
-        by_key.setdefault(_key(value), []).append(value)
+        by_key.setdefault(name_key(value), []).append(value)
     return list(by_key.values())
 
 
-def _key(name: str) -> str:
+def name_key(name: str) -> str:
     """Return what is the same in spellings of a class name that differ in case, space or composition of letters."""
     return unicodedata.normalize("NFC", " ".join(name.split())).casefold()
 
 
-def _natural(value: str) -> tuple[bool, float, str]:
+def natural_key(value: str) -> tuple[bool, float, str]:
     """Sort key that puts numbers in numerical order, before text."""
     number = _number(value)
     return (number is None, number or 0.0, value)
@@ -223,7 +223,7 @@ def find_target(task: Task, value: str) -> int | None:
         value = AGE.classes[int(age_band(years))]
     if value in task.classes:
         return task.classes.index(value)
-    alike = [i for i, name in enumerate(task.classes) if _key(name) == _key(value)]
+    alike = [i for i, name in enumerate(task.classes) if name_key(name) == name_key(value)]
     return alike[0] if len(alike) == 1 else None
 
 
@@ -246,7 +246,7 @@ def _read_labels(csv: Path, cells: Cells, space: LabelSpace | None) -> Cells:
         own = space is not None and name in space.names and (name not in FACE.names or space[name] != FACE[name])
         classes = space[name].classes if space is not None and own else ()
         missing = MISSING | {"none"} if name in ("family", "years") or (name in PERSON_TASKS and not own) else MISSING
-        empty = [value for value in cells[name].unique() if _key(value) in missing and value not in classes]
+        empty = [value for value in cells[name].unique() if name_key(value) in missing and value not in classes]
         cells[name] = cells[name].where(~cells[name].isin(empty), "")
         if space is not None and name in FACE.names and name not in space.names:
             continue
@@ -262,7 +262,7 @@ def _read_labels(csv: Path, cells: Cells, space: LabelSpace | None) -> Cells:
 def _read_genders(csv: Path, column: pd.Series[str]) -> pd.Series[str]:
     """Return the column with male and female for their synonyms, which are logged; other values stay."""
     values = [value for value in column.unique() if value]
-    synonyms = {value: name for value in values for name, words in GENDERS.items() if _key(value) in words}
+    synonyms = {value: name for value in values for name, words in GENDERS.items() if name_key(value) in words}
     others = [value for value in values if value not in synonyms]
     numbers = [value for value in others if _number(value) is not None]
     if numbers:
@@ -291,7 +291,7 @@ def _check_ages(csv: Path, column: pd.Series[str], *, bands: bool) -> None:
                 f"{csv}, line {_line(column, value)}: expected an age of 0 to {OLDEST} years, found {value}; "
                 "correct it, or leave it empty"
             )
-        is_band = bands and (not ages or _key(value) in AGE.classes)
+        is_band = bands and (not ages or name_key(value) in AGE.classes)
         if age is None and not is_band:
             expected = f"years or one of {', '.join(AGE.classes)}" if bands else "a number of years"
             raise SampleTableError(
@@ -307,7 +307,7 @@ def _check_ages(csv: Path, column: pd.Series[str], *, bands: bool) -> None:
 
 def _check_masks(csv: Path, column: pd.Series[str]) -> None:
     """Raise SampleTableError for `none` among FACE's mask states."""
-    nones = [value for value in column.unique() if _key(value) == "none"]
+    nones = [value for value in column.unique() if name_key(value) == "none"]
     if nones and any(find_target(MASK, value) is not None for value in column.unique()):
         raise SampleTableError(
             f"{csv}, line {_line(column, nones[0])}: mask {nones[0]!r} may mean no mask or no label; write normal, or "
@@ -332,7 +332,7 @@ def _check_columns(csv: Path, cells: Cells, needed: Sequence[str]) -> None:
             raise SampleTableError(f"{found}; add it, or rename the column that holds it")
         raise SampleTableError(f"{found}; add it or rename the column that holds it (to train without: task.tasks)")
     for column in NEEDED:
-        empty = cells.index[cells[column].map(lambda value: _key(value) in MISSING)]
+        empty = cells.index[cells[column].map(lambda value: name_key(value) in MISSING)]
         if len(empty):
             found = cells[column][empty[0]] or "empty"
             raise SampleTableError(f"{csv}, line {empty[0] + 2}: {column} is {found} ({len(empty)} times); fill it in")

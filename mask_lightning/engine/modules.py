@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -15,7 +17,8 @@ from mask_lightning.data.samples import Sample
 from mask_lightning.engine.epoch_scores import Scores, WeightedMean
 from mask_lightning.errors import LabelError
 from mask_lightning.labels import UNLABELLED, LabelSpace
-from mask_lightning.losses.task_losses import has_labels, make_loss, mixed_loss, validation_loss
+from mask_lightning.losses.consistency import symmetric_kl
+from mask_lightning.losses.task_losses import has_labels, make_loss, mixed_loss, task_loss, validation_loss
 from mask_lightning.losses.weighting import make_weighting
 from mask_lightning.metrics.scores import JOINT, MAIN_METRIC, MEAN, log_mean_score
 from mask_lightning.models.backbones import HEADS, LayerGroups
@@ -48,16 +51,19 @@ class MultiTaskModule(pl.LightningModule):
         class_counts: task -> training photos per class, as they are sampled.
         transform: TransformSpec of the photos (`to_plain`); kept for prediction.
         network: options of MultiTaskNetwork.
-        loss: fields of LossSettings, with `task_weights` (task -> weight, default 1), and `numbers` (task -> options
-            of the loss of its number, see `losses.task_losses.make_loss`).
+        loss: fields of LossSettings, with `task_weights` (task -> weight, default 1), `numbers` (task -> options of
+            the loss of its number, see `losses.task_losses.make_loss`), and `soft_temperature` (of soft targets,
+            default 1).
         optim: fields of OptimSettings, with a numeric `lr`.
         schedule: fields of ScheduleSettings.
         phases: fields of PhaseSettings for each phase, in order.
         weighting: fields of WeightingSettings; None: fixed weights.
         config: all options of the run, for the record.
+        sizes: quantiles of the training photos (`data.prepared.describe_sizes`); kept for prediction.
 
     Attributes:
         lineage: history of the weights: their origin, then the runs that trained them. Not part of a checkpoint.
+        pretrained: record of the run or file that the weights come from, {} for others. Not part of a checkpoint.
         score_of: what `val/f1` (without held-out photos `clean_train/f1`) scores: `joint`, `mean of the tasks`, or the
             only task; None before the first validation.
 
@@ -98,6 +104,7 @@ class MultiTaskModule(pl.LightningModule):
         phases: Sequence[Mapping[str, Any]],
         weighting: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
+        sizes: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -106,7 +113,9 @@ class MultiTaskModule(pl.LightningModule):
         check_task_names(num_classes)
         sharing = check(SharingSettings, network.get("sharing") or {})
         self.network = MultiTaskNetwork(backbone, num_classes, **{**network, "sharing": sharing})
-        options = check(LossSettings, {name: value for name, value in loss.items() if name != "numbers"})
+        own = ("numbers", "soft_temperature")
+        options = check(LossSettings, {name: value for name, value in loss.items() if name not in own})
+        self.soft_temperature = float(loss.get("soft_temperature", 1.0))
         self.task_weights = {task: float(options.task_weights.get(task, 1.0)) for task in num_classes}
         chosen = check(WeightingSettings, weighting or {})
         self.weighting = make_weighting(tuple(num_classes), self.task_weights, chosen)
@@ -121,10 +130,14 @@ class MultiTaskModule(pl.LightningModule):
         self.scores = nn.ModuleDict(
             {side: Scores(self.space, task_weights=self.task_weights, tops=tops) for side in SIDES}
         )
-        means = ("loss", *(f"{task}/{what}" for task in num_classes for what in ("loss", "weight")))
+        self.consistency = options.consistency
+        self.consistency_tasks = options.find_consistency_tasks(tuple(num_classes))
+        also = ("consistency",) if self.consistency_tasks else ()
+        means = ("loss", *also, *(f"{task}/{what}" for task in num_classes for what in ("loss", "weight")))
         self.train_means = nn.ModuleDict({name: WeightedMean() for name in means})
         self.phases = [check(PhaseSettings, phase) for phase in phases]
         self.lineage: list[str] = []
+        self.pretrained: dict[str, Any] = {}
         self.score_of: str | None = None
         self._check_choices()
 
@@ -156,8 +169,9 @@ class MultiTaskModule(pl.LightningModule):
         names, schedule = list(self.layer_groups()), check(ScheduleSettings, self.hparams["schedule"])
         for phase in self.phases:
             trainable_groups(phase, names)
-            phase_schedule(phase, schedule)
-        check_optimizer(check(OptimSettings, self.hparams["optim"]))
+        schedules = [phase_schedule(phase, schedule) for phase in self.phases]  # a list: each is checked
+        moves = any(each.momentum for each in schedules)
+        check_optimizer(check(OptimSettings, self.hparams["optim"]), moves_momentum=moves)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Compute the outputs of all heads.
@@ -177,31 +191,48 @@ class MultiTaskModule(pl.LightningModule):
         learned = {f"weighting.{name}": parameter for name, parameter in self.weighting.named_parameters()}
         return {**groups, HEADS: groups[HEADS] | learned}
 
-    def _losses(self, batch: Sample) -> dict[str, Tensor]:
+    def _losses(self, outputs: Mapping[str, Tensor], batch: Sample) -> dict[str, Tensor]:
         """Compute the training loss of each task, a scalar."""
-        outputs, target = self(batch["image"]), batch["target"]
-        numbers, mix = batch.get("number", {}), batch.get("mix")
+        target = batch["target"]
+        numbers, mix, soft = batch.get("number", {}), batch.get("mix"), batch.get("soft", {})
+        losses = {
+            task: partial(task_loss, self.losses[task], temperature=self.soft_temperature) for task in self.space.names
+        }
         return {
-            task: mixed_loss(self.losses[task], outputs[task], target[task], numbers.get(task), mix)
-            for task in self.space.names
+            task: mixed_loss(loss, outputs[task], target[task], numbers.get(task), mix, soft.get(task))
+            for task, loss in losses.items()
         }
 
     def _labelled(self, batch: Sample) -> dict[str, Tensor]:
-        """Return task -> True if the batch has labels of it, a boolean scalar on the device."""
-        numbers = batch.get("number", {})
+        """Return task -> True if the batch has labels or soft targets of it, a boolean scalar on the device."""
+        numbers, soft = batch.get("number", {}), batch.get("soft", {})
         return {
-            task: has_labels(self.losses[task], target, numbers.get(task)) for task, target in batch["target"].items()
+            task: has_labels(self.losses[task], target, numbers.get(task), soft.get(task))
+            for task, target in batch["target"].items()
         }
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """Compute the weighted sum of the task losses, a scalar, and log it as train/loss and train/<task>/loss."""
-        losses = self._losses(batch)
+        """Compute the weighted sum of the task losses, a scalar, and log it as train/loss and train/<task>/loss.
+
+        With `loss.consistency`, that many times the mean divergence between the photos of a person is added, and logged
+        as train/consistency.
+        """
+        outputs = self(batch["image"])
+        losses = self._losses(outputs, batch)
         total: Tensor = self.weighting(losses, self._labelled(batch))
         size = len(batch["index"])
+        if self.consistency_tasks:
+            log_probs = self.network.log_probs({task: outputs[task] for task in self.consistency_tasks})
+            divergence = torch.stack([symmetric_kl(each, batch["person"]) for each in log_probs.values()]).mean()
+            total = total + self.consistency * divergence
+            self._log_mean("consistency", divergence, size)
         self.log("train/loss_step", total, prog_bar=True, sync_dist=True)
         self._log_mean("loss", total, size)
         for task, loss in losses.items():
-            self._log_mean(f"{task}/loss", loss, (batch["target"][task] != UNLABELLED).sum())
+            learned = batch["target"][task] != UNLABELLED
+            if "soft" in batch:
+                learned = learned | (batch["soft"][task].weight > 0)
+            self._log_mean(f"{task}/loss", loss, learned.sum())
         if self.weighting.is_adaptive:
             for task, weight in self.weighting.weights().items():
                 self._log_mean(f"{task}/weight", weight, size)
@@ -249,13 +280,29 @@ class MultiTaskModule(pl.LightningModule):
 
     def validation_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add the batch to the scores of its side. Its loss is the plain cross-entropy for every training loss."""
-        outputs, target = self(batch["image"]), batch["target"]
+        sides = SIDES[-len(self.trainer.num_val_batches) :]  # without held-out photos there is only clean_train
+        self.update_scores(sides[dataloader_idx], self(batch["image"]), batch["target"], batch.get("number", {}))
+
+    def update_scores(
+        self,
+        side: str,
+        outputs: Mapping[str, Tensor],
+        target: Mapping[str, Tensor],
+        numbers: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Add photos to the scores of a side, "val" or "clean_train".
+
+        Args:
+            side: the side.
+            outputs: task -> output (B, K) of its head.
+            target: task -> class indices (B,), UNLABELLED (-1) for photos without a label.
+            numbers: task -> true number (B,), NaN if unknown.
+        """
         log_probs = self.network.log_probs(outputs)
         losses = {task: validation_loss(log_probs[task], target[task]) for task in self.space.names}
-        sides = SIDES[-len(self.trainer.num_val_batches) :]  # without held-out photos there is only clean_train
-        scores = self.side_scores(sides[dataloader_idx])
+        scores = self.side_scores(side)
         scores.update(log_probs, target, losses)
-        for task, truth in batch.get("number", {}).items():
+        for task, truth in (numbers or {}).items():
             predicted = self.network.head(task).number(outputs[task])
             if predicted is not None:
                 scores.update_numbers(task, target[task], truth, predicted)
@@ -285,20 +332,27 @@ class MultiTaskModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/f1`, `val/<task>/f1`, `clean_train/...` for each side that has photos."""
+        for key, value in self.compute_scores().items():
+            shown = key.partition("/")[2] == MAIN_METRIC
+            self.log(key, value, prog_bar=shown, add_dataloader_idx=False, sync_dist=True)
+
+    def compute_scores(self) -> dict[str, Any]:
+        """Return `val/f1`, `val/<task>/f1`, `clean_train/...` for each side that has photos."""
+        found: dict[str, Any] = {}
         for side in SIDES:
             scores = self.side_scores(side)
             if not scores.is_empty:
                 self._log_main_score(side)
-                for name, value in scores.compute().items():
-                    shown = name == MAIN_METRIC
-                    self.log(f"{side}/{name}", value, prog_bar=shown, add_dataloader_idx=False, sync_dist=True)
+                found |= {f"{side}/{name}": value for name, value in scores.compute().items()}
+        return found
 
     def _log_main_score(self, side: str) -> None:
         """Note what `val/f1` means; log the reason once if it is the mean of the tasks."""
         reason = self.side_scores(side).why_mean
         if self.score_of is None:
             self.score_of = self.space.names[0] if len(self.space.tasks) == 1 else MEAN if reason else JOINT
-            if reason and self.trainer.is_global_zero:
+            trainer = self._attached_trainer()
+            if reason and (trainer is None or trainer.is_global_zero):
                 log_mean_score(log, f"{side}/{MAIN_METRIC}", reason)
 
     def on_validation_epoch_start(self) -> None:

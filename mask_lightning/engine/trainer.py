@@ -26,6 +26,7 @@ from mask_lightning.callbacks.interruption import Interruption
 from mask_lightning.callbacks.order import sort_callbacks
 from mask_lightning.callbacks.phased_finetuning import PhasedFinetuning
 from mask_lightning.callbacks.progress import EpochHistory, ProgressBar, Throughput
+from mask_lightning.callbacks.pruning import Pruning
 from mask_lightning.callbacks.weight_averaging import ExponentialAverage
 from mask_lightning.data.datamodule import FaceDataModule
 from mask_lightning.engine.checkpoint_files import CheckpointFiles
@@ -56,6 +57,15 @@ class RunTrainer:
     best: BestCheckpoint
     throughput: Throughput
     interruption: Interruption
+
+    def describe(self) -> dict[str, Any]:
+        """Return best and latest scores, the best epoch (from 1) and the speed as plain values for result.json."""
+        return {
+            "best": self.best.scores,
+            "best_epoch": None if self.best.epoch is None else self.best.epoch + 1,
+            "last": self.best.latest,
+            "photos_per_second": round(self.throughput.photos_per_second, 2),
+        }
 
 
 def build_trainer(
@@ -138,6 +148,7 @@ def fit(
         "folder": str(folder.path),
         "resume": resume,
         "lr": found_lr,
+        "prunes": any(isinstance(callback, Pruning) for callback in run.trainer.callbacks),  # type: ignore[attr-defined]
     }
     with closing_wandb(), on_all_devices(run.trainer, settings.trainer, task):
         run.trainer.fit(module, data, ckpt_path=folder.last if resume else None, weights_only=True)
@@ -200,24 +211,25 @@ def make_trainer(settings: TrainSettings, folder: Path, callbacks: Sequence[pl.C
     keep_memory()
     options = settings.trainer
     epochs = settings.epochs
-    every = epochs if options.validate_every == "end" else options.validate_every
+    every = max(epochs, 1) if options.validate_every == "end" else options.validate_every  # a probe has no epochs
     processes = count_processes(options.devices, options.accelerator)
     logger = build_logger(settings.logger, folder)
+    shows_progress = options.progress and ProgressBar.can_show()
     callbacks = [
         *callbacks,
         *([CommonStep()] if processes > 1 else []),
         *([AccumulationMean()] if options.accumulate > 1 else []),
         *([FinalValidation(every)] if epochs % every else []),
-        *([ProgressBar()] if options.progress else []),
+        *([ProgressBar()] if shows_progress else []),
         *([LearningRateMonitor("step")] if logger else []),
     ]
     freezes = any(phase.unfreeze != "all" for phase in settings.finetune.phases)
-    with _device_errors_in_one_line(options):
+    with _device_errors_in_one_line(options), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The .srun. command is available")  # a run starts its processes itself
         return pl.Trainer(
             accelerator=options.accelerator,
             devices=processes,
             strategy=choose_strategy(processes, freezes=freezes),
-            # Never a cluster's environment: a run starts its processes itself.
             plugins=[LightningEnvironment(), CheckpointFiles()],
             precision=resolve_precision(options.precision, options.accelerator),  # type: ignore[arg-type]
             max_epochs=epochs,
@@ -233,7 +245,7 @@ def make_trainer(settings: TrainSettings, folder: Path, callbacks: Sequence[pl.C
             num_sanity_val_steps=0,  # index and split are checked already, and a validation takes time
             enable_checkpointing=False,  # callbacks/checkpoints.py saves
             enable_model_summary=False,  # inspect=true prints more
-            enable_progress_bar=options.progress,
+            enable_progress_bar=shows_progress,
             use_distributed_sampler=False,  # the data module divides the batches
         )
 

@@ -1,4 +1,4 @@
-"""Cross-fitting: choose weights and soups on some held-out people, and score the choice on the others.
+"""Cross-fitting: choose weights, soups and decision rules on some held-out people, and score the choice on the others.
 
 A choice that is scored on the people on whom it was made looks better than it is. Here the people are dealt into folds;
 the predictions for each fold come from the choice on all other folds.
@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mask_lightning.ensemble.voting import Vote, Weights, vote_predictions
+from mask_lightning.metrics.calibration import fit_corrections
+from mask_lightning.metrics.decisions import decide
 from mask_lightning.metrics.predictions import Predictions, join_rows
 from mask_lightning.metrics.scores import MAIN_METRIC, has_labels, people_of, score
 
@@ -71,6 +73,23 @@ def cross_fitted_vote(parts: Sequence[Predictions], fold: Ints) -> Vote:
         return vote.predictions
 
     return Vote(cross_fit(fold, predict), ties)
+
+
+def cross_fitted_decision(predictions: Predictions, fold: Ints) -> Predictions:
+    """Decide by the largest expected macro F1, with probabilities that are calibrated on the other folds of the people.
+
+    The photos of a fold are decided together, without their labels.
+
+    Args:
+        predictions: with targets.
+        fold: fold of each photo (N,).
+
+    Raises:
+        PredictionsError: a task has no labels outside of a fold.
+    """
+    return cross_fit(
+        fold, lambda others, held: decide(predictions.select(held), fit_corrections(predictions.select(others)))
+    )
 
 
 def weights_by_score(parts: Sequence[Predictions]) -> Weights:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from mask_lightning.ensemble.cross_fit import cross_fitted_vote, person_folds
+from mask_lightning.ensemble.cross_fit import cross_fitted_decision, cross_fitted_vote, person_folds
 from mask_lightning.ensemble.members import LoadedMembers
 from mask_lightning.ensemble.voting import Vote, Weights, agreement, stack_probs, vote_predictions
 from mask_lightning.metrics.bootstrap import (
@@ -41,6 +41,7 @@ Scores = Mapping[str, Floats]  # metric -> score of all photos, then of every bo
 
 MEAN_MEMBER = "mean member"
 EACH_BEST = "best member of each task"
+VOTE_LABELS = {"macro_f1": "soft vote, macro_f1"}
 SOUP_LABELS = {"renewed": "best member, renewed", "uniform": "uniform soup", "greedy": "greedy soup"}
 
 
@@ -123,7 +124,7 @@ class EnsembleScores:
 
     Attributes:
         people, photos: how many were held out.
-        votes: `hard`, `soft` and, with weights, `weighted` -> vote.
+        votes: `hard`, `soft` and, with weights, `weighted` -> vote; `macro_f1` is the soft vote with that decision.
         comparison: scores and gains of members, votes and soups.
         agreements: task -> agreement of its members.
         soups: name -> names of the members in the soup.
@@ -143,6 +144,7 @@ def score_ensemble(
     *,
     weights: Weights | None,
     by_score: bool = False,
+    decided: bool = False,
     soups: Mapping[str, SoupPredictions],
 ) -> EnsembleScores:
     """Compare members, votes and soups on the same held-out photos.
@@ -153,6 +155,7 @@ def score_ensemble(
         weights: for the weighted vote; None leaves it out.
         by_score: True if the weights are scores on these photos: each fold of the people is then weighted by the scores
             on the other folds, see `ensemble.cross_fit`.
+        decided: also score the soft vote with decision=macro_f1, cross-fitted over the people, as vote `macro_f1`.
         soups: by names that end in a key of SOUP_LABELS.
     """
     photos = parts[0].photos
@@ -163,11 +166,13 @@ def score_ensemble(
         votes["weighted"] = (
             vote_predictions(parts, kind="hard", weights=weights) if fold is None else cross_fitted_vote(parts, fold)
         )
+    if decided and (fold := person_folds(parts[0])) is not None:
+        votes["macro_f1"] = replace(votes["soft"], predictions=cross_fitted_decision(votes["soft"].predictions, fold))
     best = best_of_each(members)
     candidates = [
         *members,
         *([best] if best else []),
-        *(Candidate(f"{kind} vote", "vote", each.predictions) for kind, each in votes.items()),
+        *(Candidate(VOTE_LABELS.get(kind, f"{kind} vote"), "vote", each.predictions) for kind, each in votes.items()),
         *_soup_candidates(soups),
     ]
     return EnsembleScores(

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
@@ -234,5 +236,7 @@ def _batches(trained: Trained, rows: pd.DataFrame) -> Iterable[Tensor]:
     """Yield normalised images (B, 3, H, W); all batches weigh the same, so a smaller last batch is dropped."""
     spec, size = trained.spec, min(BATCH, len(rows))
     photos = DataLoader(FaceDataset(rows, (), eval_pipeline(spec)), batch_size=size, drop_last=True)
-    for batch in photos:
+    console = Console(stderr=True)
+    title = "renewing the statistics of a soup"
+    for batch in track(photos, title, console=console, transient=True, disable=not console.is_terminal):
         yield normalise(batch["image"].to(trained.module.device), spec.mean, spec.std)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,17 +23,22 @@ from torch.utils.data import DataLoader, Dataset
 from mask_lightning.data.batching import normalise
 from mask_lightning.data.cache import FileStamp, PhotoCache, cache_file_name, cache_key
 from mask_lightning.data.datamodule import default_workers
-from mask_lightning.data.images import open_photo, raise_if_broken
+from mask_lightning.data.images import raise_if_broken
 from mask_lightning.data.loading import LeanLoader, worker_errors_in_one_line
-from mask_lightning.data.transforms import Pipeline, TransformSpec, eval_pipeline, to_uint8
+from mask_lightning.data.prepared import PhotoSize, SizeTally, read_prepared
+from mask_lightning.data.transforms import TransformSpec, to_uint8
 from mask_lightning.errors import LabelError, PhotoError
+from mask_lightning.inference.exported import ExportedModel, Model, effective_tta
 from mask_lightning.inference.temperatures import fitting_temperatures
-from mask_lightning.inference.trained import Trained
 from mask_lightning.inference.tta import average_log_probs, tta_images, tta_weights
 from mask_lightning.labels import UNLABELLED, LabelSpace
-from mask_lightning.metrics.predictions import Predictions, no_targets
+from mask_lightning.metrics.predictions import Predictions, join_rows, no_targets
 from mask_lightning.settings.inference import Tta
 from mask_lightning.utils.system import keep_memory
+
+log = logging.getLogger(__name__)
+
+CHUNK_ROWS = 2**14  # photos whose predictions stay on the device before they are fetched
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class CacheLocation:
 
 
 def predict(
-    trained: Trained,
+    trained: Model,
     rows: pd.DataFrame,
     *,
     tta: Tta = "none",
@@ -72,7 +79,7 @@ def predict(
 
 
 def predict_many(
-    networks: Sequence[Trained],
+    networks: Sequence[Model],
     rows: pd.DataFrame,
     *,
     tta: Tta = "none",
@@ -87,7 +94,7 @@ def predict_many(
     Every photo is decoded once, even if the models preprocess it differently; photos in the cache are not decoded.
 
     Args:
-        networks: models on one device.
+        networks: models; those of checkpoints on one device.
         rows: one row per photo with `path`, and `photo` (its name) if that differs from the path. A column named like a
             task holds its targets, negative or missing where unknown. Other columns are kept as they are.
         tta: test-time augmentation, see `inference.tta`.
@@ -106,25 +113,76 @@ def predict_many(
         LabelError: a target that a model's task does not have.
         CheckpointError: temperatures that cannot be read.
     """
+    chunks = list(
+        predict_chunks(
+            [with_options(network, tta, calibrated=calibrated) for network in networks],
+            rows,
+            tta=tta,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            progress=progress,
+            cache=cache,
+        )
+    )
+    return [join_rows(parts) for parts in zip(*chunks, strict=True)]
+
+
+def predict_chunks(
+    networks: Sequence[Model],
+    rows: pd.DataFrame,
+    *,
+    tta: Tta = "none",
+    batch_size: int = 64,
+    num_workers: int | None = None,
+    progress: bool = False,
+    cache: CacheLocation | None = None,
+) -> Iterator[list[Predictions]]:
+    """Predict photos as `predict_many`, and yield the predictions of about CHUNK_ROWS photos at a time.
+
+    Args:
+        networks: models of `with_options`.
+        rows: one row per photo, see `predict_many`.
+        tta: test-time augmentation.
+        batch_size: photos per batch.
+        num_workers: loader processes.
+        progress: show a progress bar.
+        cache: photo cache of a training run.
+
+    Yields:
+        One entry per model for the next photos, in order. After a photo that cannot be decoded nothing more is yielded.
+
+    Raises:
+        PhotoError, WorkerError, LabelError, CheckpointError: as `predict_many`.
+    """
     keep_memory()
-    networks = [_with_options(network, tta, calibrated=calibrated) for network in networks]
-    targets = [known_targets(rows, network.space) for network in networks]
+    for network in networks:
+        known_targets(rows, network.space)  # raise before the pass
     specs = list(dict.fromkeys(network.spec for network in networks))
-    dataset = PredictionDataset(rows["path"].tolist(), specs, tta, cache)
+    dataset = PredictionDataset(rows["path"].array, specs, tta, cache)
     parts: list[list[dict[str, Tensor]]] = [[] for _ in networks]
     errors: dict[str, str] = {}
+    tally = SizeTally()
+    done = waiting = 0
     for batch in _batches(dataset, networks, batch_size, num_workers, progress):
         errors |= batch.errors
+        for path, size in batch.sizes:
+            tally.add(path, size)
         if errors:  # the pass will fail: only look for further broken photos
             continue
-        images = [
-            [normalise(version, spec.mean, spec.std) for version in versions]
-            for spec, versions in zip(specs, _to_device(batch, networks[0].module.device), strict=True)
-        ]
+        inputs = {
+            spec: _Inputs(spec, versions)
+            for spec, versions in zip(specs, _to_device(batch, networks[0].device), strict=True)
+        }
         for network, part in zip(networks, parts, strict=True):
-            part.append(_log_probs(network, images[specs.index(network.spec)], tta))
+            part.append(_log_probs(network, inputs[network.spec], tta))
+        waiting += len(batch.images[0])
+        if waiting >= CHUNK_ROWS or done + waiting == len(rows):
+            chunk = rows.iloc[done : done + waiting]
+            yield [_to_predictions(network, part, chunk) for network, part in zip(networks, parts, strict=True)]
+            parts, done, waiting = [[] for _ in networks], done + waiting, 0
     raise_if_broken(errors, len(rows))
-    return [_to_predictions(*each, rows) for each in zip(networks, parts, targets, strict=True)]
+    for line in tally.notes({network.spec.crop: network.sizes for network in networks}):
+        log.warning("%s", line)
 
 
 def known_targets(rows: pd.DataFrame, space: LabelSpace) -> dict[str, npt.NDArray[np.int64]]:
@@ -155,10 +213,12 @@ class PreparedPhoto(NamedTuple):
     Attributes:
         images: one uint8 tensor (V, 3, S, S) per transform, with V versions for TTA; zeros if there is an error.
         error: (path, message), None for a photo that was decoded.
+        size: (path, sizes of the photo and its face); None if they are unknown, as for most photos in the cache.
     """
 
     images: list[Tensor]
     error: tuple[str, str] | None
+    size: tuple[str, PhotoSize] | None = None
 
 
 class Batch(NamedTuple):
@@ -167,10 +227,12 @@ class Batch(NamedTuple):
     Attributes:
         images: one uint8 tensor (B, V, 3, S, S) per transform.
         errors: path -> message of the photos that cannot be decoded.
+        sizes: (path, sizes) of the photos whose sizes are known.
     """
 
     images: list[Tensor]
     errors: dict[str, str]
+    sizes: list[tuple[str, PhotoSize]]
 
 
 class PredictionDataset(Dataset[PreparedPhoto]):
@@ -186,8 +248,7 @@ class PredictionDataset(Dataset[PreparedPhoto]):
     def __init__(
         self, paths: Sequence[str], specs: Sequence[TransformSpec], tta: Tta, cache: CacheLocation | None = None
     ) -> None:
-        self.paths, self.specs, self.tta = list(paths), list(specs), tta
-        self.pipelines: list[Pipeline] = [eval_pipeline(spec) for spec in specs]
+        self.paths, self.specs, self.tta = paths, list(specs), tta
         self.caches = [None if cache is None else _open_cache(cache, spec) for spec in specs]
         stamps = [{} if each is None else each.stamps() for each in self.caches]
         self._cached = [
@@ -201,21 +262,19 @@ class PredictionDataset(Dataset[PreparedPhoto]):
     def __getitem__(self, row: int) -> PreparedPhoto:
         path = self.paths[row]
         try:
-            prepared = self._from_cache(path) if self._cached[row] else self._decode(path)
+            prepared, size = self._from_cache(path) if self._cached[row] else read_prepared(path, self.specs)
         except PhotoError as error:
             count = len(tta_weights(self.tta))
             blank = [torch.zeros(count, 3, spec.size, spec.size, dtype=torch.uint8) for spec in self.specs]
             return PreparedPhoto(blank, (path, str(error)))
         images = [torch.stack([to_uint8(each) for each in tta_images(image, self.tta)]) for image in prepared]
-        return PreparedPhoto(images, None)
+        return PreparedPhoto(images, None, None if size is None else (path, size))
 
-    def _decode(self, path: str) -> list[Image.Image]:
-        photo = open_photo(path)
-        return [pipeline(photo) for pipeline in self.pipelines]
-
-    def _from_cache(self, path: str) -> list[Image.Image]:
-        found = [cache.find(path) for cache in self.caches if cache is not None]
-        return [Image.fromarray(pixels) for pixels in found if pixels is not None]
+    def _from_cache(self, path: str) -> tuple[list[Image.Image], PhotoSize | None]:
+        caches = [cache for cache in self.caches if cache is not None]
+        found = [cache.find(path) for cache in caches]
+        sizes = [size for size in (cache.size_of(path) for cache in caches) if size is not None]
+        return [Image.fromarray(pixels) for pixels in found if pixels is not None], next(iter(sizes), None)
 
 
 def _open_cache(cache: CacheLocation, spec: TransformSpec) -> PhotoCache | None:
@@ -231,15 +290,16 @@ def _is_current(cache: PhotoCache | None, stamps: dict[str, FileStamp], path: st
 
 
 def collate_photos(photos: Sequence[PreparedPhoto]) -> Batch:
-    """Stack the images of the photos, and collect the errors."""
+    """Stack the images of the photos, and collect errors and sizes."""
     images = [torch.stack(same) for same in zip(*(photo.images for photo in photos), strict=True)]
-    return Batch(images, dict(photo.error for photo in photos if photo.error is not None))
+    errors = dict(photo.error for photo in photos if photo.error is not None)
+    return Batch(images, errors, [photo.size for photo in photos if photo.size is not None])
 
 
 def _batches(
-    dataset: PredictionDataset, networks: Sequence[Trained], batch_size: int, num_workers: int | None, progress: bool
+    dataset: PredictionDataset, networks: Sequence[Model], batch_size: int, num_workers: int | None, progress: bool
 ) -> Iterator[Batch]:
-    on_gpu = networks[0].module.device.type == "cuda"
+    on_gpu = networks[0].device.type == "cuda"
     loader: DataLoader[PreparedPhoto] = LeanLoader(
         dataset,
         batch_size=batch_size,
@@ -258,25 +318,37 @@ def _to_device(batch: Batch, device: torch.device) -> list[tuple[Tensor, ...]]:
     return [images.to(device, non_blocking=True).unbind(dim=1) for images in batch.images]
 
 
+@dataclass(frozen=True)
+class _Inputs:
+    """Versions of a batch for one transform: `pixels`, uint8 (B, 3, S, S), and the same normalised."""
+
+    spec: TransformSpec
+    pixels: Sequence[Tensor]
+
+    @cached_property
+    def normalised(self) -> list[Tensor]:
+        """Normalised once for all networks of the transform."""
+        return [normalise(version, self.spec.mean, self.spec.std) for version in self.pixels]
+
+
 @torch.inference_mode()
-def _log_probs(trained: Trained, versions: Sequence[Tensor], tta: Tta) -> dict[str, Tensor]:
+def _log_probs(model: Model, inputs: _Inputs, tta: Tta) -> dict[str, Tensor]:
     """Compute task -> log probabilities (B, C), float32; they stay on the device, which fetching would make wait."""
-    network = trained.module.network
-    outputs = [network.log_probs(network(images)) for images in versions]
-    return {task: average_log_probs([each[task] for each in outputs], tta) for task in trained.space.names}
+    versions = inputs.pixels if isinstance(model, ExportedModel) else inputs.normalised
+    outputs = [model.log_probs(images) for images in versions]
+    return {task: average_log_probs([each[task] for each in outputs], tta) for task in model.space.names}
 
 
-def _with_options(trained: Trained, tta: Tta, *, calibrated: bool) -> Trained:
-    """Record TTA and temperatures in the model's source."""
-    temperatures = fitting_temperatures(trained.source, tta) if calibrated else {}
-    return replace(trained, source=replace(trained.source, tta=tta, temperatures=temperatures))
+def with_options(model: Model, tta: Tta, *, calibrated: bool) -> Model:
+    """Record TTA and temperatures in the model's source. Raises ConfigError if an exported model contains TTA, too."""
+    averaged = effective_tta(model, tta)
+    temperatures = fitting_temperatures(model.source, averaged) if calibrated else {}
+    return replace(model, source=replace(model.source, tta=averaged, temperatures=temperatures))
 
 
-def _to_predictions(
-    trained: Trained, parts: Sequence[dict[str, Tensor]], targets: dict[str, npt.NDArray[np.int64]], rows: pd.DataFrame
-) -> Predictions:
-    """Join the log probabilities of all batches, and apply the temperatures."""
-    space = trained.space
+def _to_predictions(trained: Model, parts: Sequence[dict[str, Tensor]], rows: pd.DataFrame) -> Predictions:
+    """Join the log probabilities of several batches, and apply the temperatures."""
+    space, targets = trained.space, known_targets(rows, trained.space)
     joined = {task: torch.cat([part[task] for part in parts]).cpu() for task in space.names}
     for task, temperature in trained.source.temperatures.items():
         joined[task] = F.log_softmax(joined[task] / temperature, dim=1)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -18,7 +19,7 @@ from mask_lightning.inference.prediction_file import describe_space, read_predic
 from mask_lightning.labels import FACE, LabelSpace
 from mask_lightning.metrics.predictions import Predictions
 from mask_lightning.metrics.scores import JOINT
-from mask_lightning.utils.files import write_atomically
+from mask_lightning.utils.files import writing_atomically
 
 FILE_NAME = "submission.csv"
 COLUMNS = ["ImageID", "ans"]
@@ -110,13 +111,28 @@ def majority_codes(codes: Codes, num_codes: int) -> Codes:
 
 def write_submission(path: Path, submission: Submission) -> None:
     """Write the CSV, atomically. Raises SubmissionError if there is something wrong with it."""
-    rows = pd.DataFrame({"ImageID": submission.image_ids, "ans": [str(code) for code in submission.codes]})
-    _raise_first(find_problems(rows), path)
-    text = StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(COLUMNS)
-    lines.writerows(rows.itertuples(index=False))
-    write_atomically(path, text.getvalue().encode())
+    with writing_submission(path) as write:
+        write(submission)
+
+
+@contextmanager
+def writing_submission(path: Path) -> Iterator[Callable[[Submission], None]]:
+    """Write the CSV part by part, for parts without common photos; it appears at the end of the block, atomically.
+
+    Raises:
+        SubmissionError: there is something wrong with a part.
+    """
+    with writing_atomically(path) as file:
+        file.write((",".join(COLUMNS) + "\n").encode())
+
+        def write(submission: Submission) -> None:
+            rows = pd.DataFrame({"ImageID": submission.image_ids, "ans": [str(code) for code in submission.codes]})
+            _raise_first(find_problems(rows), path)
+            text = StringIO()
+            csv.writer(text, lineterminator="\n").writerows(rows.itertuples(index=False))
+            file.write(text.getvalue().encode())
+
+        yield write
 
 
 def read_answers(path: Path) -> Submission:

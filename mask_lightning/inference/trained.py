@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from mask_lightning.data.batching import normalise
+from mask_lightning.data.prepared import Quantiles
 from mask_lightning.data.transforms import TransformSpec
 from mask_lightning.engine.checkpoint_files import first_sentence, read_checkpoint
 from mask_lightning.engine.modules import MultiTaskModule, module_class
 from mask_lightning.errors import CheckpointError, ConfigError
+from mask_lightning.faces.detector import require_detector
 from mask_lightning.labels import LabelSpace
 from mask_lightning.metrics.predictions import Source
 from mask_lightning.runs.folder import RunFolder
@@ -27,16 +31,30 @@ class Trained:
         module: the Lightning module.
         spec: preprocessing of a photo.
         source: its checkpoint.
+        sizes: quantiles of the training photos (`data.prepared.describe_sizes`); empty in checkpoints of version 0.1.0.
     """
 
     module: MultiTaskModule
     spec: TransformSpec
     source: Source
+    sizes: Quantiles = field(default_factory=dict)
 
     @property
     def space(self) -> LabelSpace:
         """The tasks that the model predicts."""
         return self.module.space
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return self.module.device
+
+    def log_probs(self, images: Tensor) -> dict[str, Tensor]:
+        """Return task -> log probabilities (B, C), float32, from images (B, 3, S, S), uint8 or normalised."""
+        if images.dtype == torch.uint8:
+            images = normalise(images, self.spec.mean, self.spec.std)
+        network = self.module.network
+        return network.log_probs(network(images))
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -65,6 +83,7 @@ def load_trained(path: Path, device: torch.device) -> Trained:
 
     Raises:
         CheckpointError: the file is missing, truncated, or not a checkpoint of this package.
+        DetectorError: it needs face detection, which is not installed.
     """
     checkpoint = find_checkpoint(path)
     content = read_checkpoint(checkpoint)
@@ -73,11 +92,14 @@ def load_trained(path: Path, device: torch.device) -> Trained:
         module = module_class(LabelSpace.from_plain(options["tasks"]))(**options)
         module.load_state_dict(content["state_dict"])
         spec = TransformSpec.from_plain(options["transform"])
+        sizes = {name: [float(each) for each in values] for name, values in (options.get("sizes") or {}).items()}
     except Exception as error:  # values of a foreign checkpoint may raise anything in any constructor
         raise CheckpointError(
             f"{checkpoint} is not a checkpoint that mask_lightning can rebuild ({first_sentence(error)}); "
             "set ckpt to a run's folder"
         ) from error
+    if spec.crop == "face":
+        require_detector()
     module.requires_grad_(False).eval()
     module.to(device=device, memory_format=torch.channels_last)
     source = Source(
@@ -87,7 +109,7 @@ def load_trained(path: Path, device: torch.device) -> Trained:
         tasks=module.space.names,
         transform=spec.to_plain(),
     )
-    return Trained(module, spec, source)
+    return Trained(module, spec, source, sizes)
 
 
 def choose_device(accelerator: str) -> torch.device:

@@ -191,3 +191,7 @@ class ClassAndNumberLoss(nn.Module):
         class_loss: Tensor = self.classes(outputs[:, :-1], target)
         number_loss: Tensor = self.number(outputs[:, -1:], target, number)
         return class_loss + self.share * number_loss
+
+    def soft_losses(self, outputs: Tensor, probs: Tensor, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Return the soft-target losses of the classes, see `ClassificationLoss.soft_losses`."""
+        return self.classes.soft_losses(outputs[:, :-1], probs, temperature=temperature)

@@ -75,6 +75,28 @@ class ClassificationLoss(nn.Module):
         loss = labelled_mean(losses, target, self.weights)
         return loss + options.soft_f1 * soft_f1_loss(logits, target) if options.soft_f1 else loss
 
+    def soft_losses(self, outputs: Tensor, probs: Tensor, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Return the cross-entropy of each photo with soft targets, and its class weight, (B,) each.
+
+        At temperature T, logits and log probabilities are divided by T and the loss is multiplied by T ** 2, so that
+        its gradients keep their size (Hinton et al. 2015, "Distilling the knowledge in a neural network",
+        arXiv:1503.02531, section 2). Soft targets have the frequencies of the training photos' labels, so
+        `logit_adjustment` and `class_weights` act as on labels; `label_smoothing`, `focal_gamma` and `soft_f1` are for
+        labels only. A probability of 1 at temperature 1 gives the loss of that label.
+
+        Args:
+            outputs: logits (B, C).
+            probs: soft targets (B, C), rows sum to 1.
+            temperature: T, positive.
+        """
+        logits = outputs.float()
+        if self.settings.logit_adjustment:
+            logits = logits + self.settings.logit_adjustment * self.log_prior
+        if temperature != 1:
+            probs = (probs.clamp(min=torch.finfo(probs.dtype).tiny).log() / temperature).softmax(dim=1)
+        losses = F.cross_entropy(logits / temperature, probs, weight=self.weights, reduction="none") * temperature**2
+        return losses, torch.ones_like(losses) if self.weights is None else probs @ self.weights
+
 
 def make_class_weights(counts: Tensor, kind: ClassWeights) -> Tensor | None:
     """Return a loss weight per class (C,), None if all are 1.

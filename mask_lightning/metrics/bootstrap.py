@@ -8,7 +8,7 @@ counts 0 in their macro F1: its interval extends further down than up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -167,6 +167,55 @@ def compare(
         scores, others = (mean_score_draws(each.values(), people, draws=draws, seed=seed) for each in (first, second))
         found[MEAN] = _differences(scores, others, level)
     return found
+
+
+def mean_difference(
+    pairs: Sequence[tuple[Predictions, Predictions]],
+    *,
+    metric: str,
+    task: str | None = None,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Difference:
+    """Compute the paired bootstrap of the mean of A minus B over several pairs, such as runs of several seeds.
+
+    A person who is part of several pairs is drawn equally often in all of them, so the interval tells how much the mean
+    depends on the people, not on the seeds.
+
+    Args:
+        pairs: A and B, for the same photos.
+        metric: name in METRICS.
+        task: name of the task; None for the combined class, the mean of the tasks, or the only task, see `headline`.
+        draws: number of bootstrap draws.
+        level: share of the draws inside the interval.
+        seed: of the draws.
+
+    Raises:
+        PredictionsError: the photos differ, or a pair has no labels of the task.
+    """
+    aligned = [(a, b.in_order_of(a)) for a, b in pairs]
+    names, person = np.unique(np.concatenate([people_of(a) for a, _ in aligned]), return_inverse=True)
+    weights = _draw_weights(person, draws, seed)
+    differences = []
+    for a, b in aligned:
+        people = np.searchsorted(names, people_of(a))
+        ours, theirs = (_score_headline(each, task, metric, people, weights) for each in (a, b))
+        differences.append(ours - theirs)
+    return to_difference(np.mean(differences, axis=0), METRICS[metric], level)
+
+
+def _score_headline(
+    predictions: Predictions, task: str | None, metric: str, people: npt.NDArray[np.intp], weights: Ints
+) -> Floats:
+    """Score the task, or what `headline` chooses (1 + draws,)."""
+    labelled = labelled_preds(predictions)
+    chosen = headline(labelled) if task is None else task
+    if chosen != MEAN and chosen not in labelled:
+        raise PredictionsError(f"expected labels of {chosen} in {predictions.name}, found none; set metric")
+    parts = labelled.values() if chosen == MEAN else [labelled[chosen]]
+    scores: Floats = np.mean([_score(each, people[each.rows], weights)[metric] for each in parts], axis=0)
+    return scores
 
 
 def _differences(scores: Mapping[str, Floats], others: Mapping[str, Floats], level: float) -> dict[str, Difference]:

@@ -1,7 +1,11 @@
-"""Reliability of probabilities, and temperature scaling.
+"""Reliability of probabilities, temperature scaling, and bias-corrected temperature scaling.
 
 Guo et al. 2017, "On calibration of modern neural networks". A temperature divides all log probabilities of a task: the
 preds stay the same, only their probabilities change.
+
+A network trained with balanced classes (logit adjustment, class weights) predicts rare classes too often for its
+probabilities to be frequencies, which no temperature changes. Decision rules need frequencies; for them, a bias per
+class is fitted together with the temperature.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 
 from mask_lightning.labels import UNLABELLED
@@ -164,6 +168,75 @@ def scale(log_probs: Floats, temperature: float) -> Floats:
     """
     scaled: Floats = log_softmax(log_probs / temperature, axis=1)
     return scaled
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Bias-corrected temperature scaling of one task.
+
+    Attributes:
+        temperature: divisor of the log probabilities.
+        bias: (C,), added to each class afterwards; the sum is 0.
+    """
+
+    temperature: float
+    bias: tuple[float, ...]
+
+
+def fit_correction(log_probs: Floats, targets: Ints) -> Correction:
+    """Find the temperature and the bias of each class with the smallest mean cross-entropy.
+
+    A penalty that is worth one photo (the squared bias / 2, summed over classes) keeps the bias of a class without
+    photos finite.
+
+    Source: Alexandari et al. 2020, "Maximum likelihood with bias-corrected calibration is hard-to-beat at label shift
+    adaptation", arXiv:1901.06852, section 3.
+
+    Args:
+        log_probs: (N, C), the model's own.
+        targets: class indices (N,).
+
+    Example:
+        >>> found = fit_correction(np.log(np.full((40, 2), 0.5)), np.array([0] * 30 + [1] * 10))
+        >>> np.exp(correct(np.log([[0.5, 0.5]]), found)).round(2)  # three of four photos are of the first class
+        array([[0.74, 0.26]])
+    """
+    classes = log_probs.shape[1]
+    truth = np.eye(classes)[targets]
+
+    def loss(values: Floats) -> tuple[float, Floats]:
+        sharpness, bias = np.exp(-values[0]), values[1:]
+        scaled = log_softmax(sharpness * log_probs + bias, axis=1)
+        errors = np.exp(scaled) - truth
+        penalty = (bias**2).sum() / 2
+        slope = -sharpness * (errors * log_probs).sum()
+        return float(-scaled[truth > 0].sum() + penalty), np.concatenate([[slope], errors.sum(axis=0) + bias])
+
+    start = np.zeros(1 + classes)
+    start[0] = np.log(fit_temperature(log_probs, targets))
+    bounds = [tuple(np.log(RANGE)), *[(None, None)] * classes]
+    right = (log_probs.argmax(axis=1) == targets).mean()
+    if right in (0, 1):  # as for a temperature alone, the optimum would be infinite or 0
+        bounds[0] = (0.0, 0.0)
+    fitted = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+    bias = fitted[1:] - fitted[1:].mean()
+    return Correction(float(np.exp(fitted[0])), tuple(bias.tolist()))
+
+
+def fit_corrections(predictions: Predictions) -> dict[str, Correction]:
+    """Fit the correction of every task with labels, from the model's own probabilities."""
+    found = {}
+    for task in predictions.space.names:
+        known = predictions.targets[task] != UNLABELLED
+        if known.any():
+            found[task] = fit_correction(to_log(predictions.probs[task][known]), predictions.targets[task][known])
+    return found
+
+
+def correct(log_probs: Floats, correction: Correction) -> Floats:
+    """Apply a correction to log probabilities (N, C), and normalise them again."""
+    corrected: Floats = log_softmax(log_probs / correction.temperature + np.asarray(correction.bias), axis=1)
+    return corrected
 
 
 def to_log(probs: npt.NDArray[np.float32]) -> Floats:

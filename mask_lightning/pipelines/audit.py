@@ -63,12 +63,13 @@ def _read(settings: AuditSettings) -> tuple[LabelledPhotos, list[Finding]]:
 def _link_people(photos: LabelledPhotos, settings: AuditSettings) -> tuple[LabelledPhotos, list[Finding]]:
     """Join people who share photos, as training does before it splits, and report them as leakage."""
     data = settings.data
-    folder = None if data.cache == "off" else data.cache_dir or settings.outputs / "cache"
+    folder = data.cache_dir or settings.outputs / "cache"
     pairs = find_shared_photos(photos.table, root=photos.root, folder=folder)
     if not len(pairs):
         return photos, []
     shared = photos.table.iloc[np.unique(pairs)]
-    finding = Finding("leakage", describe_sharing(photos.table, pairs), tuple(shared["path"]))
+    text = describe_sharing(photos.table, pairs, people_known=photos.people_known)
+    finding = Finding("leakage", text, tuple(shared["path"]))
     return link_people(photos, pairs), [finding]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from mask_lightning.callbacks.pruning import Pruning
 from mask_lightning.engine.trainer import build_trainer, fit, without_advice
 from mask_lightning.pipelines.find_lr import run_range_test
 from mask_lightning.pipelines.photos import restore_photos
@@ -29,21 +30,27 @@ def main(task: Mapping[str, Any]) -> None:
     """Fit the run, or run its LR range test if `task` names no folder.
 
     Args:
-        task: `settings` (plain values), `folder` (None for a range test), `lr` (found by a range test or None) and
-            `resume`, as given to `engine.ddp.other_ranks`.
+        task: `settings` (plain values), `folder` (None for a range test), `lr` (found by a range test or None),
+            `resume` and `prunes`, as given to `engine.ddp.other_ranks`.
     """
     settings = check(TrainSettings, task["settings"])
-    recorded = None if task["folder"] is None else restore_photos(settings, RunFolder(Path(task["folder"])))
+    folder = None if task["folder"] is None else RunFolder(Path(task["folder"]))
     # Without skipping, rank 0 has found that all photos can be decoded.
-    run = prepare_run(settings, recorded, look_for_broken=settings.data.on_bad_photo == "skip")
+    run = prepare_run(
+        settings,
+        None if folder is None else restore_photos(settings, folder),
+        look_for_broken=settings.data.on_bad_photo == "skip",
+        recorded=None if folder is None else folder.read_result(),
+    )
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     module = run.build_module(found_lr=task["lr"])
-    if task["folder"] is None:
+    if folder is None:
         run_range_test(run, module)
         return
-    folder, data = RunFolder(Path(task["folder"])), run.build_data()
+    data = run.build_data()
     with without_advice():
-        fit(build_trainer(settings, folder, data, module), settings, folder, module, data, resume=task["resume"])
+        trainer = build_trainer(settings, folder, data, module, [Pruning(settings.monitor)] if task["prunes"] else [])
+        fit(trainer, settings, folder, module, data, resume=task["resume"])
 
 
 def _exit_with_rank_zero() -> None:

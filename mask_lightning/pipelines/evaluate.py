@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from mask_lightning.errors import RunFolderError
+from mask_lightning.ensemble.cross_fit import FOLDS, cross_fitted_decision, person_folds
+from mask_lightning.errors import PredictionsError, RunFolderError
 from mask_lightning.inference.prediction_file import FILE_NAME, write_predictions
-from mask_lightning.inference.temperatures import Calibration, fitting_temperatures, write_calibration
+from mask_lightning.inference.temperatures import (
+    Calibration,
+    fitting_temperatures,
+    require_corrections,
+    write_calibration,
+)
 from mask_lightning.metrics.bootstrap import Difference, compare
+from mask_lightning.metrics.calibration import fit_corrections
+from mask_lightning.metrics.decisions import decide, decided_together
 from mask_lightning.metrics.evaluation import Evaluation, evaluate, to_plain
 from mask_lightning.pipelines.labelled import LabelledPredictions, predict_labelled, run_folder_of
 from mask_lightning.pipelines.output import refuse_existing, writable
@@ -32,17 +40,25 @@ def evaluate_run(settings: EvaluateSettings, folder: Path) -> Evaluation:
     if settings.calibrate:
         _check_calibrates(settings.ckpt)
     started = perf_counter()
-    ours, *others = predict_labelled(ckpts, settings, data=settings.photos, tta=settings.tta)
+    found = predict_labelled(ckpts, settings, data=settings.photos, tta=settings.tta, engine=settings.engine)
     predicted = perf_counter()
+    gain = None
+    if settings.decision == "macro_f1":
+        by_argmax, found = found[0].predictions, [decide_labelled(each) for each in found]
+        gain = compare(found[0].predictions, by_argmax, seed=settings.seed)
+    ours, *others = found
     evaluation = evaluate(ours.predictions, temperatures_for(ours), seed=settings.seed)
     differences = [compare(ours.predictions, other.predictions, seed=settings.seed) for other in others]
     with writable(folder):
         write_predictions(folder / FILE_NAME, ours.predictions)
-        evaluation_report.save(folder, evaluation, _describe(ours, others, differences))
+        evaluation_report.save(folder, evaluation, _describe(ours, others, differences, gain))
     written = _write_temperatures(ours, evaluation) if settings.calibrate else None
     evaluation_report.print_evaluation(evaluation, _title(ours, evaluation))
     for other, difference in zip(others, differences, strict=True):
         evaluation_report.print_differences(_name(ours), _name(other), difference)
+    if gain is not None:
+        evaluation_report.print_differences("decision=macro_f1", "argmax", gain)
+        evaluation_report.print_notes([_explain_decision(ours)])
     evaluation_report.print_notes(notes([ours, *others], evaluation, written))
     seconds = predicted - started, perf_counter() - predicted
     evaluation_report.print_files(folder, seconds, _next_command(settings))
@@ -53,6 +69,38 @@ def _check_calibrates(ckpt: Path) -> None:
     """Raise RunFolderError unless the checkpoint is in a run folder, where predict looks for temperatures."""
     if run_folder_of(ckpt) is None:
         raise RunFolderError(f"calibrate=true needs the run that held people out, found only {ckpt}; name its folder")
+
+
+def decide_labelled(labelled: LabelledPredictions) -> LabelledPredictions:
+    """Decide by the largest expected macro F1, with probabilities that are calibrated on other people.
+
+    Photos of held-out people are calibrated by cross-fitting, other photos as `evaluate calibrate=true` has stored.
+
+    Raises:
+        CheckpointError: nothing is stored.
+        PredictionsError: a single person was held out.
+    """
+    predictions = labelled.predictions
+    if not labelled.held_out:
+        (source,) = predictions.sources
+        return replace(labelled, predictions=decide(predictions, require_corrections([source], source.tta)))
+    fold = person_folds(predictions)
+    if fold is None:
+        raise PredictionsError(
+            "decision=macro_f1 calibrates on other held-out people, found a single person; hold out more, or set "
+            "decision=argmax"
+        )
+    return replace(labelled, predictions=cross_fitted_decision(predictions, fold))
+
+
+def _explain_decision(labelled: LabelledPredictions) -> str:
+    groups = ", ".join(" x ".join(group.names) for group in decided_together(labelled.predictions.space))
+    fitted = (
+        f"cross-fitted over {FOLDS} folds of the people: each is calibrated on the others, decided without its labels"
+        if labelled.held_out
+        else "with the stored calibration, without their labels"
+    )
+    return f"decision=macro_f1 maximises the expected macro F1 of {groups}, {fitted}"
 
 
 def temperatures_for(labelled: LabelledPredictions) -> dict[str, float] | None:
@@ -66,12 +114,16 @@ def temperatures_for(labelled: LabelledPredictions) -> dict[str, float] | None:
 def _write_temperatures(labelled: LabelledPredictions, evaluation: Evaluation) -> Path:
     (source,) = labelled.predictions.sources
     temperatures = {task: calibration.temperature for task, calibration in evaluation.calibration.items()}
-    fitted = Calibration(temperatures, source.sha256, source.tta, evaluation.people, evaluation.photos)
+    corrections = fit_corrections(labelled.predictions)
+    fitted = Calibration(temperatures, source.sha256, source.tta, evaluation.people, evaluation.photos, corrections)
     return write_calibration(source.checkpoint, fitted)
 
 
 def _describe(
-    ours: LabelledPredictions, others: Sequence[LabelledPredictions], differences: Sequence[Differences]
+    ours: LabelledPredictions,
+    others: Sequence[LabelledPredictions],
+    differences: Sequence[Differences],
+    gain: Differences | None,
 ) -> dict[str, Any]:
     """Describe networks and photos for evaluation.json."""
     networks = [
@@ -85,7 +137,12 @@ def _describe(
     compared = [
         {**network, "differences": to_plain(each)} for network, each in zip(networks[1:], differences, strict=True)
     ]
-    return {"data": {"root": str(ours.root), "held_out": ours.held_out}, "network": networks[0], "against": compared}
+    return {
+        "data": {"root": str(ours.root), "held_out": ours.held_out},
+        "decision": None if gain is None else {"rule": "macro_f1", "over_argmax": to_plain(gain)},
+        "network": networks[0],
+        "against": compared,
+    }
 
 
 def _name(labelled: LabelledPredictions) -> str:

@@ -44,6 +44,8 @@ def find_lr(settings: TrainSettings, folder: Path, overrides: Sequence[str] = ()
     for option, value in (("resume", settings.resume), ("inspect", settings.inspect)):
         if value:
             raise ConfigError(f"find_lr tests a run that is not started yet, found {option}={value}; leave it out")
+    if not settings.finetune.phases:
+        raise ConfigError("find_lr tests a phase of gradient steps, found finetune=probe, which has none; take another")
     run = prepare_run(settings)
     module = run.build_pretrained_module()
     if run.photos.drawn:

@@ -11,15 +11,19 @@ import pandas as pd
 
 from mask_lightning.data.sources import LabelledPhotos
 from mask_lightning.errors import LabelError, MaskLightningError, RunFolderError
+from mask_lightning.exporting.folder import is_export
+from mask_lightning.inference.exported import Model, load_model, with_engine
 from mask_lightning.inference.predict import CacheLocation, predict_many
-from mask_lightning.inference.trained import Trained, choose_device, find_checkpoint, load_trained
+from mask_lightning.inference.trained import choose_device, find_checkpoint
 from mask_lightning.labels import UNLABELLED
 from mask_lightning.metrics.predictions import Predictions, join_spaces
+from mask_lightning.pipelines.output import engine_cache
 from mask_lightning.pipelines.photos import Photos, read_labelled, restore_photos, without_skipped
 from mask_lightning.runs.folder import RunFolder
 from mask_lightning.runs.photos import identify_photos, mark_photos, read_split
 from mask_lightning.settings.base import check
 from mask_lightning.settings.data import DataSettings
+from mask_lightning.settings.export import Engine
 from mask_lightning.settings.inference import InferenceSettings, Tta
 from mask_lightning.settings.train import TrainSettings
 
@@ -47,15 +51,21 @@ class LabelledPredictions:
 
 
 def predict_labelled(
-    ckpts: Sequence[Path], options: InferenceSettings, *, data: DataSettings | None = None, tta: Tta = "none"
+    ckpts: Sequence[Path],
+    options: InferenceSettings,
+    *,
+    data: DataSettings | None = None,
+    tta: Tta = "none",
+    engine: Engine = "torch",
 ) -> list[LabelledPredictions]:
     """Pass labelled photos through networks of the same label space; each photo is decoded once.
 
     Args:
-        ckpts: run folders or .ckpt files.
-        options: batch size, workers, device and progress bar.
+        ckpts: run folders, .ckpt files or exported models.
+        options: batch size, workers, device, progress bar, and the folder below which engines are cached.
         data: the photos; None for those of the people whom the first run held out.
         tta: test-time augmentation, see `inference.tta`.
+        engine: what computes the networks, see `inference.exported.choose_engine`.
 
     Returns:
         One entry per checkpoint.
@@ -66,10 +76,12 @@ def predict_labelled(
         MaskLightningError: the checkpoints or photos cannot be read.
     """
     device = choose_device(options.accelerator)
-    networks = [load_trained(ckpt, device) for ckpt in ckpts]
+    loaded = [load_model(ckpt, device, engine=engine) for ckpt in ckpts]
     folders = [run_folder_of(ckpt) for ckpt in ckpts]
-    photos = _held_out_photos(ckpts[0], folders[0]) if data is None else _named_photos(data, networks)
-    check_labels(photos, networks)
+    photos = _held_out_photos(ckpts[0], folders[0]) if data is None else _named_photos(data, loaded)
+    check_labels(photos, loaded)
+    cache = engine_cache(options.outputs)
+    networks = [with_engine(each, engine, cache=cache, photos=len(photos.table)) for each in loaded]
     predictions = predict_many(
         networks,
         _with_other_labels(photos, networks),
@@ -92,11 +104,13 @@ def predict_labelled(
 
 
 def run_folder_of(ckpt: Path) -> RunFolder | None:
-    """Return the folder of the run that wrote the checkpoint; None if the checkpoint lies elsewhere.
+    """Return the folder of the run that wrote the checkpoint; None for another checkpoint or an exported model.
 
     Raises:
         CheckpointError: there is no checkpoint.
     """
+    if is_export(ckpt):
+        return None
     folder = RunFolder(find_checkpoint(ckpt).parent.parent)
     return folder if folder.config.is_file() else None
 
@@ -128,6 +142,17 @@ def photos_of_run(folder: RunFolder) -> Photos:
     return without_skipped(folder, photos)
 
 
+def held_out_rows(ckpt: Path, networks: Sequence[Model]) -> pd.DataFrame:
+    """Return the photos of the people whom a run held out, with their labels, for `predict_many`.
+
+    Raises:
+        MaskLightningError: there are none, they have changed, or their labels do not fit the networks.
+    """
+    photos = _held_out_photos(ckpt, run_folder_of(ckpt))
+    check_labels(photos, networks)
+    return _with_other_labels(photos, networks)
+
+
 def _held_out_photos(ckpt: Path, folder: RunFolder | None) -> LabelledPhotos:
     """Return the photos of the people whom a run held out. Raises RunFolderError if there are none."""
     if folder is None:
@@ -145,13 +170,13 @@ def _held_out_photos(ckpt: Path, folder: RunFolder | None) -> LabelledPhotos:
     return LabelledPhotos(photos.split.val, space, (), photos.root)
 
 
-def _named_photos(data: DataSettings, networks: Sequence[Trained]) -> LabelledPhotos:
+def _named_photos(data: DataSettings, networks: Sequence[Model]) -> LabelledPhotos:
     """Return all photos that `data` names, with labels of the networks' tasks."""
     assert data.table is not None or data.root is not None
     return read_labelled(data, join_spaces([network.space for network in networks]))
 
 
-def check_labels(photos: LabelledPhotos, networks: Sequence[Trained]) -> None:
+def check_labels(photos: LabelledPhotos, networks: Sequence[Model]) -> None:
     """Raise LabelError unless each network has a task that the photos are labelled with, in the same classes."""
     for network in networks:
         shared = [task for task in network.space.tasks if task.name in photos.space.names]
@@ -169,7 +194,7 @@ def check_labels(photos: LabelledPhotos, networks: Sequence[Trained]) -> None:
             )
 
 
-def _with_other_labels(photos: LabelledPhotos, networks: Sequence[Trained]) -> pd.DataFrame:
+def _with_other_labels(photos: LabelledPhotos, networks: Sequence[Model]) -> pd.DataFrame:
     """Return the sample table; labels of tasks that no network predicts become class names, "" if unlabelled."""
     predicted = {task for network in networks for task in network.space.names}
     others = [task for task in photos.space.tasks if task.name not in predicted]

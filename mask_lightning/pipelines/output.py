@@ -16,6 +16,11 @@ def refuse_existing(folder: Path, names: Sequence[str]) -> None:
             raise RunFolderError(f"{folder} already holds {name}; name another folder, or none to get a new one")
 
 
+def engine_cache(outputs: Path) -> Path:
+    """Return the folder of the networks that `engine` has exported."""
+    return outputs / "cache" / "engines"
+
+
 @contextmanager
 def writable(folder: Path) -> Iterator[None]:
     """Create the folder for the block. Raise RunFolderError if that, or a write inside the block, fails."""

@@ -57,6 +57,7 @@ class Photos:
         drawn: True for the built-in portraits.
         fold: (i, k) if fold i of k is held out.
         skipped: names of photos that cannot be decoded.
+        without_face: names of photos in which no face was detected, for data.crop=face.
     """
 
     split: Split
@@ -67,6 +68,7 @@ class Photos:
     drawn: bool
     fold: tuple[int, int] | None = None
     skipped: tuple[str, ...] = ()
+    without_face: tuple[str, ...] = ()
 
     @property
     def everyone(self) -> pd.DataFrame:
@@ -74,22 +76,25 @@ class Photos:
         return pd.concat([self.split.train, self.split.val], ignore_index=True)
 
     def describe(self) -> dict[str, Any]:
-        """Return root, fold, people and photos per side, and skipped photos as plain values for result.json."""
+        """Return root, fold, people and photos per side, and names of exceptional photos as plain values."""
         sides = {
             side: {"people": int(rows["person_id"].nunique()), "photos": len(rows)}
             for side, rows in (("train", self.labels), ("val", self.split.val))
         }
         fold = {"fold": self.fold[0], "folds": self.fold[1]} if self.fold else {}
-        skipped = {"skipped": list(self.skipped)} if self.skipped else {}
-        return {"root": str(self.root), "drawn": self.drawn, **fold, **sides, **skipped}
+        exceptions = {"skipped": list(self.skipped), "without_face": list(self.without_face)}
+        listed = {name: photos for name, photos in exceptions.items() if photos}
+        return {"root": str(self.root), "drawn": self.drawn, **fold, **sides, **listed}
 
 
-def find_photos(settings: TrainSettings, *, keep_thumbnails: bool = True) -> Photos:
+def find_photos(settings: TrainSettings) -> Photos:
     """Read and split the photos of a run; draw portraits if the options name none.
+
+    Thumbnails by which duplicates are found are kept in the cache folder, with every `data.cache`: they are small, and
+    without them each start would decode all photos.
 
     Args:
         settings: all options of the run.
-        keep_thumbnails: False writes no file beside the photo cache.
 
     Raises:
         MaskLightningError: the photos, their labels or the split are not as expected.
@@ -97,9 +102,8 @@ def find_photos(settings: TrainSettings, *, keep_thumbnails: bool = True) -> Pho
     data, photos = settings.data, _read(settings)
     space = settings.choose(photos.space)
     if data.val_fraction > 0:
-        folder = settings.cache_folder if data.cache != "off" and keep_thumbnails else None
-        shown = settings.trainer.progress
-        photos = link_people(photos, find_shared_photos(photos.table, root=photos.root, folder=folder, progress=shown))
+        place, shown = settings.cache_folder, settings.trainer.progress
+        photos = link_people(photos, find_shared_photos(photos.table, root=photos.root, folder=place, progress=shown))
     split = hold_out(
         photos.table, **data.split_options, strata=photos.strata, labels=photos.labels_as_read, space=space
     )
@@ -134,7 +138,9 @@ def restore_photos(settings: TrainSettings, folder: RunFolder, *, remedy: str = 
             f"expected {folder.split}, which records who was held out, found none; restore it, or {SPLIT_ANEW}"
         )
     recorded, found = read_split(folder.split), identify_photos(photos.table)
-    changes = describe_changes(recorded, found, ignore_new=settings.data.limit_people is not None)
+    # A limit, and a given split with near-duplicates, leave out photos that are not recorded.
+    not_recorded = settings.data.limit_people is not None or "side" in photos.table
+    changes = describe_changes(recorded, found, ignore_new=not_recorded)
     if changes:
         raise RunFolderError(f"{others}: {changes}; {remedy}")
     table = photos.table.iloc[find_recorded(recorded, found)].reset_index(drop=True)
@@ -184,7 +190,7 @@ def link_people(photos: LabelledPhotos, pairs: npt.NDArray[np.int64]) -> Labelle
     log.warning(
         "%s: %d families become %d, so that no photo is on both sides of the split; "
         "python -m mask_lightning.audit shows the photos",
-        describe_sharing(table, pairs),
+        describe_sharing(table, pairs, people_known=photos.people_known),
         table["family"].nunique(),
         families.nunique(),
     )
@@ -208,7 +214,7 @@ def read_labelled(
 
     Args:
         data: layout and place of the photos.
-        space: label space of data=table; None infers it from the columns.
+        space: label space of data=table and data=folder; None infers it from columns or folder names.
         needed: tasks that a table must have.
         outputs: folder below which portraits are drawn.
         readers: as in `data.sources.read_labelled_photos`.

@@ -17,7 +17,7 @@ from mask_lightning.errors import ConfigError
 from mask_lightning.optim.phases import Unfreeze
 from mask_lightning.pipelines.photos import Photos
 from mask_lightning.pipelines.prepare import PreparedRun, prepare_run
-from mask_lightning.pipelines.train import fit_run
+from mask_lightning.pipelines.train import claim_run, fit_run
 from mask_lightning.runs.folder import RunFolder, RunResult, new_run_name
 from mask_lightning.settings.base import check, check_range
 from mask_lightning.settings.optim import PhaseSettings
@@ -110,9 +110,10 @@ def fit(
     settings = settings_for(module, data, lr=lr, schedule=schedule, phases=phases)
     plain = settings.model_dump(mode="json")
     module.plan(optim=plain["optim"], schedule=plain["schedule"], phases=plain["finetune"]["phases"], config=plain)
-    folder = RunFolder(settings.outputs / "runs" / new_run_name())
+    run, path = replace(data.run, settings=settings), settings.outputs / "runs" / new_run_name()
     pl.seed_everything(settings.seed, workers=True, verbose=False)
-    result = fit_run(replace(data.run, settings=settings), folder.path, module, overrides=data.overrides)
+    folder = claim_run(run, path, module, overrides=data.overrides)
+    result = fit_run(run, folder, module)
     return Run(folder, result, data, tuple(module.phases))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from mask_lightning.pipelines.output import refuse_existing, writable
 from mask_lightning.pipelines.predict import OUTPUT_NAMES, write_output
 from mask_lightning.reports import predictions as reports
 from mask_lightning.settings.inference import BlendSettings, CheckSubmissionSettings
+
+log = logging.getLogger(__name__)
 
 
 def blend(settings: BlendSettings, folder: Path) -> Submission:
@@ -36,6 +39,13 @@ Blend = tuple[Submission, Sequence[Submission | None]]  # the result, and the su
 
 def _blend_means(settings: BlendSettings, folder: Path) -> Blend:
     parts = [prediction_file.read_predictions(path) for path in settings.files]
+    decided = [str(file) for file, part in zip(settings.files, parts, strict=True) if part.decisions is not None]
+    if decided:
+        log.warning(
+            "%s: made with decision=macro_f1, which kind=mean drops; the blend has the classes with the largest mean "
+            "probability. To blend decisions, set kind=vote",
+            ", ".join(decided),
+        )
     predictions = average(parts)
     blended = submission.submission_of(predictions)
     write_output(folder, predictions, submit=True)
@@ -56,7 +66,6 @@ def check_submission(settings: CheckSubmissionSettings) -> None:
     Raises:
         SubmissionError: it is not valid.
     """
-    assert settings.file is not None
     path, rows = submission.read_rows(settings.file)
     data = settings.data
     listed = read_photo_list(data.root, follow_symlinks=data.follow_symlinks) if data.root else None

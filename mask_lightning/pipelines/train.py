@@ -22,6 +22,7 @@ from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from mask_lightning import __version__
+from mask_lightning.callbacks.pruning import Pruning
 from mask_lightning.data.loading import worker_errors_in_one_line
 from mask_lightning.engine.checkpoint_files import keep_weights
 from mask_lightning.engine.loggers import check_logger
@@ -31,6 +32,7 @@ from mask_lightning.errors import ConfigError, RunFolderError, Terminated
 from mask_lightning.pipelines.find_lr import choose_lr
 from mask_lightning.pipelines.photos import find_photos, record_split, restore_photos
 from mask_lightning.pipelines.prepare import PreparedRun, choose_transform, prepare_run
+from mask_lightning.pipelines.probe import Probe, fit_probe, score_probe
 from mask_lightning.reports import run_report
 from mask_lightning.reports.run_report import print_inspection
 from mask_lightning.runs.folder import RunFolder, RunResult
@@ -38,6 +40,7 @@ from mask_lightning.runs.photos import fingerprint
 from mask_lightning.settings.base import check
 from mask_lightning.settings.identity import config_hash
 from mask_lightning.settings.train import TrainSettings
+from mask_lightning.sweeps.studies import StudyTrial, current_trial
 from mask_lightning.utils.system import raise_on_sigterm
 
 log = logging.getLogger(__name__)
@@ -60,13 +63,13 @@ def train_run(settings: TrainSettings, path: Path, overrides: Sequence[str] = ()
     with _recorded_preparation(settings, path, overrides=overrides, config_hash=identity):
         run = prepare_run(settings)
         module = run.build_pretrained_module()
-    return fit_run(run, path, module, overrides=overrides, config_hash=identity)
+    return fit_run(run, claim_run(run, path, module, overrides=overrides, config_hash=identity), module)
 
 
-def fit_run(
+def claim_run(
     run: PreparedRun, path: Path, module: MultiTaskModule, *, overrides: Sequence[str] = (), config_hash: str = ""
-) -> RunResult:
-    """Train an existing module as the run's settings say, and write the run into the folder `path`.
+) -> RunFolder:
+    """Create the folder `path` with the record of a run that is about to start.
 
     Args:
         run: settings, photos, transform and cache.
@@ -77,7 +80,7 @@ def fit_run(
             the settings do not describe.
 
     Raises:
-        MaskLightningError, KeyboardInterrupt: as `train_run`.
+        RunFolderError: there is a run already, or the folder cannot be written.
     """
     settings, folder = run.settings, RunFolder(path)
     record = RunResult(
@@ -85,18 +88,74 @@ def fit_run(
         monitor=settings.monitor,
         overrides=list(overrides),
         weights=" -> ".join(module.lineage),
+        pretrained=module.pretrained,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        data={**run.photos.describe(), "fingerprint": fingerprint(run.found.everyone)},
+        data={
+            **run.photos.describe(),
+            "fingerprint": fingerprint(run.found.everyone),
+            **({"soft_targets": run.soft.record} if run.soft else {}),
+        },
         versions=_versions(),
         config_hash=config_hash,
     )
     folder.claim(settings.model_dump(mode="json"), record)
     module.lineage.append(str(path))
+    return folder
+
+
+def fit_run(run: PreparedRun, folder: RunFolder, module: MultiTaskModule, *, resume: bool = False) -> RunResult:
+    """Train a module as the run's settings say, keep result.json up to date whatever happens, and write the figures.
+
+    A run without phases is scored with the heads that `finetune=probe` has fitted.
+
+    Args:
+        run: settings, photos, transform and cache.
+        folder: folder from `claim_run`; with `resume`, of the run that is continued.
+        module: network with the weights to start from.
+        resume: continue from the last checkpoint.
+
+    Raises:
+        MaskLightningError, KeyboardInterrupt: as `train_run`.
+    """
+    settings, probe = run.settings, None
     with folder.held(), folder.written():
-        record_split(folder, run.found)
-        if settings.optim.lr == "auto":
-            _set_found_lr(run, folder, module)
-        return _train(run, folder, module, resume=False)
+        if resume:
+            folder.update_result(status="running", error=None)
+        else:
+            record_split(folder, run.found)
+            probe = _fit_probe(run, folder, module) if settings.finetune.probe else None
+            if settings.optim.lr == "auto":
+                _set_found_lr(run, folder, module)
+        if run.photos.drawn:
+            run_report.print_portraits_banner(run.photos.root)
+        with _recorded(folder, dict), raise_on_sigterm():
+            data, trial = run.build_data(), current_trial(settings.monitor)
+            schedule = LambdaCallback(on_train_start=partial(run_report.save_schedule, folder.path))
+            pruning = Pruning(settings.monitor, trial.report if trial else None)
+            callbacks = [schedule, *([pruning] if trial else [])]
+            trainer = build_trainer(settings, folder, data, module, callbacks)
+            if trial and resume:
+                _report_earlier_epochs(trial, folder)
+        earlier, started = folder.read_result(), perf_counter()
+
+        def progress() -> dict[str, Any]:
+            seconds = round(earlier.seconds + perf_counter() - started, 1)
+            return {**trainer.describe(), "score_of": module.score_of or earlier.score_of, "seconds": seconds}
+
+        with _recorded(folder, progress):
+            if probe is not None and not module.phases:
+                with raise_on_sigterm():
+                    score_probe(probe, run, trainer, folder, module, data)
+            else:
+                with raise_on_sigterm():
+                    run_report.save_augmented(folder.path, data, module.space)
+                fit(trainer, settings, folder, module, data, resume=resume, found_lr=earlier.lr)
+        result = _finish(settings, folder, {**progress(), "status": "pruned" if pruning.pruned else "finished"})
+        if trial:
+            trial.describe(run=folder.path, pruned=pruning.pruned)
+        run_report.save_figures(folder.path, pd.read_csv(folder.metrics), module, trainer.best.evidence)
+        run_report.print_result(folder, result, module.space)
+        return result
 
 
 def resume_run(path: Path, overrides: Sequence[str] = (), settings: TrainSettings | None = None) -> RunResult:
@@ -122,20 +181,29 @@ def resume_run(path: Path, overrides: Sequence[str] = (), settings: TrainSetting
         raise RunFolderError(f"expected a checkpoint at {folder.last}, found none; start the run anew")
     check_logger(settings.logger)
     with raise_on_sigterm():
-        run = prepare_run(settings, restore_photos(settings, folder))
+        run = prepare_run(settings, restore_photos(settings, folder), recorded=earlier)
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     module = run.build_module(found_lr=earlier.lr)
-    with folder.held(), folder.written():
-        folder.update_result(status="running", error=None)
-        return _train(run, folder, module, resume=True)
+    return fit_run(run, folder, module, resume=True)
 
 
 def inspect_run(settings: TrainSettings) -> None:
-    """Print layers, layer groups, schedule and split of a run; write nothing and train nothing."""
-    transform, photos = choose_transform(settings), find_photos(settings, keep_thumbnails=False)
+    """Print layers, layer groups, schedule and split of a run; train nothing and write no run folder."""
+    transform, photos = choose_transform(settings), find_photos(settings)
     run = PreparedRun(settings, transform, found=photos, photos=photos)
     data = run.build_data()
     print_inspection(run.build_module(), data.split, transform, len(data.train_dataloader()))
+
+
+def _fit_probe(run: PreparedRun, folder: RunFolder, module: MultiTaskModule) -> Probe:
+    """Fit the heads by logistic regression, and record its strengths."""
+    started = perf_counter()
+    with _recorded(folder, dict), raise_on_sigterm():
+        probe = fit_probe(run, module)
+    folder.update_result(
+        probe={"strengths": probe.strengths, "scores": probe.scores}, seconds=round(perf_counter() - started, 1)
+    )
+    return probe
 
 
 def _set_found_lr(run: PreparedRun, folder: RunFolder, module: MultiTaskModule) -> None:
@@ -153,36 +221,12 @@ def _set_found_lr(run: PreparedRun, folder: RunFolder, module: MultiTaskModule) 
     )
 
 
-def _train(run: PreparedRun, folder: RunFolder, module: MultiTaskModule, *, resume: bool) -> RunResult:
-    """Fit the module, keep result.json up to date whatever happens, and write the figures."""
-    settings = run.settings
-    if run.photos.drawn:
-        run_report.print_portraits_banner(run.photos.root)
-    with _recorded(folder, dict), raise_on_sigterm():
-        data = run.build_data()
-        schedule = LambdaCallback(on_train_start=partial(run_report.save_schedule, folder.path))
-        trainer = build_trainer(settings, folder, data, module, [schedule])
-    earlier = folder.read_result()
-    started = perf_counter()
-
-    def progress() -> dict[str, Any]:
-        return {
-            "best": trainer.best.scores,
-            "best_epoch": None if trainer.best.epoch is None else trainer.best.epoch + 1,
-            "last": trainer.best.latest,
-            "score_of": module.score_of or earlier.score_of,
-            "seconds": round(earlier.seconds + perf_counter() - started, 1),
-            "photos_per_second": round(trainer.throughput.photos_per_second, 2),
-        }
-
-    with _recorded(folder, progress):
-        with raise_on_sigterm():
-            run_report.save_augmented(folder.path, data, module.space)
-        fit(trainer, settings, folder, module, data, resume=resume, found_lr=earlier.lr)
-    result = _finish(settings, folder, progress())
-    run_report.save_figures(folder.path, pd.read_csv(folder.metrics), module, trainer.best.evidence)
-    run_report.print_result(folder, result, module.space)
-    return result
+def _report_earlier_epochs(trial: StudyTrial, folder: RunFolder) -> None:
+    """Report the scores of the epochs before a resume, as the pruner compares epochs."""
+    if folder.metrics.is_file():
+        metrics = pd.read_csv(folder.metrics)
+        for epoch, score in zip(metrics["epoch"], metrics.get(trial.monitor, ()), strict=False):
+            trial.report(int(epoch) + 1, float(score))
 
 
 @contextmanager
@@ -243,16 +287,16 @@ def _update_record(folder: RunFolder, **changes: Any) -> None:
 
 
 def _finish(settings: TrainSettings, folder: RunFolder, scores: Mapping[str, Any]) -> RunResult:
-    """Record that the run is finished, and remove what `checkpoint.keep` does not keep.
+    """Record that the run has ended with these scores and status, and remove what `checkpoint.keep` does not keep.
 
     The order matters: after a crash between two steps the run can still be resumed.
     """
     keep_best_only = settings.checkpoint.keep == "best"
     if keep_best_only:
         keep_weights(folder.best, half=settings.checkpoint.half)
-    result = folder.update_result(status="finished", error=None, **scores)
+    result = folder.update_result(error=None, **scores)
     if keep_best_only:
-        folder.last.unlink()
+        folder.last.unlink(missing_ok=True)  # a probe has none
     return result
 
 

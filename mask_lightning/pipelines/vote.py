@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,22 @@ from mask_lightning.ensemble.soups import make_soups, write_checkpoint
 from mask_lightning.ensemble.voting import Vote, Weights, vote_predictions
 from mask_lightning.errors import CheckpointError, RunFolderError, SubmissionError
 from mask_lightning.inference import prediction_file, submission
+from mask_lightning.inference.exported import Model, with_engine
 from mask_lightning.inference.photo_list import PhotoList, read_photo_list
 from mask_lightning.inference.predict import CacheLocation, predict_many
 from mask_lightning.inference.trained import Trained, choose_device, load_trained
 from mask_lightning.labels import LabelSpace
+from mask_lightning.metrics.calibration import fit_corrections
+from mask_lightning.metrics.decisions import decide
 from mask_lightning.metrics.predictions import Predictions
 from mask_lightning.metrics.scores import METRICS
 from mask_lightning.pipelines.labelled import cache_of_run, photos_of_run
-from mask_lightning.pipelines.output import refuse_existing, writable
+from mask_lightning.pipelines.output import engine_cache, refuse_existing, writable
 from mask_lightning.pipelines.photos import Photos
 from mask_lightning.pipelines.predict import write_output
 from mask_lightning.reports import vote_report
 from mask_lightning.reports.figures import save_figure
+from mask_lightning.reports.predictions import print_decisions
 from mask_lightning.reports.vote_report import plot_agreement, plot_candidates
 from mask_lightning.settings.inference import VoteSettings
 from mask_lightning.utils.files import write_atomically, write_json
@@ -60,6 +65,11 @@ def vote(settings: VoteSettings, folder: Path) -> None:
         raise RunFolderError(
             "the members held nobody out to score on (data.val_fraction=0); name photos to predict: data.root=PHOTOS"
         )
+    if photos.split.val.empty and settings.decision == "macro_f1":
+        raise RunFolderError(
+            "decision=macro_f1 calibrates the vote on held-out people, found none (data.val_fraction=0); set "
+            "decision=argmax, or predict with one run that has them: python -m mask_lightning.evaluate calibrate=true"
+        )
     vote_report.print_members(
         [member.name for member in found.members], loaded.megabytes, found.left_out, found.missing
     )
@@ -68,9 +78,14 @@ def vote(settings: VoteSettings, folder: Path) -> None:
         scores, remarks = None, ["no scores: the members held nobody out (data.val_fraction=0)"]
         if len(photos.split.val):
             scores, remarks = _score(loaded, photos, weights, settings, folder)
+        if voted and scores and settings.decision == "macro_f1":
+            corrections = fit_corrections(scores.votes["soft"].predictions)
+            voted = replace(voted, predictions=decide(voted.predictions, corrections))
         _write(folder, settings, found, _table(loaded, weights, scores), scores, voted, remarks, submit=submit)
     if scores:
         vote_report.print_scores(scores, kind=settings.kind)
+    if voted and settings.decision == "macro_f1":
+        print_decisions(voted.predictions)
     vote_report.print_remarks(remarks)
     vote_report.print_files(folder, _next_command(folder, photos_to_predict, settings, submit=submit))
 
@@ -100,14 +115,19 @@ def _must_submit(space: LabelSpace, photos_to_predict: PhotoList, settings: Vote
 
 def _vote_on_photos(loaded: LoadedMembers, rows: pd.DataFrame, weights: Weights | None, settings: VoteSettings) -> Vote:
     """Predict other photos by the kind of vote that the options name."""
-    parts = _predict(loaded.networks, rows, settings)
+    parts = _predict(_with_engine(loaded.networks, len(rows), settings), rows, settings)
     if settings.kind == "weighted":
         return vote_predictions(parts, kind="hard", weights=weights)
     return vote_predictions(parts, kind=settings.kind)
 
 
+def _with_engine(networks: Sequence[Trained], photos: int, settings: VoteSettings) -> list[Model]:
+    cache = engine_cache(settings.outputs)
+    return [with_engine(network, settings.engine, cache=cache, photos=photos) for network in networks]
+
+
 def _predict(
-    networks: Sequence[Trained], rows: pd.DataFrame, settings: VoteSettings, cache: CacheLocation | None = None
+    networks: Sequence[Model], rows: pd.DataFrame, settings: VoteSettings, cache: CacheLocation | None = None
 ) -> list[Predictions]:
     return predict_many(
         networks,
@@ -130,7 +150,7 @@ def _score(
     """Score members, votes and soups on the people that all members held out; also return remarks on missing soups."""
     train, val = photos.split.train, photos.split.val
     cache = cache_of_run(loaded.members[0].folder, photos.root)
-    parts = _predict(loaded.networks, val, settings, cache)
+    parts = _predict(_with_engine(loaded.networks, len(val), settings), val, settings, cache)
     soups: dict[str, SoupPredictions] = {}
     remarks: list[str] = []
     if settings.soup:
@@ -146,20 +166,26 @@ def _score(
         served = zip(made.items(), _predict(written, val, settings, cache), strict=True)
         soups = {name: SoupPredictions(soup.names, soup.cross_fitted or part) for (name, soup), part in served}
     by_score = weights is not None and settings.weights is None
-    scores = score_ensemble(loaded, parts, weights=weights, by_score=by_score, soups=soups)
-    return scores, [*remarks, *_explain_scores(parts[0], by_score=by_score, greedy=bool(soups))]
+    decided = settings.decision == "macro_f1"
+    scores = score_ensemble(loaded, parts, weights=weights, by_score=by_score, decided=decided, soups=soups)
+    return scores, [*remarks, *_explain_scores(parts[0], by_score=by_score, greedy=bool(soups), decided=decided)]
 
 
-def _explain_scores(part: Predictions, *, by_score: bool, greedy: bool) -> list[str]:
-    """Say on whom weights and greedy soups were chosen, and on whom they are scored."""
-    chosen = [*(["the weighted vote"] if by_score else []), *(["greedy soups"] if greedy else [])]
+def _explain_scores(part: Predictions, *, by_score: bool, greedy: bool, decided: bool) -> list[str]:
+    """Say on whom weights, greedy soups and decisions were chosen, and on whom they are scored."""
+    chosen = [
+        *(["the weighted vote"] if by_score else []),
+        *(["greedy soups"] if greedy else []),
+        *(["decision=macro_f1"] if decided else []),
+    ]
     if not chosen:
         return []
     if person_folds(part) is None:
         return [f"{' and '.join(chosen)}: chosen and scored on one person, so the scores are optimistic"]
     return [
         f"scores of {' and '.join(chosen)} are cross-fitted over {FOLDS} folds of the people: each fold is predicted "
-        "with weights and members chosen on the others; for other photos they are chosen on all held-out people"
+        "with weights, members and calibration chosen on the others; for other photos they are chosen on all held-out "
+        "people"
     ]
 
 
@@ -180,11 +206,13 @@ def _write(
         save_figure(plot_agreement(scores.agreements), folder / "agreement.png")
         save_figure(plot_candidates(scores.comparison.scores), folder / "members.png")
         name = HELD_OUT if voted else prediction_file.FILE_NAME
-        prediction_file.write_predictions(folder / name, scores.votes[settings.kind].predictions)
+        chosen = "macro_f1" if settings.decision == "macro_f1" and "macro_f1" in scores.votes else settings.kind
+        prediction_file.write_predictions(folder / name, scores.votes[chosen].predictions)
     if voted:
         write_output(folder, voted.predictions, submit=submit)
     record = {
         "kind": settings.kind,
+        "decision": settings.decision,
         "members": {member.name: str(member.folder.path) for member in found.members},
         "missing": found.missing,
         "left_out": found.left_out,

@@ -25,7 +25,8 @@ from mask_lightning.data.auditing.audit import describe
 from mask_lightning.data.auditing.findings import KINDS, Finding
 from mask_lightning.data.images import open_photo
 from mask_lightning.data.index import SHOTS
-from mask_lightning.data.transforms import TransformSpec, crop, eval_pipeline
+from mask_lightning.data.prepared import read_prepared
+from mask_lightning.data.transforms import TransformSpec, crop
 from mask_lightning.errors import PhotoError
 from mask_lightning.labels import FACE, PERSON_TASKS, UNLABELLED, LabelSpace
 from mask_lightning.metrics.predictions import Predictions
@@ -200,8 +201,7 @@ def plot_results(predictions: Predictions, spec: TransformSpec, *, title: str = 
         spec: transform of the trained network.
         title: title of the figure; empty: none.
     """
-    prepare = eval_pipeline(spec)
-    photos = [np.asarray(prepare(open_photo(path))) for path in predictions.photos["path"]]
+    photos = [np.asarray(read_prepared(path, [spec]).images[0]) for path in predictions.photos["path"]]
     preds, captions, wrong = predictions.preds, [], np.zeros(len(predictions), bool)
     for row in range(len(predictions)):
         true_names, pred_names = [], []

@@ -12,8 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from mask_lightning.inference.submission import Submission, class_shares, disagreement, total_variation
-from mask_lightning.labels import FACE
-from mask_lightning.metrics.predictions import Predictions
+from mask_lightning.labels import FACE, LabelSpace
+from mask_lightning.metrics.decisions import decided_together
+from mask_lightning.metrics.predictions import ClassTally, Predictions, Source
 
 MAX_CHANGES = 5  # printed differences between two submissions, the most frequent first
 
@@ -29,37 +30,80 @@ def print_photo(predictions: Predictions) -> None:
         probs = predictions.probs[task.name][0]
         order = probs.argsort()[::-1]
         each = "  ".join(f"{task.classes[i]} {probs[i]:.2f}" for i in order)
-        table.add_row(task.name, f"[bold]{escape(task.classes[order[0]])}[/bold]", escape(each))
+        pred = predictions.preds[task.name][0]
+        table.add_row(task.name, f"[bold]{escape(task.classes[pred])}[/bold]", escape(each))
     if len(predictions.space.tasks) > 1:
         table.add_row("class", str(predictions.codes[0]), f"of 0 to {predictions.space.num_codes - 1}")
     Console().print(table)
 
 
-def print_summary(predictions: Predictions) -> None:
+def print_summary(tally: ClassTally) -> None:
     """Print how many photos were predicted as each class, with their mean probability."""
-    table = Table(title=f"{len(predictions)} photos")
+    table = Table(title=f"{tally.photos} photos")
     table.add_column("")
     for heading in ("photos", "share", "mean probability"):
         table.add_column(heading, justify="right")
-    for task in predictions.space.tasks:
-        probs, preds = predictions.probs[task.name], predictions.preds[task.name]
-        for i, name in enumerate(task.classes):
-            chosen = preds == i
-            mean = f"{probs[chosen, i].mean():.2f}" if chosen.any() else ""
-            table.add_row(escape(f"{task.name} {name}"), str(chosen.sum()), f"{chosen.mean():.1%}", mean)
+    for task in tally.space.tasks:
+        for name, count, total in zip(task.classes, tally.counts[task.name], tally.sums[task.name], strict=True):
+            mean = f"{total / count:.2f}" if count else ""
+            table.add_row(escape(f"{task.name} {name}"), str(count), f"{count / tally.photos:.1%}", mean)
         table.add_section()
     Console().print(table)
 
 
-def print_probabilities(predictions: Predictions) -> None:
+def print_probabilities(sources: Sequence[Source]) -> None:
     """Print how the probabilities were computed: calibration and test-time augmentation (TTA)."""
-    temperatures = {task: value for source in predictions.sources for task, value in source.temperatures.items()}
+    temperatures = {task: value for source in sources for task, value in source.temperatures.items()}
     scaling = ", ".join(f"{task} with temperature {value:.2f}" for task, value in temperatures.items())
-    tta = predictions.sources[0].tta
+    tta = sources[0].tta
     console = Console(stderr=True)
     console.print(f"probabilities: {f'calibrated ({scaling})' if scaling else 'not calibrated'}")
     if tta != "none":
         console.print(f"               averaged over augmented versions of each photo (tta={tta})")
+
+
+def print_pseudo_labels(
+    space: LabelSpace, preds: Mapping[str, Codes], weights: Mapping[str, npt.NDArray[np.float32]], path: Path
+) -> None:
+    """Print how many photos of each predicted class were chosen, the weight of each, and the next command.
+
+    Args:
+        space: the tasks.
+        preds: task -> predicted classes (N,).
+        weights: task -> weights (N,), 0 for a photo that was not chosen.
+        path: the table that was written.
+    """
+    chosen = {task: values > 0 for task, values in weights.items()}
+    table = Table(title=f"{int(np.any(list(chosen.values()), axis=0).sum()):,} photos with soft labels")
+    table.add_column("")
+    for heading in ("predicted", "chosen", "weight"):
+        table.add_column(heading, justify="right")
+    for task in space.tasks:
+        for i, name in enumerate(task.classes):
+            of_class = preds[task.name] == i
+            both = of_class & chosen[task.name]
+            weight = f"{weights[task.name][both][0]:.2f}" if both.any() else ""
+            style = None if both.any() else "yellow"
+            table.add_row(escape(f"{task.name} {name}"), str(of_class.sum()), str(both.sum()), weight, style=style)
+        table.add_section()
+    Console().print(table)
+    console, folder = Console(stderr=True), escape(str(path.parent))
+    console.print(f"look at: {folder}/ {path.name}, {path.stem}.csv", highlight=False, soft_wrap=True)
+    following = f"python -m mask_lightning.train data.extra={escape(str(path))}"
+    console.print(f"next:    {following}", highlight=False, soft_wrap=True)
+
+
+def print_decisions(decided: Predictions) -> None:
+    """Print which classes were decided together, and for how many photos the most probable class was not chosen."""
+    groups = ", ".join(" x ".join(group.names) for group in decided_together(decided.space))
+    argmax = {task: decided.probs[task].argmax(axis=1) for task in decided.space.names}
+    changed = int(np.any([decided.preds[task] != argmax[task] for task in argmax], axis=0).sum())
+    Console(stderr=True).print(
+        f"decision=macro_f1: largest expected macro F1 of {groups}; {changed:,} of {len(decided):,} photos are not "
+        "decided as their most probable classes",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def print_files(folder: Path, following: str | None) -> None:

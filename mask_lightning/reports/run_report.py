@@ -132,20 +132,20 @@ def print_portraits_banner(root: Path) -> None:
     text = (
         f"These are [bold]drawn portraits[/bold] ({escape(str(root))}), not photos: they show that everything works, "
         "but their scores mean nothing for real faces.\n"
-        "To train on your own photos: data.root=FOLDER with train/images/<id>_<male|female>_<race>_<age>/"
-        "{mask1..mask5,incorrect_mask,normal}.jpg"
+        "To train on your own photos: data.root=FOLDER with a folder per person, "
+        "data=folder data.root=FOLDER with a folder per class, or data=table data.table=FILE.csv"
     )
     Console(stderr=True).print(Panel(text, border_style="yellow", expand=False))
 
 
 def print_result(folder: RunFolder, result: RunResult, space: LabelSpace) -> None:
     """Print the scores of a finished run, its files and the next command."""
-    table = Table(title=f"{escape(str(folder.path))}  (best.ckpt: epoch {result.best_epoch}, by {result.monitor})")
-    table.add_column("")
+    table = Table(title=f"best.ckpt: epoch {result.best_epoch}, by {result.monitor}", title_justify="left")
+    table.add_column("", no_wrap=True)
     sides = [side for side in ("val", "clean_train") if f"{side}/{MAIN_METRIC}" in result.best]
     for side in sides:
         for metric in METRICS.values():
-            table.add_column(f"{side} {metric.title}", justify="right")
+            table.add_column(f"{side}\n{metric.title}", justify="right")  # two lines fit 80 columns
     together = MEAN if result.score_of == MEAN else " x ".join(space.names)
     names = {"": together} | ({f"{task}/": task for task in space.names} if len(space.tasks) > 1 else {})
     for prefix, name in names.items():
@@ -161,11 +161,13 @@ def print_result(folder: RunFolder, result: RunResult, space: LabelSpace) -> Non
         f"weights: {result.weights}",
         markup=False,
     )
-    console.print(
-        f"look at: {folder.path}/curves.png, confusion*.png, augmented.png, schedule.png, metrics.csv", markup=False
-    )
-    command = f"python -m mask_lightning.predict ckpt={folder.path} data.root=PHOTOS"
-    console.print(f"next:    {command}", markup=False, highlight=False, soft_wrap=True)
+    drawn = [name for name in ("augmented.png", "schedule.png") if (folder.path / name).is_file()]  # a probe has none
+    files = ", ".join(["curves.png", "confusion*.png", *drawn, "metrics.csv"])
+    console.print(f"look at: {folder.path}/{files}", markup=False, soft_wrap=True)
+    for head, command in (("next:    ", "report"), ("         ", "predict")):
+        photos = " data.root=PHOTOS" if command == "predict" else ""
+        line = f"{head}python -m mask_lightning.{command} ckpt={folder.path}{photos}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if (folder.path / "tensorboard").is_dir():
         console.print(
             f"         tensorboard --logdir {folder.path.parent}", markup=False, highlight=False, soft_wrap=True

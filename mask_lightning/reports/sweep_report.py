@@ -6,9 +6,11 @@ Imports neither torch nor Lightning, because Hydra's callbacks and `compare` use
 from __future__ import annotations
 
 import math
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pandas as pd
@@ -16,22 +18,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from mask_lightning.reports.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, literal, new_figure, save_figure
+from mask_lightning.reports.study_plots import save_study_plots
+from mask_lightning.settings.search import SearchSettings
+from mask_lightning.sweeps.paired import PairedDifference
 from mask_lightning.sweeps.table import to_frame, varied_overrides, write_summary
 
 SCORE_COLUMNS = ("score", "last")
-STATUS_COLOURS = {"finished": "", "failed": "red", "interrupted": "yellow", "running": "cyan"}
+STATUS_COLOURS = {"finished": "", "pruned": "dim", "failed": "red", "interrupted": "yellow", "running": "cyan"}
 WIDTH = 240  # columns of the table if the output is a file or a pipe
+EXPENDABLE = ("parameters", "photos_per_second", "last", "seconds", "monitor", "score_of")  # columns, the first to go
 GROUP_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED)
 MAX_PANELS = 6
 MAX_CATEGORIES = 8  # more distinct numbers than this are drawn on a numeric axis
 DECADES_FOR_LOG = 1.5
 
 
-def report_sweep(sweep: Path) -> None:
-    """Write summary.csv and summary.png of the jobs so far, and print their table on stderr."""
+def report_sweep(sweep: Path, search: SearchSettings | None = None) -> None:
+    """Write summary.csv and the figures of the jobs so far, and print their table on stderr.
+
+    Args:
+        sweep: folder of the sweep.
+        search: options of Optuna's search, which adds the figures of its study; None without.
+    """
     found = write_summary(sweep)
     if not found.rows:
         return
@@ -43,33 +55,121 @@ def report_sweep(sweep: Path) -> None:
         assert scored[0].result is not None
         scores = [row.result.score if row.result else None for row in found.rows]
         save_figure(plot_sweep(options, scores, scored[0].result.monitor), sweep / "summary.png")
+    figures = ["summary.png"] if scored else []
+    if search is not None:
+        figures += save_study_plots(search, sweep)
     for line in found.unreadable:
         print(line, file=sys.stderr)
     counts = frame["status"].value_counts()
     jobs = ", ".join(f"{count} {status}" for status, count in counts.items())
-    print(f"{jobs}; look at: {sweep}/summary.csv" + (", summary.png" if scored else ""), file=sys.stderr)
-    if (counts.index != "finished").any():
+    print(f"{jobs}; look at: {sweep}/{', '.join(['summary.csv', *figures])}", file=sys.stderr)
+    if not counts.index.isin(["finished", "pruned"]).all():
         print("to continue, repeat the command: finished jobs are skipped, failed jobs run again", file=sys.stderr)
 
 
 def print_table(frame: pd.DataFrame, title: str, *, to_stderr: bool = False) -> None:
-    """Print the rows of `to_frame` as a table, followed by the errors of failed runs."""
-    stream = sys.stderr if to_stderr else sys.stdout
-    console = Console(file=stream, width=None if stream.isatty() else WIDTH)
-    table = Table(title=escape(title), title_justify="left")
+    """Print the rows of `to_frame` as a table, followed by the errors of failed runs.
+
+    On a narrow terminal the columns of EXPENDABLE are left out one by one, and named below the table.
+    """
+    console = _console(to_stderr=to_stderr)
     columns = [str(column) for column in frame if column != "error"]
-    for column in columns:
-        number = pd.api.types.is_numeric_dtype(frame[column])
-        heading = "photos/s" if column == "photos_per_second" else column.replace("_", " ")
-        table.add_column(heading, justify="right" if number else "left", overflow="fold")
-    for _, row in frame.iterrows():
-        cells = [escape(_format_cell(column, row[column])) for column in columns]  # [mask, age] is not markup
-        table.add_row(*cells, style=STATUS_COLOURS.get(row["status"], ""))
+    expendable = [column for column in EXPENDABLE if column in columns]
+    expendable += [column for column in reversed(columns) if column.endswith("_f1")]
+    left_out: list[str] = []
+    table = _runs_table(frame, columns, title)
+    while expendable and _width(table, console) > console.width:
+        left_out.append(expendable.pop(0))
+        columns.remove(left_out[-1])
+        table = _runs_table(frame, columns, title)
+    if _width(table, console) > console.width:
+        table = _runs_table(frame, columns, title, narrow=True)
     console.print(table)
+    if left_out:
+        console.print(f"left out, as the terminal has {console.width} columns: {', '.join(left_out)}", highlight=False)
     for _, row in frame.iterrows():
         if "error" in frame and not pd.isna(row["error"]):
             name = f"job {row['job']}" if "job" in frame else row["folder"]
             console.print(f"{name}: {row['error']}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _console(*, to_stderr: bool = False) -> Console:
+    """Console of the width of the terminal, or of $COLUMNS; of WIDTH if the output is a file or a pipe."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    return Console(file=stream, width=None if stream.isatty() or "COLUMNS" in os.environ else WIDTH)
+
+
+def _width(table: Table, console: Console) -> int:
+    """Return the width that the table needs without breaking a cell."""
+    return Measurement.get(console, console.options.update(max_width=10 * WIDTH), table).maximum
+
+
+def _runs_table(frame: pd.DataFrame, columns: Sequence[str], title: str, *, narrow: bool = False) -> Table:
+    """Build the table of runs; a narrow one breaks headings between words, and folders anywhere."""
+    table = Table(title=escape(title), title_justify="left")
+    for column in columns:
+        number = pd.api.types.is_numeric_dtype(frame[column])
+        heading = "photos/s" if column == "photos_per_second" else column.replace("_", " ")
+        heading = heading.replace(".", ". ") if narrow else heading
+        short = narrow and column in ("status", *SCORE_COLUMNS)
+        table.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=short)
+    for _, row in frame.iterrows():
+        cells = [escape(_format_cell(column, row[column])) for column in columns]  # [mask, age] is not markup
+        table.add_row(*cells, style=STATUS_COLOURS.get(row["status"], ""))
+    return table
+
+
+def print_paired(
+    differences: Sequence[PairedDifference], baseline: str, scores: Mapping[int, float], metric: str
+) -> None:
+    """Print a row per configuration: score, difference from the baseline, standard error, wins, interval over people.
+
+    Args:
+        differences: of the configurations, in the order of the rows.
+        baseline: name of the baseline.
+        scores: seed -> score of the baseline.
+        metric: key of the scores.
+    """
+    frame = paired_frame(differences, baseline, scores)
+    table = Table(title=escape(f"{metric}: difference from {baseline}, paired by seed"), title_justify="left")
+    people = frame["low"].notna().any()
+    headings = ["configuration", "seeds", "score", "difference", "SE", "wins", *(["people 95 %"] if people else [])]
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "configuration" else "right", overflow="fold")
+    for row in frame.to_dict("records"):
+        own = row["difference"] is None or pd.isna(row["difference"])
+        error = "" if pd.isna(row["standard_error"]) else f"{row['standard_error']:.4f}"
+        interval = "" if pd.isna(row["low"]) else f"[{row['low']:+.3f}, {row['high']:+.3f}]"
+        cells = [row["configuration"], str(row["seeds"]), f"{row['score']:.4f}"]
+        cells += ["", "", ""] if own else [f"{row['difference']:+.4f}", error, f"{row['wins']:.0f}/{row['seeds']}"]
+        table.add_row(*map(escape, [*cells, *([interval] if people else [])]), style="dim" if own else "")
+    console = _console()
+    console.print(table)
+    text = "SE: standard error of the mean difference over seeds."
+    text += " people 95 %: bootstrap over people, seeds fixed." if people else ""
+    console.print(text, highlight=False)
+
+
+def paired_frame(differences: Sequence[PairedDifference], baseline: str, scores: Mapping[int, float]) -> pd.DataFrame:
+    """Build the table of `print_paired`: the baseline first, without a difference."""
+    columns = ("configuration", "seeds", "score", "difference", "standard_error", "wins", "low", "high")
+    rows: list[dict[str, Any]] = [
+        {"configuration": baseline, "seeds": len(scores), "score": mean(scores.values())},
+        *(
+            {
+                "configuration": each.name,
+                "seeds": len(each.scores),
+                "score": mean(each.scores.values()),
+                "difference": each.mean,
+                "standard_error": each.standard_error,
+                "wins": each.wins,
+                "low": each.people.low if each.people else None,
+                "high": each.people.high if each.people else None,
+            }
+            for each in differences
+        ),
+    ]
+    return pd.DataFrame(rows, columns=list(columns))
 
 
 def _format_cell(column: str, value: Any) -> str:

@@ -97,7 +97,7 @@ def _finish_panel(axis: Axes, title: str, phases: Sequence[PhaseSettings]) -> No
             )
     axis.set_title(title)
     axis.set_xlabel("epoch")
-    axis.set_xlim(0.5, ends[-1] + 0.5)
+    axis.set_xlim(0.5, (ends[-1] if ends else 1) + 0.5)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.25)
     if axis.get_legend_handles_labels()[0]:

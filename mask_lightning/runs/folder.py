@@ -22,7 +22,7 @@ UNWRITABLE = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
 )
 
-Status = Literal["running", "finished", "failed", "interrupted"]
+Status = Literal["running", "finished", "pruned", "failed", "interrupted"]
 
 
 def new_run_name() -> str:
@@ -35,7 +35,7 @@ class RunResult:
     """The record in result.json, which describes a run without its checkpoint.
 
     Attributes:
-        status: "running" also after the machine or the process was killed.
+        status: "running" also after the machine or the process was killed; "pruned" if a search ended the run early.
         monitor: the metric that selects best.ckpt.
         overrides: options as typed.
         best: metric -> value of best.ckpt; NaN is stored as null.
@@ -44,6 +44,9 @@ class RunResult:
         seconds: wall time, including the parts before a resume.
         photos_per_second: training photos, without validation.
         weights: origin of the backbone's weights.
+        pretrained: the run or file of `model.pretrained=PATH`: its hash, what was loaded, what it was trained on, and
+            the same of the run before it; {} without.
+        probe: of `finetune.probe`: `strengths` (task -> C) and `scores` of its cross-validation; {} without.
         parameters: number of the network's parameters.
         data: root, fingerprint, people and photos per side.
         versions: of Python and the libraries.
@@ -62,6 +65,8 @@ class RunResult:
     seconds: float = 0.0
     photos_per_second: float = 0.0
     weights: str = ""
+    pretrained: dict[str, Any] = field(default_factory=dict)
+    probe: dict[str, Any] = field(default_factory=dict)
     parameters: int = 0
     data: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)

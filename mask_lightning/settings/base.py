@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -19,6 +19,23 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy takes
 Share = Annotated[float, Field(ge=0, lt=1)]
 Ratio = Annotated[float, Field(ge=1)]
 LearningRate = Annotated[float, Field(gt=0, le=100)]
+
+ONE_OR_SEVERAL = BeforeValidator(lambda value: [value] if isinstance(value, (str, Path)) else value)  # paths
+
+
+def required(remedy: str) -> BeforeValidator:
+    """Refuse null in an option that has no default.
+
+    Args:
+        remedy: end of the message: what to do.
+    """
+
+    def check_set(value: Any, info: ValidationInfo) -> Any:
+        if value is None:
+            raise ValueError(f"{info.field_name} is not set; {remedy}")
+        return value
+
+    return BeforeValidator(check_set)
 
 
 class Settings(BaseModel):
@@ -91,12 +108,12 @@ def check(settings: type[Checked], config: Mapping[str, Any]) -> Checked:
     try:
         return settings.model_validate(config)
     except ValidationError as error:
-        raise ConfigError(one_line(_describe(error.errors(include_url=False)))) from None
+        raise ConfigError(one_line(_describe(error.errors(include_url=False), settings))) from None
     except MaskLightningError as error:  # raised by a validator; it contains what was typed
         raise type(error)(one_line(str(error))) from None
 
 
-def _describe(errors: list[ErrorDetails]) -> str:
+def _describe(errors: list[ErrorDetails], settings: type[BaseModel]) -> str:
     first, path = errors[0], _option(errors[0])
     # A value that fits no type of a union has an error for each type.
     same = [error for error in errors if _option(error) == path]
@@ -107,7 +124,25 @@ def _describe(errors: list[ErrorDetails]) -> str:
         return f"there is no option {path}; remove it"
     if first["type"] == "missing":
         return f"option {path} is missing; set it"
-    return f"{path} must be {expected}, got {first['input']!r}; set {path}"
+    default = _default(settings, path)
+    shown = str(default).lower() if isinstance(default, bool) else default
+    example = f", for example {path}={shown}" if isinstance(default, (str, int, float)) else ""
+    return f"{path} must be {expected}, got {first['input']!r}; set {path}{example}"
+
+
+def _default(settings: type[BaseModel], path: str) -> Any:
+    """Return the default of an option in a section by its dotted name; None if it has none, or is part of a list."""
+    *sections, name = path.split(".")
+    if not sections:
+        return None
+    for section in sections:
+        field = settings.model_fields.get(section)
+        inner = _section(field.annotation) if field else None
+        if inner is None:
+            return None
+        settings = inner
+    field = settings.model_fields.get(name)
+    return _plain_default(field) if field and not isinstance(field.json_schema_extra, dict) else None
 
 
 def _option(error: ErrorDetails) -> str:

@@ -13,11 +13,16 @@ from mask_lightning.labels import FACE, FACE_SETS, LabelSpace
 from mask_lightning.settings.base import Count, Positive, Seed, Settings, Share
 
 Crop = Annotated[int, Field(ge=8)] | None
+CropShare = Annotated[float, Field(gt=0, le=1)] | None
+CropMode = Literal["centre", "share", "face"]
+COMPETITION_CROP = 380, 256  # height and width, the default of conf/data/competition.yaml
+MARGIN = 0.25  # eyes to chin fill two thirds of the square, so that hair and chin are inside
 
 ROOTS = {  # description of data.root for the kinds of data that need one
     "competition": "the folder that holds train/",
     "utkface": "the folder of the photos",
     "fairface": "the folder that holds fairface_label_train.csv, train/ and val/",
+    "folder": "the folder that holds one folder per class",
 }
 
 
@@ -29,7 +34,7 @@ def _as_text(name: Any) -> Any:
 class DataSettings(Settings):
     """Photos, the split by person, the crop, and how photos are loaded."""
 
-    name: Literal["auto", "competition", "table", "utkface", "fairface"] = Field(
+    name: Literal["auto", "competition", "folder", "table", "utkface", "fairface"] = Field(
         "auto", description="layout of the photos; set by data=NAME"
     )
     root: Path | None = Field(None, description="folder of the photos; never written to")
@@ -38,7 +43,10 @@ class DataSettings(Settings):
     portraits: Positive = Field(60, description="people to draw if there is no root")
     corrections: Path | None = Field(None, description="CSV of label corrections")
     agreed_by: Positive = Field(1, description="apply only corrections on which this many reviewers agree")
-    val_fraction: Share = Field(0.2, description="share of people held out for validation; 0 trains on everyone")
+    val_fraction: Share = Field(
+        0.2,
+        description="share of people held out for validation; 0 trains on everyone; data=folder holds out its val/",
+    )
     folds: Annotated[int, Field(ge=2)] | None = Field(
         None, description="k: deal people into k folds and hold out one; val_fraction becomes 1/k"
     )
@@ -56,21 +64,47 @@ class DataSettings(Settings):
     on_bad_photo: Literal["error", "skip"] = Field(
         "error", description="skip: train without photos that cannot be decoded, up to 1 % of them"
     )
+    crop: CropMode = Field(
+        "centre",
+        description="centre: pixels in the middle; share: a share of the photo in the middle; face: the detected face, "
+        "turned upright (extra faces)",
+    )
     crop_height: Crop = Field(
-        None, description="centre crop in pixels of the photo; null: the largest square in the middle"
+        None, description="crop=centre: height in pixels of the photo; null: the largest square in the middle"
     )
     crop_width: Crop = Field(None, description="see crop_height")
+    share_height: CropShare = Field(
+        None, description="crop=share, and crop=face where no face is found: share of the photo's height; null: all"
+    )
+    share_width: CropShare = Field(None, description="see share_height")
+    margin: Annotated[float, Field(ge=0, le=2)] = Field(
+        MARGIN, description="crop=face: share of the square of eyes, nose and mouth that is added on each side"
+    )
+    keep_aspect: bool = Field(
+        False, description="crop=centre, share: extend the crop to a square instead of squashing it"
+    )
+    extra: Path | None = Field(
+        None, description="table of further training photos with soft targets, as pseudo_label writes it"
+    )
+    extra_weight: Annotated[float, Field(gt=0, le=100)] = Field(
+        1.0, description="factor of the weights of data.extra; a labelled photo has weight 1"
+    )
     batch_size: Positive = Field(32, description="photos per training batch, of all devices together")
     balanced_by: Annotated[list[str], Field(min_length=1)] | None = Field(
         None,
         description="[age]: draw training photos so that every class of these tasks (or combination) is as frequent",
+    )
+    two_per_person: bool = Field(
+        False, description="put the photos of a person into the batches two by two, for loss.consistency"
     )
     clean_train_photos: Positive = Field(256, description="unaugmented training photos scored as clean_train/*")
     num_workers: Count | None = Field(None, description="processes that load photos; null: chosen from the cores")
     cache: Literal["auto", "on", "off"] = Field(
         "auto", description="decode photos once for all runs; on: an error if there is no room, auto: a warning"
     )
-    cache_dir: Path | None = Field(None, description="folder of that cache; null: cache below outputs")
+    cache_dir: Path | None = Field(
+        None, description="folder of that cache, and of small thumbnails of all photos; null: cache below outputs"
+    )
     device_augment: Literal["auto", "on", "off"] = Field(
         "auto",
         description="on: RandAugment on batches on the device; off: on single photos on the CPU; auto: on for a GPU",
@@ -87,6 +121,16 @@ class DataSettings(Settings):
         """Set val_fraction to 1 / folds, so that later code and the recorded options have one value."""
         folds = values.get("folds") if isinstance(values, Mapping) else None
         return {**values, "val_fraction": 1 / folds} if isinstance(folds, int) and folds > 1 else values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _competition_crop_is_for_centre(cls, values: Any) -> Any:
+        """Drop the pixels that conf/data/competition.yaml sets, so that data.crop alone chooses another crop."""
+        pixels = ("crop_height", "crop_width")
+        other = isinstance(values, Mapping) and values.get("crop", "centre") != "centre"
+        if other and tuple(values.get(name) for name in pixels) == COMPETITION_CROP:
+            return {**values, **dict.fromkeys(pixels)}
+        return values
 
     @model_validator(mode="after")
     def _fold_is_one_of_folds(self) -> DataSettings:
@@ -116,10 +160,57 @@ class DataSettings(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _weight_has_photos(self) -> DataSettings:
+        if self.extra is None and self.extra_weight != 1:
+            raise ValueError(
+                f"data.extra_weight={self.extra_weight:g} is for data.extra, found null; set it to a table"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _crop_has_its_options(self) -> DataSettings:
+        users = {
+            "crop_height": ("centre",),
+            "crop_width": ("centre",),
+            "share_height": ("share", "face"),
+            "share_width": ("share", "face"),
+            "margin": ("face",),
+            "keep_aspect": ("centre", "share"),
+        }
+        for name, modes in users.items():
+            value, default = getattr(self, name), type(self).model_fields[name].default
+            if value != default and self.crop not in modes:
+                raise ValueError(
+                    f"data.{name}={value} is for data.crop={' or '.join(modes)}, found data.crop={self.crop}; "
+                    f"leave it out, or set data.crop={modes[0]}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_fit_batches(self) -> DataSettings:
+        if self.two_per_person and self.balanced_by:
+            raise ValueError(
+                f"data.two_per_person=true uses every photo once per epoch, found data.balanced_by={self.balanced_by}, "
+                "which does not; set that to null and balance the loss: loss=balanced"
+            )
+        if self.two_per_person and self.batch_size % 2:
+            raise ValueError(
+                f"data.two_per_person=true needs an even data.batch_size, got {self.batch_size}; "
+                f"set it to {self.batch_size + 1}"
+            )
+        return self
+
     @property
     def is_drawn(self) -> bool:
         """True if the photos are portraits that are drawn, because no root is named."""
         return self.name == "auto" and self.root is None
+
+    @property
+    def crop_options(self) -> dict[str, Any]:
+        """Options as arguments of `data.transforms.TransformSpec`."""
+        names = ("crop", "crop_height", "crop_width", "share_height", "share_width", "margin", "keep_aspect")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def split_options(self) -> dict[str, Any]:
@@ -167,9 +258,11 @@ class AgeSettings(Settings):
 
 
 class LabelSettings(Settings):
-    """Label space of data=table (FACE, written out, or inferred from the columns), and age targets."""
+    """Label space of data=table and data=folder (FACE, written out, or inferred), and age targets."""
 
-    name: Literal["face", "infer"] = Field("infer", description="label space of data=table; set by labels=NAME")
+    name: Literal["face", "infer"] = Field(
+        "infer", description="label space of data=table and data=folder; set by labels=NAME"
+    )
     tasks: dict[str, Annotated[list[Annotated[str, BeforeValidator(_as_text)]], Field(min_length=2)]] | None = Field(
         None, description="the label space written out: {smile: [no, yes]}; in a file, quote no and yes"
     )
@@ -197,16 +290,23 @@ class TaskSettings(Settings):
 
 
 def known_space(data: DataSettings, labels: LabelSettings) -> LabelSpace | None:
-    """Return the label space of the photos; None if only their table defines it.
+    """Return the label space of the photos; None if only their table or folders define it.
 
     Raises:
         ConfigError: labels are given to photos that have their own.
         LabelError: a task has less than two classes.
     """
-    if data.name == "table":
+    if data.name in ("table", "folder"):
         if labels.tasks is not None:
+            if data.name == "folder" and len(labels.tasks) > 1:
+                raise ConfigError(
+                    f"data=folder has labels of one task, found labels.tasks of {', '.join(labels.tasks)}; name one"
+                )
             return LabelSpace.from_plain(labels.tasks)
-        return FACE if labels.name == "face" else None
+        face = FACE if data.name == "table" else FACE.only(["mask"])
+        return face if labels.name == "face" else None
     if labels.tasks is not None:
-        raise ConfigError(f"labels.tasks are for data=table, found them beside data={data.name}; remove them")
+        raise ConfigError(
+            f"labels.tasks are for data=table and data=folder, found them beside data={data.name}; remove them"
+        )
     return FACE_SETS[data.name]

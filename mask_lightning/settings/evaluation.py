@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from mask_lightning.labels import LabelSpace
-from mask_lightning.settings.base import Count, Positive, Seed, Settings
+from mask_lightning.settings.base import ONE_OR_SEVERAL, Count, Positive, Seed, Settings
 from mask_lightning.settings.data import DataSettings, LabelSettings, TaskSettings, known_space
-from mask_lightning.settings.inference import TTA, InferenceSettings, Tta
+from mask_lightning.settings.export import ENGINE, Engine, TrainedPath
+from mask_lightning.settings.inference import DECISION, TTA, Decision, InferenceSettings, Tta
 
 
 class LabelledSettings(InferenceSettings):
     """A trained network, and the labelled photos that it is evaluated on."""
 
-    ckpt: Path = Field(description="a run folder (its best.ckpt) or a .ckpt file")
+    ckpt: TrainedPath = Field(description="a run folder (its best.ckpt) or a .ckpt file")
     data: DataSettings
     seed: Seed = Field(0, description="seed of the bootstrap")
-
-    @field_validator("ckpt", mode="before")
-    @classmethod
-    def _is_named(cls, value: Any) -> Any:
-        if value is None:
-            raise ValueError("ckpt is not set; name a trained run: ckpt=outputs/runs/RUN, or its .ckpt")
-        return value
 
     @property
     def photos(self) -> DataSettings | None:
@@ -38,7 +32,14 @@ class EvaluateSettings(LabelledSettings):
 
     against: Path | None = Field(None, description="another run: is the difference on the same photos real?")
     tta: Tta = Field("none", description=TTA)
-    calibrate: bool = Field(False, description="true: store fitted temperatures beside the checkpoint, for predict")
+    engine: Engine = Field("auto", description=ENGINE)
+    decision: Decision = Field(
+        "argmax",
+        description=f"{DECISION}; calibrated on other held-out people (5 folds), or for data.root by calibrate=true",
+    )
+    calibrate: bool = Field(
+        False, description="true: store the fitted calibration beside the checkpoint, for predict and decisions"
+    )
 
     @model_validator(mode="after")
     def _temperatures_come_from_who_was_held_out(self) -> EvaluateSettings:
@@ -57,7 +58,7 @@ class ReportSettings(LabelledSettings):
 class SuspectsSettings(InferenceSettings):
     """Options of `python -m mask_lightning.suspects`."""
 
-    runs: list[Path] | None = Field(
+    runs: Annotated[list[Path] | None, ONE_OR_SEVERAL] = Field(
         None,
         description="folder of a sweep over data.fold, or several: all folds of one split, each trained to its end",
     )
@@ -69,11 +70,6 @@ class SuspectsSettings(InferenceSettings):
         0.05, description="list at most this share of each task's labels; 1: all that are doubted"
     )
     shown: Positive = Field(60, description="photos of each task shown on the page")
-
-    @field_validator("runs", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return [value] if isinstance(value, (str, Path)) else value
 
     @model_validator(mode="after")
     def _one_source(self) -> SuspectsSettings:
@@ -89,15 +85,32 @@ class SuspectsSettings(InferenceSettings):
 class CompareSettings(Settings):
     """Options of `python -m mask_lightning.compare`."""
 
-    runs: Annotated[list[Path], Field(min_length=1)] = Field(
+    runs: Annotated[list[Path], Field(min_length=1), ONE_OR_SEVERAL] = Field(
         [Path("outputs")], description="a folder, or a list of folders, with runs and sweeps below"
     )
-    out: Path | None = Field(None, description="a CSV to write, or a folder to write compare.csv into")
+    paired: Literal["seed"] | None = Field(
+        None, description="seed: compare configurations over runs of the same seeds, instead of single runs"
+    )
+    baseline: str | None = Field(
+        None, description="paired: configuration to compare with, its experiment or overrides: quick, 'mix=cutmix'"
+    )
+    metric: str | None = Field(None, description="paired: metric of best.ckpt; null: the baseline's monitored metric")
+    evaluations: Path = Field(
+        Path("outputs/evaluations"),
+        description="paired: folder of evaluations of these runs, whose predictions give the intervals over people",
+    )
+    out: Path | None = Field(
+        None, description="a CSV to write, or a folder to write compare.csv into; paired: also JSON"
+    )
 
-    @field_validator("runs", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: object) -> object:
-        return [value] if isinstance(value, (str, Path)) else value
+    @model_validator(mode="after")
+    def _pairs_have_a_baseline(self) -> CompareSettings:
+        if self.paired and self.baseline is None:
+            raise ValueError("paired=seed needs a baseline, found null; set baseline, such as baseline=quick")
+        named = next((name for name in ("baseline", "metric") if getattr(self, name) is not None), None)
+        if named and not self.paired:
+            raise ValueError(f"{named} is for paired=seed, found paired=null; set paired=seed, or remove {named}")
+        return self
 
 
 class AuditSettings(Settings):
@@ -118,3 +131,9 @@ class AuditSettings(Settings):
     def known_space(self) -> LabelSpace | None:
         """Label space of the photos before they are read; None if only their table defines it."""
         return known_space(self.data, self.labels)
+
+
+class DoctorSettings(Settings):
+    """Options of `python -m mask_lightning.doctor`."""
+
+    outputs: Path = Field(Path("outputs"), description="folder whose disk and caches are described")

@@ -7,12 +7,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mask_lightning.errors import ConfigError
-from mask_lightning.labels import FACE
+from mask_lightning.errors import ConfigError, did_you_mean
+from mask_lightning.labels import AGE, FACE, GENDER
 from mask_lightning.settings.base import Settings, Share, refuse_others
 
 ORDINAL_LOSS_OPTIONS = ("logit_adjustment", "class_weights")
 """Options that `losses.ages.OrdinalLoss` has too; all others need a logit per class."""
+
+
+OF_A_PERSON = (GENDER.name, AGE.name)
+"""Tasks whose label all photos of a person share."""
 
 
 class LossSettings(Settings):
@@ -35,6 +39,24 @@ class LossSettings(Settings):
     soft_f1: Annotated[
         float, Field(ge=0, le=100, description="weight of 1 - soft macro F1 of the batch; 0 turns it off")
     ] = 0.0
+    distill_weight: Annotated[
+        float, Field(gt=0, le=1, description="share of the loss of labelled photos that the teachers of distill give")
+    ] = 0.5
+    distill_temperature: Annotated[
+        float, Field(ge=1, le=20, description="temperature of the teachers' probabilities; larger is softer")
+    ] = 2.0
+    consistency: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=100,
+            description="weight of the symmetric KL divergence of two photos of a person; needs data.two_per_person",
+        ),
+    ] = 0.0
+    consistency_tasks: Annotated[
+        list[str] | None,
+        Field(min_length=1, description="tasks of that loss, on which photos of a person agree; null: gender and age"),
+    ] = None
     task_weights: Annotated[
         dict[str, Annotated[float, Field(ge=0)]],
         Field(description="task: weight of its loss in the sum, 1 if left out; +loss.task_weights.smile=2 adds one"),
@@ -51,6 +73,35 @@ class LossSettings(Settings):
                 f"set {second}=0, or {first}={'none' if value == 'balanced' else 0}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_consistency(self) -> LossSettings:
+        if self.consistency_tasks and not self.consistency:
+            raise ValueError(
+                f"loss.consistency_tasks={self.consistency_tasks} is for loss.consistency, found 0; set that to 1"
+            )
+        return self
+
+    def find_consistency_tasks(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the tasks that have the consistency loss; () without one.
+
+        Raises:
+            ConfigError: a name is none of the tasks, or none is left.
+        """
+        if not self.consistency:
+            return ()
+        for name in self.consistency_tasks or ():
+            if name not in tasks:
+                raise ConfigError(
+                    f"loss.consistency_tasks names {name!r}, no task of this run; {did_you_mean(name, tasks)}"
+                )
+        chosen = tuple(task for task in tasks if task in (self.consistency_tasks or OF_A_PERSON))
+        if not chosen:
+            raise ConfigError(
+                f"loss.consistency is for tasks on which all photos of a person agree, found {', '.join(tasks)}; "
+                "name some in loss.consistency_tasks, or set loss.consistency=0"
+            )
+        return chosen
 
     @model_validator(mode="after")
     def _check_focal(self) -> LossSettings:

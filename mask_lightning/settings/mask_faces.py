@@ -11,7 +11,7 @@ from mask_lightning.settings.base import Positive, Seed, Settings
 from mask_lightning.settings.data import DataSettings
 
 CropName = Literal["fairface_025", "fairface_125", "utkface", "portrait"]
-LandmarkSource = Literal["auto", "mediapipe", "geometry"]
+LandmarkSource = Literal["auto", "mediapipe", "detector", "geometry"]
 
 
 class MaskFacesSettings(Settings):
@@ -24,10 +24,11 @@ class MaskFacesSettings(Settings):
     crop: CropName | None = Field(None, description="where the photos have the face; null: as usual for this data")
     landmarks: LandmarkSource = Field(
         "auto",
-        description="mediapipe (extra `landmarks`), geometry (from the crop alone), auto: mediapipe if installed",
+        description="mediapipe (extra `landmarks`), detector (extra `faces`; finds faces anywhere in a photo), "
+        "geometry (from the crop alone), auto: the first that is installed",
     )
     max_yaw: Annotated[float, Field(gt=0, le=90)] = Field(
-        25.0, description="degrees; heads turned further are left out (MediaPipe only)"
+        35.0, description="degrees; heads turned further are left out (not for landmarks=geometry)"
     )
     workers: Positive | None = Field(None, description="processes; null: one per core")
     progress: bool = Field(True, description="show a progress bar")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -82,7 +83,7 @@ class HeadSettings(Settings):
         """Refuse options that the loss of this head lacks: without another task they would have no effect."""
         taken = {"regression": (), "ordinal": ORDINAL_LOSS_OPTIONS}.get(self.name, tuple(loss))
         for option, value in loss.items():
-            if option not in (*taken, "task_weights"):
+            if option not in (*taken, "task_weights", "consistency", "consistency_tasks"):
                 raise ConfigError(
                     f"loss.{option} is for classes, found {value} beside head={self.name}, whose loss has no such "
                     "option; leave it out (loss=cross_entropy has none of them), or set head=classes"
@@ -134,10 +135,17 @@ class ModelSettings(Settings):
 
     backbone: Annotated[str, Field(description="name of a timm classifier, such as resnet34")]
     pretrained: Annotated[
-        str,
+        Literal["auto", "true", "false"] | Path,
         Field(
             description="auto: pretrained weights if they can be found; true: fail without them; false: train from "
-            "scratch; or the path of a state dict"
+            "scratch; or the path of a run, a checkpoint or a state dict (.safetensors, .pt, .pth)"
+        ),
+    ] = "auto"
+    keep_heads: Annotated[
+        Literal["auto", "on", "off"],
+        Field(
+            description="with pretrained=RUN: also load the heads of tasks with the same classes and kind of head; "
+            "on: an error if a task has none"
         ),
     ] = "auto"
     image_size: Annotated[
@@ -155,7 +163,23 @@ class ModelSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _read_booleans(cls, values: Any) -> Any:
-        """YAML reads pretrained=true as a boolean."""
-        if isinstance(values, Mapping) and isinstance(values.get("pretrained"), bool):
-            return {**values, "pretrained": str(values["pretrained"]).lower()}
-        return values
+        """YAML reads pretrained=true and keep_heads=on as booleans."""
+        if not isinstance(values, Mapping):
+            return values
+        words = {"pretrained": ("false", "true"), "keep_heads": ("off", "on")}
+        read = {name: words[name][values[name]] for name in words if isinstance(values.get(name), bool)}
+        return {**values, **read}
+
+    @model_validator(mode="after")
+    def _heads_have_a_source(self) -> ModelSettings:
+        if self.keep_heads == "on" and self.pretrained_path is None:
+            raise ValueError(
+                f"model.keep_heads=on takes the heads of a run, found model.pretrained={self.pretrained}, which has "
+                "none; set model.pretrained=RUN, or model.keep_heads=auto"
+            )
+        return self
+
+    @property
+    def pretrained_path(self) -> Path | None:
+        """Path of the run or file to start from; None for weights that are found by the backbone's name."""
+        return self.pretrained if isinstance(self.pretrained, Path) else None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import ConfigDict, Field, model_validator
 
 from mask_lightning.settings.base import LearningRate, Positive, Ratio, Settings
+
+OwnOptimizer = Literal["adamw", "ranger", "sgd"]
+"""Names in optim.optimizers.OPTIMIZERS."""
 
 
 class OptimSettings(Settings):
@@ -18,7 +21,11 @@ class OptimSettings(Settings):
     model_config = ConfigDict(extra="allow")
     by_choice: ClassVar[bool] = True
 
-    name: Annotated[Literal["adamw", "ranger", "sgd"], Field(description="one of optim.optimizers.OPTIMIZERS")]
+    library: Annotated[
+        Literal["own", "timm"],
+        Field(description="own: one of optim.optimizers.OPTIMIZERS; timm: any optimizer of timm's factory"),
+    ] = "own"
+    name: Annotated[str, Field(description="name of the optimizer; with optim=timm such as lamb, lion or nadamw")]
     lr: Annotated[
         LearningRate | Literal["auto"],
         Field(description="largest learning rate of the heads; auto runs an LR range test first"),
@@ -26,6 +33,17 @@ class OptimSettings(Settings):
     weight_decay: Annotated[
         float, Field(ge=0, le=10, description="decoupled weight decay; biases and norms are not decayed")
     ]
+
+    @model_validator(mode="after")
+    def _check_name(self) -> OptimSettings:
+        known = get_args(OwnOptimizer)
+        if self.library == "own" and self.name not in known:
+            names = ", ".join(map(repr, known[:-1]))
+            raise ValueError(
+                f"optim.name must be {names} or {known[-1]!r}, got {self.name!r}; set optim.name to one of these, "
+                f"or take timm's: optim=timm optim.name={self.name}"
+            )
+        return self
 
     @property
     def options(self) -> dict[str, Any]:
@@ -125,17 +143,31 @@ class PhaseSettings(Settings):
 
 
 class FinetuneSettings(Settings):
-    """Phases of a run. The other options are shortcuts that the files of conf/finetune use in their phases."""
+    """Phases of a run, and a linear probe before them.
+
+    epochs, frozen_epochs, lr_ratio and layer_decay are shortcuts that the files of conf/finetune use in their phases.
+    """
 
     by_choice: ClassVar[bool] = True
 
-    epochs: Annotated[Positive, Field(description="epochs of the last phase; of each phase in progressive")]
+    probe: Annotated[
+        bool, Field(description="first fit the heads to the features of the backbone by logistic regression")
+    ] = False
+    epochs: Annotated[Positive | None, Field(description="epochs of the last phase; of each phase in progressive")] = (
+        None
+    )
     frozen_epochs: Annotated[Positive | None, Field(description="epochs of the first phase, if part is frozen")] = None
     lr_ratio: Annotated[Ratio, Field(description="lr_ratio of the phases that train everything")] = 1.0
     layer_decay: Annotated[
         float | None, Field(gt=0, le=1, description="layer_decay of the phases; replaces lr_ratio")
     ] = None
-    phases: Annotated[list[PhaseSettings], Field(min_length=1, description="the phases, in order")]
+    phases: Annotated[list[PhaseSettings], Field(description="the phases, in order; [] with a probe: nothing else")]
+
+    @model_validator(mode="after")
+    def _trains_something(self) -> FinetuneSettings:
+        if not self.phases and not self.probe:
+            raise ValueError("finetune.phases must have at least one phase, found none; add one, or set finetune=probe")
+        return self
 
 
 class AveragingSettings(Settings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -13,7 +13,7 @@ from mask_lightning.labels import FACE, LabelSpace
 from mask_lightning.metrics.names import score_keys
 from mask_lightning.metrics.scores import MAIN_METRIC
 from mask_lightning.settings.augment import AugmentSettings, MixSettings
-from mask_lightning.settings.base import Seed, Settings
+from mask_lightning.settings.base import ONE_OR_SEVERAL, Seed, Settings
 from mask_lightning.settings.data import DataSettings, LabelSettings, TaskSettings, known_space
 from mask_lightning.settings.ensembles import find_member
 from mask_lightning.settings.loss import LossSettings, WeightingSettings
@@ -44,6 +44,16 @@ class TrainSettings(Settings):
     member: str | None = Field(
         None,
         description="member of an ensemble: age0..age8, mask0..mask9, gender0..gender2; sets task and photos",
+    )
+    distill: Annotated[list[Path] | None, ONE_OR_SEVERAL] = Field(
+        None,
+        min_length=1,
+        description="teachers: a run, a sweep or a list of them, whose mean probabilities are learned, too",
+    )
+    allow_leak: bool = Field(
+        False,
+        description="true: accept teachers and tables of networks that were trained on people whom this run holds out; "
+        "its scores are then too good",
     )
     data: DataSettings
     labels: LabelSettings = LabelSettings()
@@ -91,7 +101,7 @@ class TrainSettings(Settings):
         if self.known_space is not None:
             self.choose(self.known_space)
         every = self.trainer.validate_every
-        if isinstance(every, int) and every > self.epochs:
+        if isinstance(every, int) and every > self.epochs > 0:
             raise ValueError(
                 f"trainer.validate_every must be at most the {self.epochs} epochs, got {every}; use `end` for the last"
             )
@@ -103,12 +113,76 @@ class TrainSettings(Settings):
             )
         if self.checkpoint.patience is not None:
             self._check_patience()
-        if self.range_test.phase > len(self.finetune.phases):
+        self._check_soft_targets()
+        if self.loss.consistency:
+            self._check_consistency()
+        if self.finetune.probe:
+            self._check_probe()
+        if self.data.device_augment == "on" and self.augment.cpu_only:
+            raise ValueError(
+                f"data.device_augment=on augments batches by RandAugment and mirror images, found "
+                f"{self.augment.cpu_only}, which single photos on the CPU have; set data.device_augment=auto"
+            )
+        if self.range_test.phase > len(self.finetune.phases) > 0:
             raise ValueError(
                 f"range_test.phase must be one of the {len(self.finetune.phases)} of finetune.phases, "
                 f"got {self.range_test.phase}; lower it"
             )
         return self
+
+    def _check_soft_targets(self) -> None:
+        soft = "distill" if self.distill else "data.extra" if self.data.extra else None
+        defaults = LossSettings()
+        for name in ("distill_weight", "distill_temperature"):
+            value = getattr(self.loss, name)
+            if not self.distill and value != getattr(defaults, name):
+                raise ValueError(f"loss.{name}={value:g} is for distill, found null; set distill to the teachers' runs")
+        if self.allow_leak and soft is None and self.model.pretrained_path is None:
+            raise ValueError(
+                "allow_leak=true is for distill, data.extra and model.pretrained=RUN, found none of them; leave it out"
+            )
+        if soft and self.head.name in ("regression", "ordinal"):
+            raise ValueError(
+                f"{soft} teaches probabilities of classes, found head={self.head.name}, which has no logit per class; "
+                "set head=classes or head=classes_and_regression"
+            )
+
+    def _check_consistency(self) -> None:
+        if not self.data.two_per_person:
+            raise ValueError(
+                "loss.consistency compares two photos of a person, found data.two_per_person=false; set that to true"
+            )
+        if self.mix.name != "none":
+            raise ValueError(
+                f"loss.consistency compares two photos of a person, found mix={self.mix.name}, which mixes people; "
+                "set mix=none"
+            )
+
+    def _check_probe(self) -> None:
+        if self.head.name != "classes":
+            raise ValueError(
+                f"finetune.probe fits heads with a logit per class, found head={self.head.name}; set head=classes"
+            )
+        if self.finetune.phases:
+            return
+        loss, plain = self.loss, LossSettings()
+        names = ("label_smoothing", "focal_gamma", "soft_f1", "consistency")
+        without_effect = {
+            **{f"loss.{name}": (getattr(loss, name), getattr(plain, name)) for name in names},
+            "mix": (self.mix.name, "none"),
+            "weighting": (self.weighting.name, "fixed"),
+            "averaging.decay": (self.averaging.decay, None),
+            "checkpoint.patience": (self.checkpoint.patience, None),
+            "distill": (self.distill, None),
+            "data.extra": (self.data.extra, None),
+            "optim.lr": (self.optim.lr if self.optim.lr == "auto" else None, None),
+        }
+        for name, (value, default) in without_effect.items():
+            if value != default:
+                raise ValueError(
+                    f"finetune=probe makes no gradient step, found {name}={value}, which would have no effect; leave "
+                    "it out, or set finetune=lp_ft"
+                )
 
     def _check_patience(self) -> None:
         if not self.data.val_fraction:
@@ -153,6 +227,7 @@ class TrainSettings(Settings):
         if not any(weights.get(task, 1.0) for task in chosen.names):
             raise ConfigError("loss.task_weights are 0 for every task, so nothing would be learned; raise one")
         self.sharing.check(chosen.names)
+        self.loss.find_consistency_tasks(chosen.names)
         self.weighting.check(chosen.names, weights)
         scores = score_keys(("val", "clean_train") if self.data.val_fraction else ("clean_train",), chosen.names)
         if self.monitor not in scores:

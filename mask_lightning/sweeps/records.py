@@ -178,8 +178,8 @@ def find_earlier_runs(places: Iterable[Path], config_hash: str) -> list[EarlierR
 def choose_earlier_run(runs: Sequence[EarlierRun], fingerprint: str) -> EarlierRun | None:
     """Choose a run on the same photos that makes training unnecessary or can be resumed; None if there is none.
 
-    A finished run comes first, then one that another process trains, then the interrupted run with the newest last
-    checkpoint. Failed runs and runs interrupted before their first checkpoint are never chosen.
+    A finished run comes first, then one that another process trains, then the interrupted or pruned run with the newest
+    last checkpoint. Failed runs and runs interrupted before their first checkpoint are never chosen.
     """
     same = [run for run in runs if run.result.data.get("fingerprint") == fingerprint]
     finished = [run for run in same if run.result.status == "finished"]
@@ -188,7 +188,8 @@ def choose_earlier_run(runs: Sequence[EarlierRun], fingerprint: str) -> EarlierR
     for run in same:
         if run.folder.is_held():
             return EarlierRun(run.folder, run.result, "elsewhere")
-    interrupted = [run for run in same if run.result.status in ("running", "interrupted") and run.folder.last.is_file()]
+    resumable = ("running", "interrupted", "pruned")
+    interrupted = [run for run in same if run.result.status in resumable and run.folder.last.is_file()]
     if not interrupted:
         return None
     newest = max(interrupted, key=lambda run: run.folder.last.stat().st_mtime)

@@ -17,10 +17,11 @@ from mask_lightning.errors import RunFolderError
 from mask_lightning.metrics.names import lower_is_better
 from mask_lightning.metrics.scores import MAIN_METRIC
 from mask_lightning.runs.folder import RunFolder, RunResult
-from mask_lightning.settings.identity import flatten
+from mask_lightning.settings.identity import added_defaults, flatten
 from mask_lightning.sweeps.records import JobRecord, find_runs, read_record
 from mask_lightning.utils.files import write_atomically
 
+MISSING = object()  # value of an option that a run does not have
 FIRST = ("status", "score", "last")
 COST = ("seconds", "photos_per_second", "parameters")
 # Options without influence on the result; the monitor is a column of its own.
@@ -165,6 +166,8 @@ def to_frame(rows: Sequence[Row], options: pd.DataFrame) -> pd.DataFrame:
     least = {"monitor": 1, "score_of": 1, "error": 0}  # different values that are not worth a column
     optional = [name for name, count in least.items() if name in frame and frame[name].nunique() > count]
     job = ["job", "action"] if all(row.job for row in rows) else []  # only within one sweep
+    if not any(row.result for row in rows):  # jobs that train nothing
+        return pd.concat([frame[[*job[:1], "status"]], options, frame[[*optional, "folder"]]], axis=1)
     first = frame[[*job, *FIRST, *tasks]]
     return pd.concat([first, options, frame[[*COST, *optional, "folder"]]], axis=1)
 
@@ -198,8 +201,10 @@ def differing_options(rows: Sequence[Row]) -> pd.DataFrame:
     known = dict.fromkeys(name for row in rows if row.result for name in row.options if name not in HIDDEN_OPTIONS)
     columns: dict[str, list[str | None]] = {}
     seen: list[list[str | None]] = []
+    defaults = added_defaults()
     for name in known:
-        values = [_text(row.options[name]) if name in row.options else None for row in rows]
+        recorded = [row.options.get(name, defaults.get(name, MISSING)) for row in rows]
+        values = [None if value is MISSING else _text(value) for value in recorded]
         of_runs = [value for value, row in zip(values, rows, strict=True) if row.result]
         distinct = {value for value in values if value is not None} | ({None} if None in of_runs else set())
         if len(distinct) > 1 and of_runs not in seen:

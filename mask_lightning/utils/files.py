@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 try:
     import fcntl
@@ -67,9 +67,16 @@ def _composed(name: str) -> str:
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to `path`, so that a crash leaves either the old or the new file, never a part."""
+    with writing_atomically(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing_atomically(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file for the block; it replaces `path` at the end, and is removed after an error."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
         try:
-            temporary.write(content)
+            yield temporary
             temporary.flush()
             os.fsync(temporary.fileno())
         except BaseException:

@@ -16,7 +16,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-STUDIES = {"suspects", "time_to_score"}  # that train for long, on photos of the user's: see their --help
+STUDIES = {"faces", "suspects", "time_to_score"}  # that need photos of the user's, and some train for long: see --help
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:

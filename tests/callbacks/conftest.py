@@ -113,7 +113,7 @@ def fit(tmp_path: Path) -> Fit:
             accelerator="cpu",
             logger=False,
             enable_checkpointing=False,
-            enable_progress_bar=False,
+            enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
             enable_model_summary=False,
             default_root_dir=tmp_path,
             **{"num_sanity_val_steps": 0, **options},

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import RichProgressBar
+from rich.console import Console
 
 from mask_lightning.callbacks import progress
-from mask_lightning.callbacks.progress import EpochHistory, Throughput
+from mask_lightning.callbacks.progress import EpochHistory, ProgressBar, Throughput
 
 
 class Clock:
@@ -60,6 +64,46 @@ def test_training_is_timed_and_validation_is_not(fit, dictated, clock: Clock, ep
 
 def test_throughput_is_zero_before_the_first_batch() -> None:
     assert Throughput().photos_per_second == 0.0
+
+
+METRICS = {"v_num": 3, "train/loss_step": 2.1, "train/loss_epoch": 2.2, "val/f1": 0.1, "clean_train/f1": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [(80, ["loss", "val/f1"]), (109, ["loss", "val/f1"]), (200, ["loss", "val/f1", "clean_train/f1"])],
+)
+def test_the_bar_shows_as_many_scores_as_fit(columns: int, shown: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(RichProgressBar, "get_metrics", lambda *_: dict(METRICS))
+    assert list(ProgressBar().get_metrics(None, None)) == shown
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_the_bar_is_one_line_and_counts_epochs_from_one(
+    columns: int, fit, dictated, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = StringIO()
+    monkeypatch.setattr(
+        "pytorch_lightning.callbacks.progress.rich_progress.get_console",
+        lambda: Console(file=text, force_terminal=True, width=columns, no_color=True),
+    )
+    fit(dictated(SCORES), ProgressBar(), EpochHistory(tmp_path / "metrics.csv"), epochs=2)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.getvalue())
+    lines = [line.strip() for line in re.split(r"[\r\n]", plain) if line.strip()]
+    assert max(map(len, lines)) <= columns
+    assert lines[-1].startswith("Epoch 2/2")
+    assert all(line.startswith(("Epoch ", "epoch ", "Validation ")) for line in lines)
+    assert sum(line.startswith("epoch 1 of 2: train/loss") for line in lines) == 1
+
+
+def test_without_a_bar_the_epochs_are_logged(fit, dictated, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    with caplog.at_level("INFO", logger="mask_lightning"):
+        fit(dictated(SCORES), EpochHistory(tmp_path / "metrics.csv"), epochs=2)
+    lines = [record.message for record in caplog.records if record.message.startswith("epoch ")]
+    assert len(lines) == 2
+    assert lines[1].startswith("epoch 2 of 2: train/loss ")
+    assert lines[1].endswith("val/f1 0.400, clean_train/f1 0.125")
 
 
 SCORES = [0.1, 0.4, 0.3, 0.2]

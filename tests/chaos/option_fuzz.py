@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mask_lightning.cli.compose import compose, config_dir, option_names, store_defaults
+from mask_lightning.cli.compose import compose, config_dir, option_values, store_defaults
 from mask_lightning.errors import MaskLightningError
 from mask_lightning.settings.base import Settings, check
 from mask_lightning.settings.evaluation import (
@@ -76,7 +76,7 @@ class Vocabulary:
         folders = [path for path in sorted(config_dir().iterdir()) if path.is_dir()]
         store_defaults(COMMANDS[command][0])
         choices = {folder.name: tuple(sorted(path.stem for path in folder.glob("*.yaml"))) for folder in folders}
-        return cls(tuple(option_names(command)), choices)
+        return cls(tuple(option_values(command)), choices)
 
 
 def a_value(known: Vocabulary, rng: random.Random) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
 from mask_lightning.cli import compose
-from mask_lightning.cli.command import Job, run_command, shorten
+from mask_lightning.cli.command import Job, lazy_help_accepted, run_command, shorten
 from mask_lightning.cli.explain import explain
 from mask_lightning.errors import ConfigError
 from mask_lightning.settings.train import TrainSettings
@@ -53,11 +55,21 @@ def command(
     [
         ("task=ages", ["task=ages is not one of the choices", "did you mean age?"]),
         ("model=lite", ["model=lite is not one of the choices", "did you mean lite", "lite0"]),
+        ("model=resnet50", ["did you mean resnet34", "model.backbone=resnet50 model.image_size=null"]),
         ("model=vgg", ["model=vgg is not one of the choices", "choose from ecaresnet, effb2, lite0, lite2, resnet34"]),
         ("experiment=quik", ["experiment=quik", "did you mean quick"]),
-        ("data.val_fractoin=0.2", ["no option data.val_fractoin", "did you mean", "data.val_fraction"]),
+        (
+            "data.val_fractoin=0.2",
+            [
+                "no option data.val_fractoin",
+                "data.val_fraction is 0.2 now; type data.val_fraction=VALUE",
+            ],
+        ),
         ("sede=1", ["no option sede", "did you mean seed"]),
-        ("data.val_fraction=1.5", ["data.val_fraction must be less than 1", "got 1.5"]),
+        (
+            "data.val_fraction=1.5",
+            ["data.val_fraction must be less than 1", "got 1.5", "for example data.val_fraction=0.2"],
+        ),
         ("+colour=red", ["no option colour", "remove it"]),
         ("model.image_size=big", ["model.image_size must be a valid integer", "got 'big'"]),
         ("data.root", ["cannot read data.root (", "write key=value"]),
@@ -76,7 +88,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(command: Command, argument: str, 
         assert part in error
 
 
-@pytest.mark.parametrize("choice", ["sweeper/optuna", "launcher/joblib", "launcher/submitit_slurm", "launcher/ray"])
+@pytest.mark.parametrize("choice", ["launcher/joblib", "launcher/submitit_slurm", "launcher/ray"])
 def test_a_plugin_that_is_not_installed_is_named_with_our_extra(choice: str) -> None:
     missing = MissingConfigException("no such file", f"hydra/{choice}", ["basic"])
     extra = choice.split("/")[1].replace("submitit_", "")
@@ -177,6 +189,38 @@ def test_paths_are_shown_as_people_type_them(
     monkeypatch.chdir(here)
     path = (here / want) if below else (tmp_path / want)
     assert shorten(path) == (Path(want) if below else path)
+
+
+def check_help(parser: argparse.ArgumentParser, action: argparse.Action) -> None:
+    """Check help as argparse of Python 3.14 does."""
+    try:
+        assert action.help is None or "%" not in action.help or parser._get_formatter()._expand_help(action)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError("badly formed help string") from error
+
+
+@pytest.fixture
+def python_3_14(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let argparse check help whenever an argument is added."""
+    if hasattr(argparse.ArgumentParser, "_check_help"):
+        return
+    add = argparse.ArgumentParser._add_action
+
+    def add_action(self: argparse.ArgumentParser, action: argparse.Action) -> argparse.Action:
+        self._check_help(action)  # type: ignore[attr-defined]
+        return add(self, action)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "_check_help", check_help, raising=False)
+    monkeypatch.setattr(argparse.ArgumentParser, "_add_action", add_action)
+
+
+@pytest.mark.usefixtures("python_3_14")
+def test_python_3_14_accepts_the_lazy_help_of_hydra(command: Command) -> None:
+    assert command("task=age") == (0, "")
+    with lazy_help_accepted(), pytest.raises(ValueError, match="badly formed help string"):
+        argparse.ArgumentParser().add_argument("--share", help="50 %")
+    with pytest.raises(ValueError, match="badly formed help string"):
+        get_args_parser()  # if this passes, Hydra is fixed: remove lazy_help_accepted
 
 
 RUN_MODULE = """

@@ -74,7 +74,6 @@ def test_jobs_with_the_same_size_options_share_an_estimate(
 
 
 def test_optuna_trials_are_counted_with_the_fixed_overrides() -> None:
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs the extra `optuna`")
     typed = ("sweeper=optuna", "model=lite0", "hydra.sweeper.n_trials=7")
     composed = config(*typed)
     composed.hydra.overrides.task = ["sweeper=optuna", "model=lite0", "optim.lr=interval(1e-4,1e-2)"]

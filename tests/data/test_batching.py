@@ -14,7 +14,6 @@ from mask_lightning.data.batching import (
     Box,
     cut_box,
     cutmix,
-    denormalise,
     half_cutmix,
     mix_batch,
     mixup,
@@ -47,21 +46,6 @@ def test_normalising_does_not_change_its_input() -> None:
     before = IMAGES.clone()
     normalise(IMAGES, *IMAGENET)
     assert torch.equal(IMAGES, before)
-    floats = IMAGES.float()
-    denormalise(floats, *IMAGENET)
-    assert torch.equal(floats, IMAGES.float())
-
-
-@pytest.mark.parametrize(("mean", "std"), [IMAGENET, HALF])
-def test_denormalising_inverts_normalising(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    back = denormalise(normalise(IMAGES, mean, std), mean, std)
-    np.testing.assert_allclose(back.numpy(), IMAGES.numpy() / 255, atol=1e-6)
-
-
-def test_denormalised_values_are_clamped() -> None:
-    """Mixup, noise and rounding may leave the range."""
-    pictures = denormalise(torch.tensor([-9.0, 9.0, 0.0]).view(1, 3, 1, 1), *HALF)
-    assert pictures.flatten().tolist() == [0.0, 1.0, 0.5]
 
 
 @pytest.mark.parametrize("size", [11, 16, 40])

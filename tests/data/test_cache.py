@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import multiprocessing
 import os
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import PIL
 import pytest
 import torch
 from PIL import Image
+from red_faces import draw_face, install
 
 from mask_lightning.data import cache as cache_module
 from mask_lightning.data.cache import DraftChunks, PhotoCache, cache_file_name, cached_photos
 from mask_lightning.data.datamodule import FaceDataModule
 from mask_lightning.data.dataset import FaceDataset
-from mask_lightning.data.images import open_photo
+from mask_lightning.data.images import Decoded, decode_photo, open_photo
 from mask_lightning.data.index import read_index
 from mask_lightning.data.splits import split_people
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline
@@ -50,11 +55,11 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the photos that the cache decodes in this process."""
     names: list[str] = []
 
-    def note(path: str) -> Image.Image:
+    def note(path: str, *args: Any) -> Decoded:
         names.append(path)
-        return open_photo(path)
+        return decode_photo(path, *args)
 
-    monkeypatch.setattr(cache_module, "open_photo", note)
+    monkeypatch.setattr("mask_lightning.data.prepared.decode_photo", note)
     return names
 
 
@@ -197,6 +202,44 @@ def test_the_file_name_depends_on_all_that_determines_the_pixels(tmp_path: Path,
     assert (cache_file_name(tmp_path, SPEC) == cache_file_name(tmp_path, changed)) == (field == "mean")
     assert cache_file_name(tmp_path, SPEC) != cache_file_name(tmp_path / "others", SPEC)
     assert cache_file_name(tmp_path / "faces", SPEC).startswith("faces-32px-")
+
+
+def test_the_file_of_a_centre_crop_has_the_name_of_version_0_1_0(tmp_path: Path) -> None:
+    text = repr((1, PIL.__version__, str(tmp_path.resolve()), 110, 90, 32))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert cache_file_name(tmp_path, SPEC) == f"{tmp_path.name}-32px-{digest[:12]}.npy"
+
+
+@pytest.mark.parametrize("crop", ["centre", "share", "face"])
+def test_the_file_name_depends_on_the_options_of_the_crop(tmp_path: Path, crop: str) -> None:
+    spec = TransformSpec(None, None, 32, crop=crop)
+    changes = {"keep_aspect": True, "share_height": 0.5, "share_width": 0.5, "margin": 0.1}
+    names = {name: cache_file_name(tmp_path, replace(spec, **{name: value})) for name, value in changes.items()}
+    other = {name for name, found in names.items() if found != cache_file_name(tmp_path, spec)}
+    used = {"centre": {"keep_aspect"}, "share": set(changes) - {"margin"}, "face": set(changes)}[crop]
+    assert used <= other
+    assert crop != "centre" or other == used
+    specs = (replace(spec, crop=each) for each in ("centre", "share", "face"))
+    assert len({cache_file_name(tmp_path, each) for each in specs}) == 3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_faces_are_sought_once_and_their_sizes_kept(
+    keep, paths: list[str], monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    draw_face((96, 128), (30, 40, 60, 80)).save(paths[0])
+    Path(paths[1]).write_bytes(b"no photo")
+    faces, spec = install(monkeypatch), TransformSpec(None, None, 32, crop="face")
+    keep(paths[:3], spec, workers)
+    sought = len(faces.sizes)
+    cache = keep(paths[:5], spec, 0)  # keeps the entries of the first three
+    assert len(faces.sizes) == sought + 2
+    assert cache.size_of(paths[0]) == (96, 128, pytest.approx(40, abs=3))
+    assert cache.size_of(paths[1]) is None
+    assert [cache.size_of(path) for path in paths[2:5]] == [(96, 128, 0)] * 3
+    assert cache.size_of("elsewhere.jpg") is None
+    check_pixels(cache, [paths[0], *paths[2:5]], spec)
+    assert keep(paths[:1]).size_of(paths[0]) is None, "only this crop records sizes"
 
 
 @pytest.mark.parametrize("damage", ["half", "text", "nothing"])

@@ -19,6 +19,7 @@ from mask_lightning.data.index import read_index
 from mask_lightning.data.samplers import EpochSampler
 from mask_lightning.data.splits import Split, split_people
 from mask_lightning.data.transforms import TransformSpec
+from mask_lightning.errors import SplitError
 from mask_lightning.labels import FACE
 from mask_lightning.settings.augment import AugmentSettings
 
@@ -264,3 +265,18 @@ def test_lightning_sets_the_samplers_epoch_also_after_a_resume(split: Split, tmp
     assert {**first.seen, **second.seen} == whole.seen
     assert sorted(second.seen) == [1, 2]
     assert torch.equal(second.images[2], whole.images[2])
+
+
+def test_pairs_of_a_person_are_in_one_batch_with_their_number(split: Split) -> None:
+    batch = next(iter(build(split, in_pairs=True).train_dataloader()))
+    rows = split.train["person_id"].to_numpy()[batch["index"].numpy()]
+    same = batch["person"][:, None] == batch["person"][None, :]
+    assert np.array_equal(same.numpy(), rows[:, None] == rows[None, :])
+    assert sum(batch["person"][0::2] == batch["person"][1::2]) >= 4
+    assert "person" not in next(iter(build(split).train_dataloader()))
+
+
+def test_pairs_need_two_photos_of_someone(split: Split) -> None:
+    one_each = split.train.drop_duplicates("person_id")
+    with pytest.raises(SplitError, match="needs people with two training photos, found one photo per person"):
+        build(Split(one_each, split.val), in_pairs=True)

@@ -164,9 +164,9 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\
         (b"this is no photo", ["cannot decode", "replace or remove it"]),
         (jpeg()[:1500], ["cannot decode", "truncated", "replace or remove it"]),
         (jpeg()[:20], ["cannot decode", "replace or remove it"]),
-        (claims(8_001, 8_000), ["claims 8001x8000 pixels, more than 64,000,000", "scale it down"]),
-        (claims(10_000, 10_000), ["claims 10000x10000 pixels", "scale it down"]),  # Pillow warns
-        (claims(20_000, 20_000), ["cannot decode", "decompression bomb"]),  # Pillow raises
+        (claims(20_001, 10_000), ["claims 20001x10000 pixels, more than 200,000,000", "scale it down"]),
+        (claims(20_000, 20_000), ["claims 20000x20000 pixels", "scale it down"]),  # Pillow warns
+        (claims(30_000, 20_000), ["cannot decode", "decompression bomb"]),  # Pillow raises
     ],
     ids=["half", "program", "missing", "empty", "text", "truncated", "header", "large", "larger", "bomb"],
 )

@@ -175,3 +175,23 @@ def test_a_process_with_less_than_two_photos_is_refused(keys: int, batch_size: i
     check_shares(2, 2)
     with pytest.raises(ConfigError, match="expected a photo for each of 2 processes, found 1"):
         check_shares(1, 2)
+
+
+@pytest.mark.parametrize("shots", [[7, 7, 7, 7], [3, 1, 2, 5], [1, 1, 1], [2], [1]])
+def test_photos_of_a_person_come_in_pairs_once_each(shots: list[int]) -> None:
+    people = np.repeat(np.arange(len(shots)), shots)
+    sampler = EpochSampler(len(people), seed=0, people=people)
+    orders = []
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        order = [row for _, row in sampler]
+        orders.append(order)
+        assert sorted(order) == list(range(len(people)))
+        pairs = people[order][: len(order) // 2 * 2].reshape(-1, 2)
+        assert (pairs[:, 0] == pairs[:, 1]).sum() == sum(count // 2 for count in shots)
+    assert orders[0] != orders[1] or len(people) <= 2
+
+
+def test_processes_get_whole_pairs() -> None:
+    shares = [list(ShardedBatches(range(18), 8, rank=rank, world_size=2, together=2)) for rank in (0, 1)]  # type: ignore[arg-type]
+    assert shares == [[[0, 1, 4, 5], [8, 9, 12, 13, 16, 17]], [[2, 3, 6, 7], [10, 11, 14, 15]]]

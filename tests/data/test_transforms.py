@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
-from torchvision.transforms import RandAugment
+from torchvision.transforms import RandAugment, RandomErasing, TrivialAugmentWide
 
 from mask_lightning.data.transforms import TransformSpec, centre_crop, eval_pipeline, to_uint8, train_pipeline
 from mask_lightning.errors import ConfigError
@@ -159,6 +159,19 @@ def test_a_crop_without_width_raises() -> None:
         TransformSpec(crop_width=None)
 
 
+def test_a_spec_of_version_0_1_0_is_a_centre_crop() -> None:
+    old = {"crop_height": 380, "crop_width": 256, "size": 64, "mean": [0.5] * 3, "std": [0.5] * 3}
+    spec = TransformSpec.from_plain(old)
+    assert (spec.crop, spec.keep_aspect) == ("centre", False)
+    assert spec == TransformSpec(380, 256, 64, (0.5,) * 3, (0.5,) * 3)
+
+
+@pytest.mark.parametrize("wrong", [{"crop": "middle"}, {"share_height": 0.0}, {"share_width": 1.5}])
+def test_an_impossible_crop_raises(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"(expected crop centre, share, face|must be in \(0, 1\]), got"):
+        TransformSpec(**wrong)
+
+
 @pytest.mark.parametrize("sizes", [{"crop_height": 7}, {"crop_width": 0}, {"size": -1}])
 def test_too_small_a_size_raises(sizes: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=r"at least 8 pixels, got .*set data\.crop"):
@@ -169,3 +182,36 @@ def test_tensors_have_the_channels_first() -> None:
     tensor = to_uint8(PHOTO)
     assert (tensor.dtype, tuple(tensor.shape)) == (torch.uint8, (3, 512, 384))
     np.testing.assert_array_equal(tensor.numpy(), np.asarray(PHOTO).transpose(2, 0, 1))
+
+
+def test_trivialaugment_is_torchvisions() -> None:
+    prepared = eval_pipeline(SPEC)(PHOTO)
+    torch.manual_seed(5)
+    want = TrivialAugmentWide()(prepared)
+    torch.manual_seed(5)
+    found = train_pipeline(SPEC, AugmentSettings(num_ops=0, trivial=True))(PHOTO)
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(want))
+
+
+def test_erasing_covers_what_torchvision_would() -> None:
+    """torchvision erases a tensor with the rectangle that it draws after the probability, from the same generator."""
+    prepared = eval_pipeline(SPEC)(PHOTO)
+    torch.manual_seed(3)
+    want = RandomErasing(p=1.0, value=128)(to_uint8(prepared))
+    torch.manual_seed(3)
+    found = train_pipeline(SPEC, AugmentSettings(num_ops=0, erase=1.0))(PHOTO)
+    assert torch.equal(to_uint8(found), want)
+    assert torch.equal(to_uint8(eval_pipeline(SPEC)(PHOTO)), to_uint8(prepared)), "the prepared photo is unchanged"
+
+
+def test_erasing_has_its_probability() -> None:
+    pipeline = train_pipeline(SPEC, AugmentSettings(num_ops=0, erase=0.3))
+    plain = to_uint8(eval_pipeline(SPEC)(PHOTO))
+    torch.manual_seed(0)
+    erased = sum(not torch.equal(to_uint8(pipeline(PHOTO)), plain) for _ in range(200))
+    assert 40 < erased < 80
+
+
+@pytest.mark.parametrize("option", [{"erase": 1.0}, {"num_ops": 0, "trivial": True}])
+def test_augmentation_of_single_photos_leaves_nothing_to_the_device(option: dict[str, float]) -> None:
+    assert train_pipeline(SPEC, AugmentSettings(flip=0.5, **option), batched=True).draw is None  # type: ignore[arg-type]

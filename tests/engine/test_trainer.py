@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from tiny_runs import prepared
 
+from mask_lightning.callbacks.progress import ProgressBar
 from mask_lightning.engine.trainer import build_trainer, learning_callbacks, make_trainer, selection_callbacks
 from mask_lightning.runs.folder import RunFolder
 from mask_lightning.settings.train import TrainSettings
@@ -73,7 +74,19 @@ def test_the_trainer_accumulates_and_clips(settings: Callable[..., TrainSettings
     assert (asked.accumulate_grad_batches, asked.gradient_clip_val) == (3, 0.5)
 
 
-def test_a_run_has_all_callbacks_in_their_order(settings, competition: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_progress_bar_needs_a_terminal(
+    is_terminal: bool, settings: Callable[..., TrainSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ProgressBar, "can_show", lambda: is_terminal)
+    trainer = make_trainer(settings("trainer.accelerator=cpu", "logger=none"), tmp_path, [])
+    assert (trainer.progress_bar_callback is not None) == is_terminal
+
+
+def test_a_run_has_all_callbacks_in_their_order(
+    settings, competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ProgressBar, "can_show", lambda: True)
     options = ["averaging=ema", "checkpoint.patience=3", "finetune=progressive", "mix=mixup", "trainer.devices=2"]
     chosen = settings(
         *(f"data.root={competition}", "data.val_fraction=0.25", "model=lite0", "trainer.accelerator=cpu", *options)

@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from red_faces import draw_face, install
 
+from mask_lightning.data import prepared
 from mask_lightning.data.cache import cached_photos
-from mask_lightning.data.images import open_photo
+from mask_lightning.data.images import decode_photo
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.errors import LabelError, PhotoError
-from mask_lightning.inference import predict as inference
 from mask_lightning.inference.photo_list import read_photo_list
 from mask_lightning.inference.predict import CacheLocation, PredictionDataset, predict, predict_many
 from mask_lightning.inference.trained import load_trained
@@ -120,7 +121,7 @@ def test_several_networks_predict_as_each_alone_and_every_photo_is_decoded_once(
     other = replace(networks[0], spec=replace(networks[0].spec, size=48))
     alone = [predict(network, rows, num_workers=0) for network in (*networks, other)]
     opened: list[str] = []
-    monkeypatch.setattr(inference, "open_photo", lambda path: opened.append(path) or open_photo(path))
+    monkeypatch.setattr(prepared, "decode_photo", lambda path, *args: opened.append(path) or decode_photo(path, *args))
     together = predict_many([networks[0], other, *networks[1:]], rows, batch_size=2, num_workers=0)
     assert opened == rows["path"].tolist()  # although there are two TransformSpecs
     for found, want in zip(together, [alone[0], alone[3], alone[1], alone[2]], strict=True):
@@ -182,7 +183,7 @@ def test_all_broken_photos_are_named_after_one_pass(
     Path(broken[0]).write_bytes(b"no photo")
     Path(broken[1]).unlink()
     opened: list[str] = []
-    monkeypatch.setattr(inference, "open_photo", lambda path: opened.append(path) or open_photo(path))
+    monkeypatch.setattr(prepared, "decode_photo", lambda path, *args: opened.append(path) or decode_photo(path, *args))
     with pytest.raises(PhotoError, match=r"^2 of 5 photos cannot be decoded: [^\n]*a1\.png[^\n]*b2\.jpg[^\n]*$"):
         predict(load_trained(make_checkpoint(), CPU), rows, batch_size=2, num_workers=num_workers)
     assert opened == (rows["path"].tolist() if num_workers == 0 else [])  # a worker's calls are not seen here
@@ -196,7 +197,7 @@ def test_photos_of_the_training_cache_are_not_decoded(
     root, folder = tmp_path / "data", tmp_path / "cache"
     cached_photos(rows["path"][:4], trained.spec, root=root, folder=folder, workers=0, progress=False)
     opened: list[str] = []
-    monkeypatch.setattr(inference, "open_photo", lambda path: opened.append(path) or open_photo(path))
+    monkeypatch.setattr(prepared, "decode_photo", lambda path, *args: opened.append(path) or decode_photo(path, *args))
     for location, decoded in (
         (CacheLocation(folder, root), rows["path"][4:]),
         (CacheLocation(folder, tmp_path / "other"), rows["path"]),
@@ -230,10 +231,36 @@ def test_a_photo_is_decoded_once_for_all_its_versions(tmp_path: Path, monkeypatc
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
     photo.save(tmp_path / "a.png")
     opened: list[str] = []
-    monkeypatch.setattr(inference, "open_photo", lambda path: opened.append(path) or open_photo(path))
+    monkeypatch.setattr(prepared, "decode_photo", lambda path, *args: opened.append(path) or decode_photo(path, *args))
     spec = TransformSpec(crop_height=24, crop_width=16, size=8)
-    (images,), error = PredictionDataset([str(tmp_path / "a.png")], [spec], "blend")[0]
+    (images,), error, _ = PredictionDataset([str(tmp_path / "a.png")], [spec], "blend")[0]
     assert (len(opened), error) == (1, None)
     assert (images.shape, images.dtype) == ((5, 3, 8, 8), torch.uint8)
     want = np.asarray(eval_pipeline(spec)(photo))
     np.testing.assert_array_equal(images[0].permute(1, 2, 0).numpy(), want)
+
+
+def test_photos_unlike_those_of_the_training_are_noticed(
+    make_checkpoint, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    install(monkeypatch)
+    draw_face((48, 64), (10, 10, 30, 30)).save(rows["path"][1])
+    checkpoint = make_checkpoint()
+    content = torch.load(checkpoint, weights_only=True)
+    for crop, sizes in (
+        ("centre", {"photo": [50] * 5}),
+        ("centre", {"photo": [500] * 5}),
+        ("face", {"face": [90] * 5}),
+    ):
+        content["hyper_parameters"]["transform"].update(crop=crop, crop_height=None, crop_width=None)
+        content["hyper_parameters"]["sizes"] = sizes
+        torch.save(content, checkpoint)
+        caplog.clear()
+        predict(load_trained(checkpoint, CPU), rows, num_workers=0)
+        lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        if crop == "face":
+            assert lines.pop(0).startswith("4 of 5 photos have no detected face, the middle of the photo is used: ")
+            assert "found faces of about 20 pixels (longer side of the face), trained on 90 to 90" in lines.pop()
+        if sizes.get("photo") == [500] * 5:
+            assert "found photos of about 55 pixels (root of width x height), trained on 500 to 500" in lines.pop()
+        assert lines == []

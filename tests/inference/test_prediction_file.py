@@ -1,6 +1,7 @@
 """Predictions on disk: complete after a round trip, and protected against misreading."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from mask_lightning.errors import PredictionsError
-from mask_lightning.inference.prediction_file import FORMAT, read_predictions, write_csv, write_predictions
+from mask_lightning.inference.prediction_file import (
+    FORMAT,
+    FORMAT_DECIDED,
+    read_predictions,
+    write_csv,
+    write_predictions,
+)
+from mask_lightning.inference.submission import submission_of
 from mask_lightning.labels import FACE, UNLABELLED, LabelSpace, Task
 
 ODD = LabelSpace((Task("target", ("a/b", "loss", "ü 1")), Task("loss", ("no", "yes"))))
@@ -55,6 +63,24 @@ def test_other_programs_can_read_it(make_predictions, tmp_path: Path) -> None:
     assert about["sources"][0]["transform"]["crop_height"] == 48
 
 
+def test_decisions_are_kept_and_shown(make_predictions, tmp_path: Path) -> None:
+    raw = make_predictions()
+    decisions = {task.name: 1 - raw.preds[task.name].clip(max=1) for task in FACE.tasks}
+    decided = replace(raw, decisions=decisions)
+    write_predictions(tmp_path / "p.parquet", decided)
+    about = json.loads(pq.read_schema(tmp_path / "p.parquet").metadata[b"mask_lightning"])
+    assert about["format"] == FORMAT_DECIDED  # an older reader would take argmax for the answers
+    back = read_predictions(tmp_path / "p.parquet")
+    np.testing.assert_array_equal(back.codes, FACE.encode(decisions))
+    np.testing.assert_array_equal(back.probs["age"], raw.probs["age"])
+    pd.testing.assert_frame_equal(back.photos, raw.photos)
+    write_csv(tmp_path / "p.csv", decided)
+    table = pd.read_csv(tmp_path / "p.csv")
+    assert table["gender"].tolist() == [FACE["gender"].classes[i] for i in decisions["gender"]]
+    np.testing.assert_allclose(table["age_probability"], raw.probs["age"][range(3), decisions["age"]], atol=1e-4)
+    np.testing.assert_array_equal(submission_of(back).codes, FACE.encode(decisions))
+
+
 def test_a_table_for_people(make_predictions, tmp_path: Path) -> None:
     predictions = make_predictions(("a, b.jpg", "c.jpg"))
     write_csv(tmp_path / "p.csv", predictions)
@@ -90,7 +116,7 @@ def damage(path: Path, how: str) -> None:
         ("truncated", "is not a whole file of predictions"),
         ("text", "is not a whole file of predictions"),
         ("foreign", "is not a whole file of predictions"),
-        ("newer", f"expected predictions of format {FORMAT}, found 99"),
+        ("newer", f"expected predictions of format {FORMAT} or {FORMAT_DECIDED}, found 99"),
         ("columns", "is not a whole file of predictions"),
         ("labels", "is not a whole file of predictions"),
         ("missing", "expected predictions at .*, found none"),

@@ -17,8 +17,15 @@ from mask_lightning.errors import CheckpointError
 from mask_lightning.inference.photo_list import read_photo_list
 from mask_lightning.inference.predict import predict
 from mask_lightning.inference.prediction_file import read_predictions, write_predictions
-from mask_lightning.inference.temperatures import Calibration, fitting_temperatures, read_calibration, write_calibration
+from mask_lightning.inference.temperatures import (
+    Calibration,
+    fitting_temperatures,
+    read_calibration,
+    require_corrections,
+    write_calibration,
+)
 from mask_lightning.inference.trained import Trained, load_trained
+from mask_lightning.metrics.calibration import Correction
 from mask_lightning.runs.folder import RunFolder
 
 
@@ -81,6 +88,7 @@ def test_temperatures_of_another_checkpoint_or_tta_are_not_applied(
         "[]",
         "{}",
         '{"temperatures": {}}',
+        json.dumps({"temperatures": {}, "sha256": "", "tta": "", "people": 1, "photos": 1, "corrections": {"age": 1}}),
         json.dumps({"temperatures": {"age": -1}, "sha256": "", "tta": "none", "people": 1, "photos": 1}),
     ],
 )
@@ -88,3 +96,21 @@ def test_a_damaged_file_is_refused(trained: Trained, damage: str) -> None:
     keep(trained).write_text(damage)
     with pytest.raises(CheckpointError, match=r"calibration\.json .*; delete it, or fit them anew"):
         fitting_temperatures(trained.source, "none")
+
+
+def test_corrections_for_decisions_are_kept_and_required(trained: Trained) -> None:
+    fitted = {
+        "mask": Correction(0.5, (1.0, 0.0, -1.0)),
+        "gender": Correction(1.5, (0.5, -0.5)),
+        "age": Correction(2.0, (0.0, 0.0, 0.0)),
+    }
+    remedy = r"needs calibrated probabilities, found none of {} beside .*evaluate ckpt=RUN calibrate=true{}$"
+    with pytest.raises(CheckpointError, match=remedy.format("mask, gender, age", "")):
+        require_corrections([trained.source], "none")
+    keep(trained)  # as version 0.1.0: temperatures only
+    with pytest.raises(CheckpointError, match=remedy.format("mask, gender, age", "")):
+        require_corrections([trained.source], "none")
+    keep(trained, corrections=fitted)
+    assert require_corrections([trained.source], "none") == fitted
+    with pytest.raises(CheckpointError, match=remedy.format("mask, gender, age", " tta=flip")):
+        require_corrections([trained.source], "flip")

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from mask_lightning.errors import PredictionsError
 from mask_lightning.labels import FACE, UNLABELLED
-from mask_lightning.metrics.bootstrap import Difference, compare, draw_people, intervals
+from mask_lightning.metrics.bootstrap import Difference, compare, draw_people, intervals, mean_difference
 
 RNG = np.random.default_rng(3)
 PEOPLE = [f"p{i:02d}" for i in range(12) for _ in range(1 + i % 3)]
@@ -108,3 +108,22 @@ def test_only_common_tasks_are_compared(make_labelled) -> None:
     assert list(compare(everything, age)) == ["age"]
     with pytest.raises(PredictionsError, match="found age and mask; compare runs that share a task"):
         compare(age, mask)
+
+
+def test_a_mean_over_pairs_is_the_mean_of_the_differences_with_a_smaller_interval(make_labelled) -> None:
+    """Two pairs of independent people: the variance of the mean is half of the mean variance, about."""
+    targets = {"age": np.arange(600) % 3}
+    pairs = [
+        tuple(make_labelled([f"{i}-{n}" for n in range(600)], targets, seed=10 * i + j) for j in range(2))
+        for i in range(2)
+    ]
+    both = mean_difference(pairs, metric="f1", task="age")
+    each = [mean_difference([pair], metric="f1") for pair in pairs]
+    assert both.value == pytest.approx(np.mean([one.value for one in each]))
+    assert (each[0].low, each[0].high) == tuple(
+        getattr(compare(*pairs[0])["age"]["f1"], end) for end in ("low", "high")
+    )
+    width = np.mean([one.high - one.low for one in each])
+    assert both.high - both.low == pytest.approx(width / np.sqrt(2), rel=0.15)
+    with pytest.raises(PredictionsError, match="expected labels of mask"):
+        mean_difference(pairs, metric="f1", task="mask")

@@ -7,7 +7,16 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from mask_lightning.labels import UNLABELLED
-from mask_lightning.metrics.calibration import calibrate, cross_fit, fit_temperature, measure, scale, to_log
+from mask_lightning.metrics.calibration import (
+    calibrate,
+    correct,
+    cross_fit,
+    fit_correction,
+    fit_temperature,
+    measure,
+    scale,
+    to_log,
+)
 
 
 def sample(temperature: float, people: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -89,3 +98,26 @@ def test_given_temperatures_are_applied(make_labelled) -> None:
 
 def test_probabilities_that_underflow_have_finite_logs() -> None:
     assert np.isfinite(to_log(np.array([[0.0, 1.0]], np.float32))).all()
+
+
+def test_a_bias_undoes_the_balance_of_training() -> None:
+    """A network with logit adjustment outputs p(class | photo) / p(class): the bias is the log prior."""
+    rng, prior = np.random.default_rng(0), np.array([0.7, 0.25, 0.05])
+    labels = rng.choice(3, 6000, p=prior)
+    means = np.array([[0.0, 0.0], [1.5, 0.0], [0.0, 1.5]])
+    photos = means[labels] + rng.normal(size=(6000, 2))
+    likelihood = -((photos[:, None] - means) ** 2).sum(axis=2) / 2
+    found = fit_correction(log_softmax(likelihood / 0.5, axis=1), labels)  # also twice too sure
+    assert found.temperature == pytest.approx(2.0, rel=0.1)
+    want = np.log(prior) - np.log(prior).mean()
+    np.testing.assert_allclose(found.bias, want, atol=0.12)
+    corrected = np.exp(correct(log_softmax(likelihood / 0.5, axis=1), found))
+    np.testing.assert_allclose(corrected.mean(axis=0), np.bincount(labels) / 6000, atol=0.002)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0, 1], [0, 1, 0, 1], [1, 0, 1, 0]])
+def test_a_correction_is_finite_without_photos_of_a_class_or_without_mistakes(labels: list[int]) -> None:
+    log_probs = np.log([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]] * 2)
+    found = fit_correction(log_probs, np.array(labels))
+    assert 0.05 <= found.temperature <= 20
+    assert max(map(abs, found.bias)) < 5

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any, get_args
 
 import pytest
@@ -7,10 +8,18 @@ import torch
 from torch import nn
 
 from mask_lightning.errors import ConfigError
-from mask_lightning.optim.optimizers import OPTIMIZERS, check_optimizer, count_state_tensors, make_optimizer
+from mask_lightning.optim.optimizers import (
+    OPTIMIZERS,
+    check_optimizer,
+    count_state_tensors,
+    make_optimizer,
+    timm_optimizers,
+)
 from mask_lightning.optim.ranger import Ranger
 from mask_lightning.settings.base import check
-from mask_lightning.settings.optim import OptimSettings
+from mask_lightning.settings.optim import OptimSettings, OwnOptimizer
+
+TIMM = {"library": "timm"}
 
 
 def groups() -> list[dict[str, Any]]:
@@ -66,6 +75,14 @@ def test_every_optimizer_descends_with_the_options_that_all_have(name: str) -> N
         ({"name": "adamw", "eps": "small"}, "optim=adamw refuses its options"),
         ({"name": "ranger", "betas": [0.9, 2.0]}, r"each of optim\.betas must be in \[0, 1\), got 2\.0"),
         ({"name": "ranger", "alpha": 1.5}, r"optim=ranger refuses its options \(.*1\.5"),
+        ({**TIMM, "name": "lamd"}, r"timm .* has no optimizer 'lamd' .*; did you mean .*lamb"),
+        ({**TIMM, "name": "fusedadam"}, "has no optimizer 'fusedadam' that can be used here"),
+        ({**TIMM, "name": "lookahead_adam"}, "has no optimizer 'lookahead_adam'"),
+        (
+            {**TIMM, "name": "lamb", "betass": [0.9, 0.9]},
+            r"optim\.name=lamb takes no option betass; did you mean betas",
+        ),
+        ({**TIMM, "name": "lion", "betas": [0.9, 2.0]}, r"each of optim\.betas must be in \[0, 1\), got 2\.0"),
         ({"name": "ranger", "k": 0}, r"optim=ranger refuses its options \(.*0"),
     ],
 )
@@ -75,7 +92,7 @@ def test_unknown_options_and_values_are_refused(options: dict[str, Any], message
 
 
 def test_every_choice_of_the_settings_has_an_optimizer() -> None:
-    assert set(OPTIMIZERS) == set(get_args(OptimSettings.model_fields["name"].annotation))
+    assert set(OPTIMIZERS) == set(get_args(OwnOptimizer))
 
 
 @pytest.mark.parametrize(
@@ -84,3 +101,46 @@ def test_every_choice_of_the_settings_has_an_optimizer() -> None:
 )
 def test_state_tensors_per_parameter(name: str, options: dict[str, Any], want: int) -> None:
     assert count_state_tensors(OptimSettings(name=name, lr="auto", weight_decay=0.0, **options)) == want
+
+
+def run_steps(name: str, *, start: int, stop: int, state: bytes | None = None) -> tuple[list[torch.Tensor], bytes]:
+    """Take steps with one of timm's optimizers; the first group gets no gradient before step 2, as a frozen one."""
+    torch.manual_seed(0)
+    weights = nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.randn(4))
+    param_groups = [{"name": str(i), "params": [each], "weight_decay": 0.1 * i} for i, each in enumerate(weights)]
+    optimizer = make_optimizer(param_groups, OptimSettings(library="timm", name=name, lr=0.01, weight_decay=0.0))
+    if state is not None:
+        saved = torch.load(BytesIO(state), weights_only=True)
+        optimizer.load_state_dict(saved["optimizer"])
+        for weight, value in zip(weights, saved["weights"], strict=True):
+            weight.data.copy_(value)
+    for step in range(start, stop):
+        inputs = torch.randn(2, 3, generator=torch.Generator().manual_seed(step))
+
+        def closure(inputs: torch.Tensor = inputs, step: int = step) -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = (inputs @ (weights[0].detach() if step < 2 else weights[0]) + weights[1]).square().mean()
+            loss.backward()
+            return loss
+
+        assert optimizer.step(closure) is not None, "Lightning needs the loss"
+    buffer = BytesIO()
+    torch.save({"optimizer": optimizer.state_dict(), "weights": [each.detach() for each in weights]}, buffer)
+    return [each.detach() for each in weights], buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", timm_optimizers())
+def test_every_optimizer_of_timm_resumes_exactly_and_keeps_the_groups_weight_decay(name: str) -> None:
+    whole, _ = run_steps(name, start=0, stop=6)
+    _, state = run_steps(name, start=0, stop=3)
+    resumed, _ = run_steps(name, start=3, stop=6, state=state)
+    assert all(map(torch.equal, whole, resumed))
+    saved = torch.load(BytesIO(state), weights_only=True)["optimizer"]["param_groups"]
+    assert [(group["name"], group["weight_decay"]) for group in saved] == [("0", 0.0), ("1", 0.1)]
+
+
+def test_a_schedule_of_momentum_needs_an_optimizer_with_one() -> None:
+    settings = OptimSettings(library="timm", name="adafactor", lr=0.1, weight_decay=0.0)
+    check_optimizer(settings)
+    with pytest.raises(ConfigError, match="the schedule moves momentum, but Adafactor has none; set sched"):
+        check_optimizer(settings, moves_momentum=True)

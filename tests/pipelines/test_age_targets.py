@@ -146,7 +146,7 @@ def test_every_head_of_age_trains_beside_classes_of_the_others(compose, options:
     losses = []
     for _ in range(8):
         optimizer.zero_grad()
-        each = module._losses(batch)
+        each = module._losses(module(batch["image"]), batch)
         total = sum(each.values())
         total.backward()
         losses.append(each["age"].item())

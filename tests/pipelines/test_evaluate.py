@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for, without_figures
 
-from mask_lightning.errors import ConfigError, RunFolderError
+from mask_lightning.errors import CheckpointError, ConfigError, RunFolderError
 from mask_lightning.inference.prediction_file import read_predictions
+from mask_lightning.inference.submission import read_answers
 from mask_lightning.inference.temperatures import read_calibration
 from mask_lightning.labels import FACE
+from mask_lightning.metrics.decisions import decide
 from mask_lightning.pipelines import train as runs
 from mask_lightning.pipelines.evaluate import evaluate_run
 from mask_lightning.pipelines.predict import predict_photos
@@ -75,7 +78,8 @@ def test_temperatures_are_kept_and_predict_applies_them(trained: Path, competiti
     for option, want in (("auto", kept.temperatures), ("false", {})):
         options = f"ckpt=[{trained}/1]", f"data.root={photo}", "tta=flip", f"calibrated={option}"
         settings = settings_for("predict", PredictSettings, *QUIET, *options)
-        (source,) = predict_photos(settings, tmp_path / option).sources
+        predict_photos(settings, tmp_path / option)
+        (source,) = read_predictions(tmp_path / option).sources
         assert source.temperatures == want
     # On other photos than gave them, they are what is judged.
     other = evaluate_run(settle(f"ckpt={trained}/1", f"data.root={competition}", "tta=flip"), tmp_path / "other")
@@ -130,6 +134,39 @@ def test_options_that_do_not_fit(overrides: list[str], message: str) -> None:
 
 
 def test_photos_of_the_run_come_from_its_cache(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mask_lightning.inference.predict.open_photo", lambda path: pytest.fail(f"decoded {path}"))
+    monkeypatch.setattr("mask_lightning.data.prepared.decode_photo", lambda path, _: pytest.fail(f"decoded {path}"))
     evaluation = evaluate_run(settle(f"ckpt={trained}/0", f"against={trained}/1"), tmp_path / "out")
     assert evaluation.photos > 0
+
+
+@pytest.mark.parametrize("tta", ["none", "flip"])
+def test_decisions_for_macro_f1(
+    trained: Path, competition: Path, tmp_path: Path, tta: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = f"ckpt={trained}/0", "decision=macro_f1", f"tta={tta}"
+    photos = f"data.root={competition}"
+    (RunFolder(trained / "0").calibration).unlink(missing_ok=True)
+    with pytest.raises(CheckpointError, match=r"found none of mask, gender, age .*evaluate ckpt=RUN calibrate=true"):
+        evaluate_run(settle(*options, photos), tmp_path / "none")
+    evaluation = evaluate_run(settle(*options, "calibrate=true"), tmp_path / "out")
+    decided = read_predictions(tmp_path / "out")
+    want = f1_score(FACE.encode(decided.targets), decided.codes, average="macro", labels=range(18), zero_division=0)
+    assert evaluation.scores["joint"].f1 == pytest.approx(want)
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())["decision"]
+    argmax = FACE.encode({task: decided.probs[task].argmax(axis=1) for task in FACE.names})
+    before = f1_score(FACE.encode(decided.targets), argmax, average="macro", labels=range(18), zero_division=0)
+    assert found["over_argmax"]["joint"]["f1"]["value"] == pytest.approx(want - before)
+    assert "of mask x gender x age, cross-fitted over 5 folds of the people" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    evaluate_run(settle(*options, photos), tmp_path / "other")  # with what is stored now
+
+    predict = settings_for("predict", PredictSettings, *QUIET, f"data.root={competition}/train/images", *options)
+    predict_photos(predict, tmp_path / "predicted")
+    everyone = read_predictions(tmp_path / "predicted")
+    answers = read_answers(tmp_path / "predicted" / "submission.csv")
+    np.testing.assert_array_equal(answers.codes, everyone.codes)
+    kept = read_calibration(RunFolder(trained / "0").best)
+    assert kept is not None
+    np.testing.assert_array_equal(decide(everyone, kept.corrections).codes, everyone.codes)
+    assert everyone.sources[0].tta == tta

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mask_lightning.data import duplicates
 from mask_lightning.data.images import open_photo
 from mask_lightning.errors import PhotoError
 from mask_lightning.pipelines import train as runs
@@ -54,6 +55,14 @@ def test_all_are_named_before_anything_is_trained(settle, tmp_path: Path, cache:
     for part in ("2 of 168 photos cannot be decoded", *broken):
         assert part in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_photos_are_decoded_once_for_thumbnails(settle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache) -> None:
+    options = (cache, f"data.cache_dir={tmp_path / 'cache'}")
+    _, found = settle(*options)
+    monkeypatch.setattr(duplicates, "_sketch", pytest.fail)
+    assert settle(*options)[1].split.val["path"].tolist() == found.split.val["path"].tolist()
 
 
 def test_of_many_the_log_has_all(settle, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for, without_figures
 
+from mask_lightning import predict as command
+from mask_lightning.cli.command import Job
+from mask_lightning.cli.compose import config_dir
 from mask_lightning.data import images
-from mask_lightning.errors import CheckpointError, MaskLightningError, RunFolderError, SubmissionError
-from mask_lightning.inference.prediction_file import read_predictions
+from mask_lightning.errors import CheckpointError, ConfigError, MaskLightningError, RunFolderError, SubmissionError
+from mask_lightning.inference.prediction_file import read_predictions, write_predictions
 from mask_lightning.inference.submission import read_answers
 from mask_lightning.labels import FACE
 from mask_lightning.pipelines import predict as prediction_runs
 from mask_lightning.pipelines import submissions
 from mask_lightning.pipelines import train as runs
-from mask_lightning.settings.inference import BlendSettings, CheckSubmissionSettings, PredictSettings
+from mask_lightning.settings.inference import BlendSettings, CheckSubmissionSettings, MergeSettings, PredictSettings
 from mask_lightning.settings.train import TrainSettings
 
 TINY = (*TINY_RUN, *ONE_EPOCH, "trainer.max_batches=1")
@@ -64,7 +69,8 @@ def predict(trained: Path, photos: Path, tmp_path: Path) -> Compose:
         ckpt = ",".join(str(trained / task) for task in tasks)
         overrides = [f"{key}={value}" for key, value in options.items()]
         settings = settings_for("predict", PredictSettings, f"ckpt=[{ckpt}]", f"data.root={root}", *QUIET, *overrides)
-        return prediction_runs.predict_photos(settings, tmp_path / out)
+        prediction_runs.predict_photos(settings, tmp_path / out)
+        return read_predictions(tmp_path / out)
 
     return predict
 
@@ -131,7 +137,7 @@ def test_answers_are_never_overwritten(predict, tmp_path: Path) -> None:
 def test_runs_that_do_not_fit_are_refused_before_a_photo_is_opened(
     predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks, options, message: str
 ) -> None:
-    monkeypatch.setattr("mask_lightning.inference.predict.open_photo", lambda _: pytest.fail("too late"))
+    monkeypatch.setattr("mask_lightning.data.prepared.decode_photo", lambda *_: pytest.fail("too late"))
     with pytest.raises(MaskLightningError, match=message):
         predict(*tasks, **options)
     assert not (tmp_path / "out").exists()
@@ -152,9 +158,12 @@ def test_a_broken_photo_leaves_nothing(predict, tmp_path: Path) -> None:
 
 def test_every_photo_is_decoded_once(predict, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    real = images.open_photo
-    for module in ("data.images", "data.dataset", "inference.predict"):
-        monkeypatch.setattr(f"mask_lightning.{module}.open_photo", lambda path: opened.append(str(path)) or real(path))
+    real = images.decode_photo
+    for module in ("images", "prepared"):
+        monkeypatch.setattr(
+            f"mask_lightning.data.{module}.decode_photo",
+            lambda path, *args: opened.append(str(path)) or real(path, *args),
+        )
     predict("age", "mask", "gender")
     assert sorted(opened) == sorted(map(str, (photos / "eval" / "images").iterdir()))
 
@@ -241,3 +250,86 @@ def test_without_the_official_list_the_order_is_not_checked(predict, tmp_path: P
     predict("all")
     check_file(tmp_path / "out")
     assert "not checked: names and order" in capsys.readouterr().out
+
+
+def test_merged_shards_equal_a_single_run(predict, trained: Path, photos: Path, tmp_path: Path, capsys) -> None:
+    predict("all", out="single", batch_size="2")
+    options = (f"ckpt={trained}/all", f"data.root={photos}", "batch_size=2", *QUIET)
+
+    def shard(i: int) -> None:
+        settings = settings_for("predict", PredictSettings, *options, f"shard={i}/3")
+        prediction_runs.predict_photos(settings, tmp_path / "shards")
+
+    for i in (1, 2, 3):
+        shard(i)
+    before = capsys.readouterr().err
+    shard(2)
+    assert "skipped" not in before
+    assert "skipped: shard 2/3 is finished in" in capsys.readouterr().err
+    settings = settings_for("merge", MergeSettings, f"shards={tmp_path}/shards")
+    prediction_runs.merge_shards(settings, tmp_path / "merged")
+    names = sorted(path.name for path in (tmp_path / "single").iterdir())
+    assert (
+        names == sorted(prediction_runs.OUTPUT_NAMES) == sorted(path.name for path in (tmp_path / "merged").iterdir())
+    )
+    for name in names:
+        assert (tmp_path / "single" / name).read_bytes() == (tmp_path / "merged" / name).read_bytes()
+    with pytest.raises(RunFolderError, match=r"already holds predictions\.parquet"):
+        prediction_runs.merge_shards(settings, tmp_path / "merged")
+
+
+def test_a_shard_of_another_checkpoint_is_not_taken_for_this_one(trained: Path, photos: Path, tmp_path: Path) -> None:
+    for task in ("age", "gender"):
+        options = (f"ckpt={trained}/{task}", f"data.root={photos}", "shard=1/1", *QUIET)
+        settings = settings_for("predict", PredictSettings, *options, "submission=false")
+        if task == "age":
+            prediction_runs.predict_photos(settings, tmp_path / "shards")
+            continue
+        with pytest.raises(RunFolderError, match="expected shard 1/1 of these photos, checkpoints and options"):
+            prediction_runs.predict_photos(settings, tmp_path / "shards")
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1/", "a/b", "1/0"])
+def test_an_impossible_shard_is_one_line(shard: str) -> None:
+    with pytest.raises(ConfigError, match=f"shard must be i/n with i from 1 to n, got {shard}"):
+        settings_for("predict", PredictSettings, "ckpt=x", "data.root=y", f"shard={shard}")
+
+
+@pytest.mark.parametrize(
+    ("options", "multirun", "message"),
+    [
+        ("shards=2", False, "shards=2 runs several jobs, found a single run; add -m"),
+        ("shard=1/2", True, "set shards=n"),
+    ],
+)
+def test_shards_are_for_a_multirun(options: str, multirun: bool, message: str) -> None:
+    settings = settings_for("predict", PredictSettings, "ckpt=x", "data.root=y", options)
+    with pytest.raises(ConfigError, match=message):
+        command.main(settings, Job(Path(), (), multirun))
+
+
+def test_the_folder_of_shards_depends_on_the_options(tmp_path: Path) -> None:
+    def folder(*overrides: str) -> str:
+        with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+            options = ["ckpt=x", "data.root=y", f"outputs={tmp_path}", *overrides]
+            return str(hydra.compose("predict", options, return_hydra_config=True).hydra.sweep.dir)
+
+    assert folder("shards=4") == folder("shards=4", "shard=3/4") == folder("shard=1/4", "num_workers=2")
+    found = {folder(*each) for each in ((), ("shards=4",), ("shards=5",), ("shards=4", "tta=flip"))}
+    assert len(found) == 4
+
+
+def test_a_mean_of_decided_predictions_is_not_decided(
+    trained: Path, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = *QUIET, f"ckpt=[{trained}/all]", f"data.root={photos}"
+    prediction_runs.predict_photos(settings_for("predict", PredictSettings, *options), tmp_path / "a")
+    raw = read_predictions(tmp_path / "a")
+    decisions = {task: (raw.preds[task] + 1) % 2 for task in FACE.names}
+    (tmp_path / "b").mkdir()
+    write_predictions(tmp_path / "b" / "predictions.parquet", replace(raw, decisions=decisions))
+    files = f"files=[{tmp_path}/a,{tmp_path}/b]"
+    submissions.blend(settings_for("blend", BlendSettings, files, "kind=mean"), tmp_path / "mean")
+    assert f"{tmp_path}/b: made with decision=macro_f1, which kind=mean drops" in caplog.text
+    np.testing.assert_array_equal(read_answers(tmp_path / "mean").codes, raw.codes)
+    np.testing.assert_array_equal(read_answers(tmp_path / "b" / "predictions.parquet").codes, FACE.encode(decisions))

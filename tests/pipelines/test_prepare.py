@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,13 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from red_faces import draw_face, install
 from tiny_runs import prepared
 
-from mask_lightning.errors import CacheError, ConfigError
+from mask_lightning.errors import CacheError, ConfigError, DetectorError
 from mask_lightning.labels import FACE
 from mask_lightning.pipelines.photos import find_photos
-from mask_lightning.pipelines.prepare import augments_on_device, choose_transform, open_cache
+from mask_lightning.pipelines.prepare import augments_on_device, choose_transform, open_cache, prepare_run
 from mask_lightning.runs.photos import fingerprint
 
 YEARS = (7, 25, 35, 45, 61, 75)
@@ -229,3 +232,42 @@ def test_where_there_is_no_room_only_an_insisted_cache_is_an_error(
     else:
         assert open_cache(chosen, photos, spec) is None
         assert "going on without it" in caplog.text
+
+
+@pytest.mark.parametrize("cache", ["on", "off"])
+def test_photos_without_a_face_are_counted_named_and_recorded(
+    settings, competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog, cache: str
+) -> None:
+    faces, root = install(monkeypatch), Path(shutil.copytree(competition, tmp_path / "faces"))
+    bare = sorted(root.rglob("normal.*"))
+    for path in bare:
+        draw_face((96, 128), (30, 40, 70, 80)).save(path)
+    chosen = settings(
+        *("data=competition", f"data.root={root}", "data.crop=face", f"data.cache={cache}"),
+        *("data.num_workers=0", f"data.cache_dir={tmp_path}", "data.val_fraction=0"),
+        *("model.backbone=test_resnet", "model.image_size=32", "trainer.progress=false", "finetune=none"),
+    )
+    with caplog.at_level(logging.WARNING):
+        run = prepare_run(chosen)
+    assert len(faces.sizes) == 168
+    assert len(run.photos.without_face) == 168 - len(bare) == 144
+    assert not [name for name in run.photos.without_face if "normal" in name]
+    assert "144 of 168 photos have no detected face, the middle of the photo is used: " in caplog.text
+    assert run.photos.describe()["without_face"] == list(run.photos.without_face)
+    sizes = run.build_module().hparams["sizes"]
+    assert list(sizes) == ["photo", "face", "face_share"]
+    assert sizes["face"] == [pytest.approx(40, abs=2)] * 5
+
+
+def test_the_sizes_of_other_crops_are_those_of_the_photos(settings, competition: Path, tmp_path: Path) -> None:
+    options = [f"data.root={competition}", f"data.cache_dir={tmp_path}", "trainer.progress=false", "data.num_workers=0"]
+    run = prepare_run(settings("data=competition", *options, "data.crop=share", "model.image_size=32"))
+    assert run.sizes == {"photo": [pytest.approx((96 * 128) ** 0.5, abs=0.1)] * 5}
+    assert "without_face" not in run.photos.describe()
+
+
+def test_the_crop_needs_its_extra(settings, competition: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    chosen = settings("data=competition", f"data.root={competition}", "data.crop=face")
+    with pytest.raises(DetectorError, match=r"pip install 'mask_lightning\[faces\]'$"):
+        choose_transform(chosen)

@@ -8,6 +8,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from checkpoints import differences
-from PIL import Image
 from tiny_runs import TINY_RUN, interrupt, settings_for
 
 from mask_lightning.data.batching import normalise
-from mask_lightning.data.images import open_photo
+from mask_lightning.data.images import Decoded, decode_photo, open_photo
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline, to_uint8
 from mask_lightning.engine.checkpoint_files import keep_weights
 from mask_lightning.engine.modules import MultiTaskModule, SingleTaskModule
@@ -338,14 +338,14 @@ def test_a_signal_while_photos_are_prepared_leaves_a_record(
 ) -> None:
     decoded: list[str] = []
 
-    def decode(path: str) -> Image.Image:
+    def decode(path: str, *args: Any) -> Decoded:
         decoded.append(path)
         if len(decoded) == 5:
             signal.raise_signal(number)
-        return open_photo(path)
+        return decode_photo(path, *args)
 
-    for module in ("cache", "images"):
-        monkeypatch.setattr(f"mask_lightning.data.{module}.open_photo", decode)
+    for module in ("prepared", "images"):
+        monkeypatch.setattr(f"mask_lightning.data.{module}.decode_photo", decode)
     settings = compose("finetune=none", "data.num_workers=0", f"data.cache={cache}")
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt) as stopped:
@@ -364,14 +364,14 @@ def test_a_signal_while_photos_are_prepared_leaves_a_record(
 SLOW_START = """
 import sys, time
 from pathlib import Path
-from mask_lightning.data import cache
+from mask_lightning.data import prepared
 from mask_lightning.train import TrainSettings, main, run_command
-decode = cache.open_photo
-def slowly(path):
+decode = prepared.decode_photo
+def slowly(*args):
     Path("decoding").touch()
     time.sleep(0.2)
-    return decode(path)
-cache.open_photo = slowly
+    return decode(*args)
+prepared.decode_photo = slowly
 run_command("train", TrainSettings, main)
 """
 
@@ -494,7 +494,7 @@ def test_inspect_trains_nothing(compose, tmp_path: Path, capsys) -> None:
     shown = capsys.readouterr().out
     assert "frozen" in shown
     assert "GFLOPs" in shown
-    assert not list(tmp_path.iterdir())
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".thumbnails"}  # no run folder
 
 
 @pytest.mark.gpu
@@ -566,3 +566,32 @@ def test_batches_of_one_photo_are_refused_where_batchnorm_fails(compose, tmp_pat
     settings = compose("data.batch_size=1", "finetune=none", "finetune.epochs=1")
     with pytest.raises(ConfigError, match="BatchNorm needs more than one photo per batch"):
         runs.train_run(settings, tmp_path / "run")
+
+
+def test_a_pruned_run_is_recorded_as_pruned_and_can_be_resumed(compose, tmp_path: Path, monkeypatch) -> None:
+    settings, folder = compose("finetune=none", "finetune.epochs=3", *FEW_PEOPLE), RunFolder(tmp_path / "run")
+    trial = FakeTrial(prunes_at=2)
+    monkeypatch.setattr(runs, "current_trial", lambda _: trial)
+    assert runs.train_run(settings, folder.path).status == folder.read_result().status == "pruned"
+    assert (list(trial.reported), trial.described) == ([1, 2], [(folder.path, True)])
+    again = FakeTrial()
+    monkeypatch.setattr(runs, "current_trial", lambda _: again)
+    assert runs.resume_run(folder.path).status == "finished"
+    assert again.reported == {**trial.reported, 3: again.reported[3]}
+    assert again.described == [(folder.path, False)]
+
+
+class FakeTrial:
+    """Trial of a search that notes what is reported."""
+
+    monitor = "val/f1"
+
+    def __init__(self, prunes_at: int | None = None) -> None:
+        self.prunes_at, self.reported, self.described = prunes_at, {}, []
+
+    def report(self, epoch: int, score: float) -> bool:
+        self.reported.setdefault(epoch, round(score, 5))
+        return epoch == self.prunes_at
+
+    def describe(self, *, run: Path, pruned: bool) -> None:
+        self.described.append((run, pruned))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from sklearn.metrics import accuracy_score, f1_score
 from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for, without_figures
 
 from mask_lightning.data import images
+from mask_lightning.ensemble.cross_fit import cross_fitted_decision, person_folds
 from mask_lightning.errors import MaskLightningError
 from mask_lightning.inference.prediction_file import read_predictions
 from mask_lightning.inference.submission import read_answers
 from mask_lightning.inference.trained import load_trained
 from mask_lightning.labels import FACE
+from mask_lightning.metrics.calibration import fit_corrections
+from mask_lightning.metrics.decisions import decide
 from mask_lightning.pipelines import train as runs
 from mask_lightning.pipelines import vote as vote_runs
 from mask_lightning.runs.folder import RunFolder
@@ -84,8 +88,10 @@ def eval_root(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.mark.usefixtures("rendered")
 def test_everything_about_a_vote(vote, sweep: Path, eval_root: Path, monkeypatch, capsys) -> None:
     opened: list[str] = []
-    real = images.open_photo
-    monkeypatch.setattr("mask_lightning.inference.predict.open_photo", lambda path: opened.append(path) or real(path))
+    real = images.decode_photo
+    monkeypatch.setattr(
+        "mask_lightning.data.prepared.decode_photo", lambda path, *args: opened.append(path) or real(path, *args)
+    )
     out = vote(f"data.root={eval_root}", "soup=false")
     assert len(opened) == len(set(opened))  # six networks, and no photo twice
     record = json.loads((out / "vote.json").read_text(), parse_constant=lambda text: pytest.fail(text))
@@ -213,3 +219,22 @@ def test_a_vote_is_never_overwritten(vote, tmp_path: Path) -> None:
     with pytest.raises(MaskLightningError, match=r"already holds vote\.json"):
         vote()
     assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_the_soft_vote_is_calibrated_and_decided_on_its_held_out_people(vote: Vote, eval_root: Path) -> None:
+    out = vote("kind=soft", "decision=macro_f1", "soup=false", f"data.root={eval_root}")
+    held_out, voted = read_predictions(out / "held_out.parquet"), read_predictions(out)
+    soft = replace(held_out, decisions=None)
+    want = decide(replace(voted, decisions=None), fit_corrections(soft))
+    np.testing.assert_array_equal(voted.codes, want.codes)
+    np.testing.assert_array_equal(read_answers(out / "submission.csv").codes, want.codes)
+    fold = person_folds(soft)
+    assert fold is not None
+    np.testing.assert_array_equal(held_out.codes, cross_fitted_decision(soft, fold).codes)
+    record = json.loads((out / "vote.json").read_text())
+    names = {(each["task"], each["name"]) for each in record["held_out"]["scores"]}
+    assert ("joint", "soft vote, macro_f1") in names
+    assert record["decision"] == "macro_f1"
+    assert any(
+        "scores of the weighted vote and decision=macro_f1 are cross-fitted" in line for line in record["remarks"]
+    )

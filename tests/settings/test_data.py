@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from mask_lightning.data.transforms import TransformSpec
 from mask_lightning.errors import ConfigError, LabelError
 from mask_lightning.labels import FACE, FACE_SETS, LabelSpace, Task
 from mask_lightning.settings.base import check
-from mask_lightning.settings.data import DataSettings, LabelSettings, TaskSettings, known_space
+from mask_lightning.settings.data import MARGIN, DataSettings, LabelSettings, TaskSettings, known_space
 
 DATA: dict[str, Any] = {
     "name": "auto",
@@ -44,6 +45,7 @@ TABLE = data(name="table", table="faces.csv")
             "data=competition needs data.root, found null; set it to the folder that holds train/",
         ),
         ({"name": "utkface"}, "data=utkface needs data.root, found null"),
+        ({"name": "folder"}, "data=folder needs data.root, found null; .*one folder per class"),
         ({"name": "fairface"}, "data=fairface needs data.root, found null; .*fairface_label_train.csv"),
         ({"name": "table"}, "data=table needs data.table, found null"),
         ({"table": "faces.csv"}, "data.table is what data=table reads, found it beside data=auto; add data=table"),
@@ -54,12 +56,32 @@ TABLE = data(name="table", table="faces.csv")
         ({"folds": 1, "fold": 0}, "folds must be greater than or equal to 2, got 1"),
         ({"folds": "many", "fold": 0}, "folds must be a valid integer.*, got 'many'"),
         ({"crop_height": 100}, "must both be pixels or both null, got 100 and None"),
+        ({"crop": "middle"}, "crop must be 'centre', 'share' or 'face', got 'middle'"),
+        ({"crop": "face", "crop_height": 9, "crop_width": 9}, "data.crop_height=9 is for data.crop=centre, .*=face"),
+        ({"crop": "share", "crop_height": 380, "crop_width": 255}, "data.crop_height=380 is for data.crop=centre"),
+        ({"share_width": 0.5}, "data.share_width=0.5 is for data.crop=share or face, found data.crop=centre; .*=share"),
+        ({"crop": "share", "share_height": 0}, "share_height must be greater than 0, got 0"),
+        ({"crop": "share", "share_height": 1.1}, "share_height must be less than or equal to 1, got 1.1"),
+        ({"crop": "share", "margin": 0.1}, "data.margin=0.1 is for data.crop=face, found data.crop=share; leave"),
+        ({"crop": "face", "margin": -0.1}, "margin must be greater than or equal to 0"),
+        ({"crop": "face", "keep_aspect": True}, "data.keep_aspect=True is for data.crop=centre or share"),
         ({"crop_height": 7, "crop_width": 8}, "data.crop_height|crop_height must be greater than or equal to 8, got 7"),
     ],
 )
 def test_photos_that_are_not_named_are_told(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         data(**changes)
+
+
+@pytest.mark.parametrize("crop", ["share", "face"])
+def test_the_pixels_of_the_competition_are_for_the_centre(crop: str) -> None:
+    competition = {"crop_height": 380, "crop_width": 256}
+    assert data(**competition).crop_height == 380
+    other = data(**competition, crop=crop)
+    assert (other.crop_height, other.crop_width) == (None, None)
+    spec = TransformSpec(**data(crop=crop, share_height=0.5, share_width=0.4).crop_options)
+    assert (spec.crop, spec.share_height, spec.share_width, spec.margin) == (crop, 0.5, 0.4, MARGIN)
+    assert TransformSpec.from_plain(spec.to_plain()) == spec
 
 
 @pytest.mark.parametrize(
@@ -75,12 +97,29 @@ def test_of_folds_one_is_the_share_held_out(changes: dict[str, Any], want: float
     assert data(**changes).val_fraction == want
 
 
+@pytest.mark.parametrize(
+    ("labels", "want"),
+    [
+        (LabelSettings(), None),
+        (LabelSettings(name="face"), FACE.only(["mask"])),
+        (LabelSettings(tasks={"smile": ["no", "yes"]}), LabelSpace((Task("smile", ("no", "yes")),))),
+    ],
+)
+def test_class_folders_have_one_task(labels: LabelSettings, want: LabelSpace | None) -> None:
+    settings = data(name="folder", root="photos")
+    assert known_space(settings, labels) == want
+    with pytest.raises(ConfigError, match=r"data=folder has labels of one task, found labels.tasks of a, b; name one"):
+        known_space(settings, LabelSettings(tasks={"a": ["no", "yes"], "b": ["0", "1"]}))
+
+
 @pytest.mark.parametrize("name", ["auto", "competition", "utkface", "fairface"])
 def test_face_sets_have_their_own_labels(name: str) -> None:
     settings = data(name=name, root="photos")
     for labels in ("face", "infer"):
         assert known_space(settings, LabelSettings(name=labels)) == FACE_SETS[name]
-    with pytest.raises(ConfigError, match=f"labels.tasks are for data=table, found them beside data={name}"):
+    with pytest.raises(
+        ConfigError, match=f"labels.tasks are for data=table and .*folder, found them beside data={name}"
+    ):
         known_space(settings, LabelSettings(tasks={"smile": ["no", "yes"]}))
 
 

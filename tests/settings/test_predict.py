@@ -36,6 +36,11 @@ def test_one_checkpoint_or_several(ckpt: Any, want: list[str]) -> None:
 @pytest.mark.parametrize(
     ("settings", "config", "message"),
     [
+        (
+            PredictSettings,
+            {**PREDICT, "decision": "macro_f1", "shard": "1/2"},
+            "decision=macro_f1 decides all photos together, found shard=1/2; predict without shards",
+        ),
         (PredictSettings, {**PREDICT, "ckpt": None}, "ckpt is not set; name a trained run"),
         (PredictSettings, {**PREDICT, "ckpt": []}, "ckpt must be a list with at least 1 item"),
         (PredictSettings, {**PREDICT, "data": {"root": None}}, "data.root is not set; name a folder of photos"),

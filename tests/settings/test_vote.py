@@ -36,6 +36,7 @@ def test_one_sweep_or_several(runs: Any, want: list[str]) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
+        ({"decision": "macro_f1"}, "decision=macro_f1 needs probabilities, found kind=hard"),
         ({"runs": None}, "runs is not set; name a sweep: runs=outputs/sweeps/SWEEP"),
         ({"runs": []}, "runs must be a list with at least 1 item"),
         ({"kind": "loud"}, "kind must be 'hard', 'soft' or 'weighted', got 'loud'"),

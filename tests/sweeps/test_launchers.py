@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from slurm_cluster import slurm_cluster
 from tiny_runs import TINY_RUN
 
 from mask_lightning.cli.command import Job, run_command
@@ -24,8 +27,8 @@ FEW = ("data.clean_train_photos=28", "data.cache=off", "trainer.max_batches=1")
 TINY = (*TINY_RUN, *FEW, "finetune=none", "finetune.epochs=30")
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(config_dir().parent), "OMP_NUM_THREADS": "1"}
+def start(folder: Path, *arguments: str, environment: Mapping[str, str] = os.environ) -> subprocess.Popen[str]:
+    environment = {**environment, "PYTHONPATH": str(config_dir().parent), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "mask_lightning.train", "-m", *TINY, "hydra.sweep.dir=sweep", *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
@@ -85,6 +88,34 @@ def test_submitit_requeues_a_preempted_job_and_it_resumes(competition: Path, tmp
     assert jobs(tmp_path)[["action", "status"]].to_numpy().tolist() == [["resumed", "finished"]]
     assert pd.read_csv(tmp_path / "sweep" / "0" / "metrics.csv")["epoch"].tolist() == list(range(30))
     assert len(list(tmp_path.rglob("result.json"))) == 1
+
+
+@pytest.mark.slow
+def test_a_slurm_cluster_loses_nothing_and_trains_nothing_twice(competition: Path, tmp_path: Path) -> None:
+    """One job gets the signal of a preemption, one reaches its time limit, and the controller is killed meanwhile."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra `slurm`")
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder, slurm_cluster(Path(folder)) as cluster:
+        # Slurm signals up to 60 s earlier than asked: 30 to 90 s after the start, before a job of 900 epochs ends.
+        limits = ("hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=30")
+        node = ("hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=null")
+        options = (*node, *limits, f"data.root={competition}", "finetune.epochs=900", "seed=0,1")
+        with start(tmp_path, "launcher=slurm", *options, environment=cluster.environment) as process:
+            try:
+                wait_for("sweep/0/metrics.csv", tmp_path, process)
+                cluster.run("scancel", "--signal=USR2", cluster.job_ids()["0"])
+                cluster.kill("slurmctld")
+                time.sleep(2)
+                cluster.start_controller()
+                _, message = process.communicate(timeout=500)
+            finally:
+                process.kill()  # without accounting, submitit waits forever for a job that died
+    logs = "".join(path.read_text() for path in sorted(tmp_path.glob("sweep/.submitit/*/*_log.*")))
+    assert process.returncode == 0, message + logs
+    for run in ("sweep/0", "sweep/1"):
+        assert f"continues in {run}, which was interrupted" in logs
+    assert jobs(tmp_path)[["action", "status"]].to_numpy().tolist() == [["resumed", "finished"]] * 2
+    runs = sorted(tmp_path.rglob("metrics.csv"))
+    assert [pd.read_csv(path)["epoch"].tolist() for path in runs] == [list(range(900))] * 2
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from mask_lightning.pipelines import vote as vote_runs
 from mask_lightning.runs.folder import RunFolder, RunResult
 from mask_lightning.settings.inference import VoteSettings
 from mask_lightning.settings.train import TrainSettings
-from mask_lightning.sweeps import records
+from mask_lightning.sweeps import records, studies
 from mask_lightning.sweeps.records import find_runs
 
 Main = Callable[[TrainSettings, Job], Any]
@@ -248,3 +248,40 @@ def test_a_vote_over_a_running_sweep_names_the_missing_members(competition: Path
     assert (list(some["members"]), some["missing"]) == (["gender0", "gender1"], ["gender2"])
     assert some["left_out"] == ["gender2 (running)"]
     assert list(vote("all")["members"]) == ["gender0", "gender1", "gender2"]
+
+
+def test_optuna_chooses_the_values_and_a_pruned_trial_is_no_failure(multirun: Multirun, tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="needs the extra `optuna`", exc_type=ImportError)
+    seeds: list[int] = []
+
+    def search(settings: TrainSettings, job: Job) -> float:
+        seeds.append(settings.seed)
+        trial = studies.current_trial("val/f1")
+        assert trial is not None
+        pruned = trial.report(1, 1 / len(seeds))  # each trial is worse than the one before
+        trial.describe(run=job.folder, pruned=pruned)
+        return train(settings, job, "pruned" if pruned else "finished")
+
+    command = ("sweeper=optuna", "seed=int(interval(0,1000))", f"outputs={tmp_path}", "hydra.sweeper.n_trials=3")
+    code, err = multirun(search, *command, "hydra.sweeper.reduction_factor=2")
+    assert (code, len(seeds)) == (0, 3)
+    assert "2 pruned, 1 finished; look at: sweep/summary.csv, summary.png, study_history.png" in err
+    assert "repeat the command" not in err
+    code, err = multirun(search, *command, "hydra.sweeper.reduction_factor=2")
+    assert (code, len(seeds)) == (0, 3)
+    assert ": 3 of 3 trials have ended" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("hydra.sweeper.pruner=median", "pruner must be 'asha', 'hyperband' or 'none', got 'median'; set pruner"),
+        ("seed=1", "sweeper=optuna searches options with several values, found none; add one, such as"),
+    ],
+)
+def test_a_mistake_in_a_search_is_one_line(multirun: Multirun, option: str, message: str, tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="needs the extra `optuna`", exc_type=ImportError)
+    code, err = multirun(train, "sweeper=optuna", option, f"outputs={tmp_path}")
+    assert code == 2
+    assert f"error: {message}" in err
+    assert not (tmp_path / "sweep").exists()

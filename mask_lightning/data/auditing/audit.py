@@ -232,7 +232,9 @@ def check_near_duplicates(
 
 
 def _names(rows: pd.DataFrame) -> list[str]:
-    return [f"{person}/{Path(path).name}" for person, path in zip(rows["person_id"], rows["path"], strict=True)]
+    files = [Path(path).name for path in rows["path"]]
+    people = rows["person_id"]  # of data=folder without people: a path
+    return [who if str(who).endswith(f"/{file}") else f"{who}/{file}" for who, file in zip(people, files, strict=True)]
 
 
 def count_classes(table: pd.DataFrame, task: Task) -> pd.DataFrame:

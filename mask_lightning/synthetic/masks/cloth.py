@@ -17,11 +17,16 @@ COLOURS: dict[MaskKind, tuple[FloatColour, ...]] = {
         (0.9, 0.91, 0.92),
         (0.66, 0.84, 0.78),
         (0.93, 0.76, 0.8),
-        (0.17, 0.17, 0.19),
+        (0.93, 0.94, 0.95),
+        (0.1, 0.1, 0.11),
+        (0.15, 0.15, 0.17),
+        (0.07, 0.07, 0.08),
         (0.42, 0.6, 0.86),
         (0.76, 0.74, 0.84),
     ),
     "cloth": (
+        (0.09, 0.09, 0.1),
+        (0.14, 0.14, 0.16),
         (0.85, 0.83, 0.79),
         (0.55, 0.14, 0.18),
         (0.2, 0.28, 0.42),
@@ -30,9 +35,10 @@ COLOURS: dict[MaskKind, tuple[FloatColour, ...]] = {
         (0.82, 0.66, 0.62),
         (0.32, 0.45, 0.5),
     ),
-    "kn95": ((0.92, 0.92, 0.91), (0.92, 0.92, 0.91), (0.16, 0.16, 0.17), (0.62, 0.64, 0.67)),
-    "fabric": ((0.13, 0.13, 0.14), (0.17, 0.17, 0.19), (0.28, 0.29, 0.31)),
-    "cone": ((0.9, 0.89, 0.86), (0.88, 0.88, 0.88)),
+    "kn95": ((0.94, 0.94, 0.93), (0.92, 0.92, 0.91), (0.16, 0.16, 0.17), (0.09, 0.09, 0.1), (0.62, 0.64, 0.67)),
+    "fabric": ((0.06, 0.06, 0.07), (0.1, 0.1, 0.11), (0.17, 0.17, 0.19), (0.28, 0.29, 0.31), (0.85, 0.8, 0.78)),
+    "cone": ((0.93, 0.93, 0.92), (0.88, 0.88, 0.88)),
+    "gaiter": ((0.06, 0.06, 0.07), (0.1, 0.1, 0.11), (0.17, 0.17, 0.19), (0.4, 0.41, 0.43), (0.16, 0.2, 0.32)),
     "patterned": (
         (0.86, 0.84, 0.8),
         (0.2, 0.26, 0.4),
@@ -41,6 +47,9 @@ COLOURS: dict[MaskKind, tuple[FloatColour, ...]] = {
         (0.15, 0.15, 0.17),
     ),
 }
+
+DYED: tuple[MaskKind, ...] = ("surgical", "cloth", "patterned", "gaiter")  # kinds that are sold in any colour
+LOGO_SHARE = 0.15  # probability of a mark on the cloth
 
 # Colours of printed patterns.
 INKS = (
@@ -76,7 +85,7 @@ class ClothGrid:
         sheet = smooth_noise(self.rng, (128, 128), (across, along))
         rows = np.clip(self.t * 96 + 16, 0, 127).astype(int)
         columns = np.clip(self.s * 56 + 64, 0, 127).astype(int)
-        return np.asarray(sheet[rows, columns])
+        return np.asarray(sheet[rows, columns]) * self.rng.lognormal(0.1, 0.5)
 
 
 @dataclass(frozen=True)
@@ -89,10 +98,25 @@ class Cloth:
 
 def make_cloth(kind: MaskKind, grid: ClothGrid) -> Cloth:
     """Create the cloth of a mask of this kind, with a random colour."""
-    colours = COLOURS[kind]
-    base = np.array(colours[grid.rng.integers(len(colours))]) * grid.rng.uniform(0.93, 1.05)
+    colours, rng = COLOURS[kind], grid.rng
+    base = np.array(colours[rng.integers(len(colours))]) * rng.uniform(0.9, 1.06)
+    if kind in DYED and rng.random() < 0.2:
+        base = rng.uniform(0.05, 0.95, 3)
     colour = np.clip(base.astype(np.float32) * np.ones((*grid.u.shape, 1), np.float32), 0, 1)
-    return MAKERS[kind](grid, colour)
+    cloth = MAKERS[kind](grid, colour)
+    return _add_logo(cloth, grid) if rng.random() < LOGO_SHARE else cloth
+
+
+def _add_logo(cloth: Cloth, grid: ClothGrid) -> Cloth:
+    """Add a small round or angular mark, such as a logo or valve, at one side of the mask."""
+    rng = grid.rng
+    x, y = grid.s - rng.choice([-1, 1]) * rng.uniform(0.25, 0.6), grid.t - rng.uniform(0.35, 0.75)
+    height = rng.uniform(0.04, 0.12)
+    power = rng.choice([2, 8])  # of the ellipse: 8 is nearly a rectangle
+    distance = (np.abs(x) / (height * rng.uniform(0.5, 1.6))) ** power + (np.abs(y) / height) ** power
+    cover = np.clip(1.5 - distance, 0, 1)[..., None] * rng.uniform(0.6, 1)
+    ink = np.full(3, 0.9) if cloth.colour.mean() < 0.45 else rng.uniform(0.1, 0.8, 3)
+    return Cloth(cloth.colour + cover * (ink - cloth.colour), cloth.relief + 0.01 * cover[..., 0])
 
 
 def _make_surgical(grid: ClothGrid, colour: np.ndarray) -> Cloth:
@@ -143,6 +167,13 @@ def _make_fabric(grid: ClothGrid, colour: np.ndarray) -> Cloth:
     return Cloth(colour * (1 - 0.3 * seam)[..., None], relief)
 
 
+def _make_gaiter(grid: ClothGrid, colour: np.ndarray) -> Cloth:
+    if grid.rng.random() < 0.3:
+        colour = paint_pattern(grid.u * 0.7, grid.v * 1.2, colour, grid.rng)
+    folds = 0.03 * grid.creases(3, 14) + 0.012 * grid.creases(6, 5)
+    return Cloth(colour * _weave(grid), _face_relief(grid, nose=0.1) + folds)
+
+
 def _make_cone(grid: ClothGrid, colour: np.ndarray) -> Cloth:
     radius = np.sqrt((grid.u / 0.76) ** 2 + ((grid.v - 0.58) / 0.5) ** 2)
     dome = 0.42 * np.sqrt(np.clip(1.15 - radius**2, 0.02, None))
@@ -175,7 +206,7 @@ def _weave(grid: ClothGrid) -> np.ndarray:
 
 
 def paint_pattern(x: np.ndarray, y: np.ndarray, ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Print dots, stripes, checks, zigzags or flowers on cloth.
+    """Print one or two of the patterns on cloth.
 
     Args:
         x: (H, W), coordinate across, in eye distances.
@@ -186,9 +217,15 @@ def paint_pattern(x: np.ndarray, y: np.ndarray, ground: np.ndarray, rng: np.rand
     Returns:
         (H, W, 3), colour with the print.
     """
+    for _ in range(1 + int(rng.random() < 0.5)):
+        ground = _print_once(x, y, ground, rng)
+    return ground
+
+
+def _print_once(x: np.ndarray, y: np.ndarray, ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     name = list(PATTERNS)[rng.integers(len(PATTERNS))]
     turn = rng.choice([0, np.pi / 4, np.pi / 2]) + rng.normal(0, 0.03)
-    pitch = rng.uniform(0.07, 0.16)
+    pitch = rng.uniform(0.07, 0.2)
     across = (x * np.cos(turn) + y * np.sin(turn)) / pitch
     along = (y * np.cos(turn) - x * np.sin(turn)) / pitch
     inks = np.array(INKS)[np.argsort([-np.abs(np.array(ink) - ground[0, 0]).sum() for ink in INKS])[:4]]
@@ -221,6 +258,11 @@ def _flowers(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _inside(petals - np.hypot(dx, dy)) * (1 - 0.8 * _inside(0.09 - np.hypot(dx, dy)))
 
 
+def _blotches(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    waves = np.sin(2.3 * x + 2 * np.sin(1.7 * y)) + np.sin(2.9 * y + 2 * np.sin(1.3 * x + 1))
+    return _inside(0.4 * (waves - 0.3))
+
+
 def _inside(distance: np.ndarray) -> np.ndarray:
     # 1 inside a shape (positive distance to its edge), 0 outside, soft in between.
     return np.asarray(np.clip(0.5 + distance / 0.08, 0, 1))
@@ -232,6 +274,7 @@ MAKERS: dict[MaskKind, Callable[[ClothGrid, np.ndarray], Cloth]] = {
     "kn95": _make_kn95,
     "fabric": _make_fabric,
     "cone": _make_cone,
+    "gaiter": _make_gaiter,
     "patterned": _make_patterned,
 }
 PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
@@ -240,4 +283,5 @@ PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "checks": _checks,
     "zigzag": _zigzag,
     "flowers": _flowers,
+    "blotches": _blotches,
 }

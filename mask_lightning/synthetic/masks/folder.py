@@ -79,7 +79,7 @@ def mask_people(
     seed: int = 0,
     crop: CropName = "portrait",
     landmarks: LandmarkSource = "auto",
-    max_yaw: float = 25.0,
+    max_yaw: float = 35.0,
     workers: int = 1,
     progress: bool = True,
 ) -> MaskedFolder:
@@ -95,7 +95,7 @@ def mask_people(
         seed: Seed of masks, framing and light; a person is drawn the same in any set.
         crop: Place of the face in the photos, a key of `CROPS`.
         landmarks: How faces are found.
-        max_yaw: Heads turned further, in degrees, are left out (only MediaPipe measures it).
+        max_yaw: Heads turned further, in degrees, are left out (the source "geometry" does not measure it).
         workers: Number of processes; 1 uses the current process. The result does not depend on it.
         progress: Show a progress bar.
 

@@ -21,6 +21,7 @@ from mask_lightning.synthetic.masks.shapes import (
 
 OVERSAMPLE = 2  # resolution of the cloth: samples per pixel in each direction
 Box = tuple[int, int, int, int]  # left, top, right, bottom
+DARK = 0.35  # brightness below which a mask's straps have its colour
 LUMA = np.array([0.299, 0.587, 0.114])  # weights of red, green and blue
 
 
@@ -69,7 +70,9 @@ def draw_mask(
     cover = _rasterise([polygon], box, width=None)
     strap_width, strap_colour = strap_look(kind)
     straps_cover = _rasterise(straps, box, width=strap_width * face.eye_distance)
-    mask = _render_cloth(kind, outline, surface, cover, box, light, face.eye_distance, rng)
+    mask, dye = _render_cloth(kind, outline, surface, cover, box, light, face.eye_distance, rng)
+    if dye @ LUMA < DARK:
+        strap_colour = dye
     patch = pixels[box[1] : box[3], box[0] : box[2]]
     patch = _add_shadow(patch, np.maximum(cover, 0.7 * straps_cover), light, face.eye_distance)
     patch = _composite(patch, strap_colour * _light_in(light, box), straps_cover * (1 - cover), light, rng)
@@ -87,17 +90,18 @@ def _render_cloth(
     light: PhotoLight,
     unit: float,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """Cloth in the light of the photo, (H, W, 3) for all pixels of the box."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cloth in the light of the photo, (H, W, 3) for all pixels of the box, and its mean colour (3,) in white light."""
     size = ((box[2] - box[0]) * OVERSAMPLE, (box[3] - box[1]) * OVERSAMPLE)
     points = mask_coordinates(surface, box[:2], size, 1 / OVERSAMPLE)
     s, t = outline.cloth(points)
     cloth = make_cloth(kind, ClothGrid(points[..., 0], points[..., 1], s, t, rng))
     shade = _shade(cloth.relief * unit * OVERSAMPLE, light)
-    colour = _reduce(cloth.colour * shade[..., None])
+    sheen = rng.uniform(0, 0.09) * np.clip(shade, 0, 1.1) ** 8  # which shows the folds of black cloth
+    colour = _reduce(cloth.colour * shade[..., None] + sheen[..., None])
     # The cloth is darker near its edges, where it turns away from the camera.
     rim = 0.82 + 0.18 * np.clip(blur(cover, 0.03 * unit) * 2 - 1, 0, 1)
-    return np.asarray(colour * rim[..., None] * _light_in(light, box))
+    return np.asarray(colour * rim[..., None] * _light_in(light, box)), cloth.colour.mean(axis=(0, 1))
 
 
 def _shade(relief: np.ndarray, light: PhotoLight) -> np.ndarray:
@@ -168,10 +172,10 @@ def estimate_light(pixels: np.ndarray, face: FaceLandmarks) -> PhotoLight:
     bright, photo = np.percentile(skin, 90), np.percentile(grey, 97)
     grain, softness = _grain_and_softness(skin)
     return PhotoLight(
-        level=float(np.clip(0.62 * max(bright, 0.25) ** 0.5 + 0.43 * photo, 0.25, 1.0)),
+        level=float(np.clip(0.8 * max(bright, 0.2) ** 0.5 + 0.4 * photo, 0.3, 1.1)),
         tint=_tint(pixels),
         slope=_slope(skin),
-        field=np.clip(field, 0.3, 1.6) ** 0.75,
+        field=np.clip(field, 0.3, 1.6) ** 0.5,
         grain=grain,
         softness=softness,
     )
@@ -190,7 +194,7 @@ def _tint(pixels: np.ndarray) -> np.ndarray:
     mean = pixels.reshape(-1, 3).mean(axis=0) + 0.02
     bright = np.percentile(pixels.reshape(-1, 3), 97, axis=0) + 0.02
     cast = np.sqrt((mean / mean.mean()) * (bright / bright.mean()) ** 2)
-    cast = np.clip(cast, 0.6, 1.4) ** 0.36
+    cast = np.clip(cast, 0.6, 1.4) ** 0.15  # a close-up has the colour of skin, not of the light
     return np.asarray(cast / (cast @ LUMA))
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from mask_lightning.synthetic.canvas import smooth
 from mask_lightning.synthetic.masks.landmarks import FaceLandmarks
 
-MaskKind = Literal["surgical", "cloth", "kn95", "fabric", "cone", "patterned"]
+MaskKind = Literal["surgical", "cloth", "kn95", "fabric", "cone", "patterned", "gaiter"]
 MASK_KINDS: tuple[MaskKind, ...] = get_args(MaskKind)
 Worn = Literal["right", "nose_out", "chin", "eyes", "one_ear"]
 WRONG_WAYS: tuple[Worn, ...] = ("nose_out", "chin", "eyes", "one_ear")
@@ -22,11 +22,11 @@ WRONG_WAYS: tuple[Worn, ...] = ("nose_out", "chin", "eyes", "one_ear")
 Curve = tuple[tuple[float, float], ...]
 
 # Ends of the straps relative to the landmark of the ear, in eye distances (outward, down).
-UPPER_EAR, LOWER_EAR = (-0.015, -0.1), (-0.015, 0.17)
+UPPER_EAR, LOWER_EAR = (-0.015, -0.05), (-0.015, 0.17)
 # Width in eye distances and colour, of the kinds that differ from the usual white strap.
 STRAPS: dict[MaskKind, tuple[float, tuple[float, float, float]]] = {
     "cone": (0.022, (0.8, 0.77, 0.66)),
-    "fabric": (0.036, (0.13, 0.13, 0.14)),
+    "fabric": (0.07, (0.13, 0.13, 0.14)),
     "cloth": (0.03, (0.7, 0.7, 0.7)),
     "patterned": (0.03, (0.3, 0.3, 0.32)),
 }
@@ -84,13 +84,13 @@ def _half_curve(edge: Curve) -> np.ndarray:
 
 OUTLINES: dict[MaskKind, Outline] = {
     "surgical": Outline(
-        top=((0, 0.11), (0.13, 0.125), (0.42, 0.2), (0.88, 0.25)),
-        bottom=((0, 1.08), (0.3, 1.06), (0.58, 0.95), (0.82, 0.72)),
+        top=((0, 0.11), (0.13, 0.125), (0.42, 0.2), (0.93, 0.25)),
+        bottom=((0, 1.09), (0.32, 1.08), (0.65, 1.0), (0.91, 0.76)),
         bulge=-0.02,
     ),
     "cloth": Outline(
         top=((0, 0.08), (0.13, 0.11), (0.42, 0.24), (0.93, 0.28)),
-        bottom=((0, 1.1), (0.3, 1.07), (0.58, 0.97), (0.8, 0.82), (0.93, 0.62)),
+        bottom=((0, 1.1), (0.3, 1.08), (0.62, 1.0), (0.86, 0.84), (0.96, 0.6)),
     ),
     "kn95": Outline(
         top=((0, 0.07), (0.12, 0.105), (0.5, 0.27), (0.94, 0.34)),
@@ -99,12 +99,16 @@ OUTLINES: dict[MaskKind, Outline] = {
     ),
     "fabric": Outline(
         top=((0, 0.1), (0.14, 0.125), (0.5, 0.26), (0.97, 0.25)),
-        bottom=((0, 1.09), (0.3, 1.06), (0.6, 0.93), (0.82, 0.72), (0.97, 0.48)),
+        bottom=((0, 1.09), (0.3, 1.07), (0.62, 0.97), (0.86, 0.77), (1.0, 0.48)),
     ),
     "cone": Outline(
         top=((0, 0.1), (0.22, 0.15), (0.5, 0.3), (0.7, 0.52)),
         bottom=((0, 1.05), (0.35, 1.0), (0.6, 0.86), (0.72, 0.68)),
         bulge=0.03,
+    ),
+    "gaiter": Outline(
+        top=((0, 0.12), (0.14, 0.14), (0.5, 0.22), (1.02, 0.2)),
+        bottom=((0, 1.55), (0.4, 1.55), (0.85, 1.53), (1.2, 1.47), (1.32, 1.3)),  # the sides of the face converge here
     ),
 }
 OUTLINES["patterned"] = OUTLINES["cloth"]
@@ -156,20 +160,22 @@ def fit_mask(
         rng: Source of small variations.
 
     Returns:
-        Surface on which the mask lies, and its straps: curves (16, 2) in pixels.
+        Surface on which the mask lies, and its straps, if it has any: curves (16, 2) in pixels.
     """
     if worn == "one_ear":
         return _hang_from_ear(outline, face, rng)
     pose = (CONE_POSES if kind == "cone" else MASK_POSES)[worn]
-    slack = 0.02 if worn == "right" else 0.012
+    # A mask that is worn right may be small or large, and end anywhere on the bridge of the nose. With a range down to
+    # the tip of the nose, a network called more real masks incorrect.
+    slack, size = ((-0.04, 0.08), (0.92, 1.08)) if worn == "right" else ((-0.012, 0.012), (0.97, 1.03))
     pose = MaskPose(
-        down=pose.down + rng.uniform(-slack, slack),
-        tall=pose.tall * rng.uniform(0.97, 1.03),
-        wide=pose.wide * rng.uniform(0.96, 1.02),
+        down=pose.down + rng.uniform(*slack),
+        tall=pose.tall * rng.uniform(*size),
+        wide=pose.wide * rng.uniform(0.93, 1.08),
         lift=pose.lift,
     )
     surface = FaceSurface(face, pose)
-    return surface, ear_straps(outline, surface, face)
+    return surface, [] if kind == "gaiter" else ear_straps(outline, surface, face)
 
 
 def _hang_from_ear(outline: Outline, face: FaceLandmarks, rng: np.random.Generator) -> tuple[Surface, list[np.ndarray]]:

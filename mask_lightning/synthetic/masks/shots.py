@@ -18,14 +18,17 @@ from mask_lightning.synthetic.masks.render import draw_mask
 from mask_lightning.synthetic.masks.shapes import MaskKind, Worn
 
 EYES_AT, EYE_DISTANCE = (192.0, 206.0), 138.0  # place and size of a face in a shot, in pixels
+COARSE_SHARE = 0.3  # of the portraits have a lower resolution
+TIGHT_SHARE = 0.3  # of the portraits end close to the face
 # Probabilities of the kinds; a person may own several masks of one kind.
 KIND_SHARES: dict[MaskKind, float] = {
-    "surgical": 0.34,
-    "kn95": 0.2,
-    "fabric": 0.14,
-    "cloth": 0.13,
-    "patterned": 0.11,
-    "cone": 0.08,
+    "surgical": 0.32,
+    "kn95": 0.18,
+    "fabric": 0.16,
+    "cloth": 0.11,
+    "patterned": 0.12,
+    "cone": 0.06,
+    "gaiter": 0.05,
 }
 # Probabilities of the wrong ways to wear a mask.
 WRONG_SHARES: dict[Worn, float] = {"nose_out": 0.4, "chin": 0.34, "eyes": 0.12, "one_ear": 0.14}
@@ -61,6 +64,8 @@ def plan_shots(rng: np.random.Generator) -> list[Shot]:
     """Choose the masks of the seven shots."""
     kinds = rng.choice(list(KIND_SHARES), size=6, p=list(KIND_SHARES.values()))
     worn = rng.choice(list(WRONG_SHARES), p=list(WRONG_SHARES.values()))
+    if kinds[5] == "gaiter" and worn in ("eyes", "one_ear"):  # a tube around the neck
+        worn = np.str_("nose_out")
     right = [Shot(name, kind.item(), "right") for name, kind in zip(SHOT_NAMES, kinds[:5], strict=False)]
     return [*right, Shot("incorrect_mask", kinds[5].item(), worn.item()), Shot("normal", None, None)]
 
@@ -81,21 +86,36 @@ def draw_shots(
     for i, (shot, shot_rng) in enumerate(zip(shots, rng.spawn(len(shots)), strict=True)):
         source = i % len(photos)
         portrait = draw_shot(*photos[source], shot, shot_rng)
-        yield DrawnShot(shot, portrait, int(shot_rng.integers(82, 96)), source)
+        yield DrawnShot(shot, portrait, int(shot_rng.integers(60, 96)), source)
 
 
 def draw_shot(photo: Image.Image, face: FaceLandmarks, shot: Shot, rng: np.random.Generator) -> Image.Image:
     """Draw one shot (RGB, 384 x 512) with random framing, light and camera."""
     matrix = jitter_frame(frame_matrix(photo.size, face), rng)
-    portrait = cut_frame(photo, matrix)
+    portrait, placed = cut_frame(photo, matrix), face.moved(matrix)
     if shot.kind is not None and shot.worn is not None:
-        portrait = draw_mask(portrait, face.moved(matrix), kind=shot.kind, worn=shot.worn, rng=rng)
+        portrait = draw_mask(portrait, placed, kind=shot.kind, worn=shot.worn, rng=rng)
+    if rng.random() < TIGHT_SHARE:
+        portrait = _end_at_the_face(portrait, placed, rng)
     return vary_exposure(portrait, rng)
 
 
+def _end_at_the_face(portrait: Image.Image, face: FaceLandmarks, rng: np.random.Generator) -> Image.Image:
+    """Repeat the pixels at the border of the face outward, as `faces.alignment.align` does beyond a photo."""
+    (x, y), unit = face.eye_centre, face.eye_distance
+    left, right = (rng.uniform(0.7, 1.1) * unit for _ in range(2))
+    top, bottom = rng.uniform(0.35, 0.9) * unit, rng.uniform(1.15, 1.5) * unit
+    low = np.clip(np.round([x - left, y - top]), 0, np.array(portrait.size) - 8).astype(int)
+    high = np.clip(np.round([x + right, y + bottom]), low + 8, portrait.size).astype(int)
+    inner = np.asarray(portrait)[low[1] : high[1], low[0] : high[0]]
+    margins = ((low[1], portrait.height - high[1]), (low[0], portrait.width - high[0]), (0, 0))
+    return Image.fromarray(np.pad(inner, margins, mode="edge"))
+
+
 def frame_matrix(size: tuple[int, int], face: FaceLandmarks) -> np.ndarray:
-    """Affine map (2, 3) from a photo to an upright face at the usual place; the identity for photos of 384 x 512."""
-    if size == PHOTO_SIZE:
+    """Affine map (2, 3) from a photo to an upright face at the usual place; the identity for portraits of 384 x 512."""
+    near = math.dist(face.eye_centre, EYES_AT) < 0.5 * EYE_DISTANCE
+    if size == PHOTO_SIZE and near and 0.6 < face.eye_distance / EYE_DISTANCE < 1.6:
         return np.array([[1.0, 0, 0], [0, 1, 0]])
     right = np.array(face.eye_right) - np.array(face.eye_left)
     turn = -math.atan2(right[1], right[0])
@@ -189,7 +209,16 @@ def vary_exposure(portrait: Image.Image, rng: np.random.Generator) -> Image.Imag
         pixels = blur(pixels, rng.uniform(0.4, 0.9))
     grain = rng.uniform(0, 0.014)
     pixels = pixels + grain * rng.standard_normal(pixels.shape, dtype=np.float32)
-    return to_image(pixels)
+    return _coarsen(to_image(pixels), rng)
+
+
+def _coarsen(portrait: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Reduce the resolution of some portraits, as of faces that are small in their photo."""
+    if rng.random() > COARSE_SHARE:
+        return portrait
+    factor = rng.uniform(1.5, 4)
+    small = portrait.resize((round(portrait.width / factor), round(portrait.height / factor)), Image.Resampling.BOX)
+    return small.resize(portrait.size, Image.Resampling.BICUBIC)
 
 
 def _lamp_light(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -76,7 +76,7 @@ def test_turned_heads_are_left_out(face_set, face, tmp_path, monkeypatch):
     faces = iter([replace(face, yaw=-10.0), replace(face, yaw=40.0), replace(face, yaw=-40.0)])
     monkeypatch.setattr(folder, "find_landmarks", lambda *_, **__: next(faces))
     result = mask_people(face_set, tmp_path / "out", **GEOMETRY)
-    assert result.left_out["reason"].tolist() == ["head turned by 40 degrees, more than 25"] * 2
+    assert result.left_out["reason"].tolist() == ["head turned by 40 degrees, more than 35"] * 2
     assert result.people["id"].tolist() == ["1"]
 
 

@@ -4,9 +4,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mask_lightning.errors import MaskLightningError
+from mask_lightning.errors import DetectorError, MaskLightningError
+from mask_lightning.faces.detector import Face
 from mask_lightning.synthetic.masks import landmarks
-from mask_lightning.synthetic.masks.landmarks import CROPS, FaceLandmarks, aligned_landmarks, find_landmarks
+from mask_lightning.synthetic.masks.landmarks import (
+    AVERAGE_FACE,
+    CROPS,
+    DEPTHS,
+    DETECTED,
+    FaceLandmarks,
+    aligned_landmarks,
+    choose_source,
+    find_landmarks,
+    fit_average_face,
+)
 
 PORTRAIT = CROPS["portrait"]
 
@@ -70,3 +81,53 @@ def test_the_mesh_is_converted_to_pixels_and_yaw(monkeypatch, face_photo, depth,
     assert (found.yaw, found.source) == (pytest.approx(yaw), "mediapipe")
     result.multi_face_landmarks = None
     assert find_landmarks(face_photo, PORTRAIT) is None
+
+
+@pytest.mark.parametrize("yaw", [-30, 0, 20])
+@pytest.mark.parametrize("roll", [0, 90])
+def test_the_average_face_is_fitted_to_five_landmarks(yaw: float, roll: float) -> None:
+    turn, tilt = np.radians([yaw, roll])
+    side = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0]])  # turned about the vertical, seen from the front
+    camera = 80 * np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]]) @ side
+    found = fit_average_face(DETECTED @ camera.T + (300, 200))
+    assert found.yaw == pytest.approx(yaw)
+    assert found.source == "detector"
+    for name, (x, y) in AVERAGE_FACE.items():
+        assert getattr(found, name) == pytest.approx(tuple(camera @ (x, y, DEPTHS[name]) + (300, 200)))
+
+
+def test_a_long_face_keeps_its_length() -> None:
+    found = fit_average_face(DETECTED[:, :2] * (100, 130))
+    assert found.chin == pytest.approx((0, 130 * AVERAGE_FACE["chin"][1]), abs=3)
+    assert found.eye_distance == pytest.approx(100)
+
+
+@pytest.mark.parametrize(("unit", "found"), [(None, False), (15.0, False), (60.0, True)])
+def test_the_detector_finds_faces_anywhere(
+    monkeypatch: pytest.MonkeyPatch, face_photo: Image.Image, unit: float | None, found: bool
+) -> None:
+    points = np.zeros((5, 2)) if unit is None else DETECTED[:, :2] * unit + (70, 90)
+    faces = [] if unit is None else [Face((10, 20, 90, 120), 0.9, points.astype(np.float32))]
+    detector = SimpleNamespace(find=lambda _, max_faces: faces[:max_faces])
+    monkeypatch.setattr(landmarks, "load_detector", lambda: detector)
+    face = find_landmarks(face_photo, PORTRAIT, source="detector")
+    assert (face is not None) is found
+    if face is not None:
+        assert face.eye_centre == pytest.approx((70, 90), abs=2)
+
+
+@pytest.mark.parametrize(
+    ("mediapipe", "detector", "want"),
+    [(True, True, "mediapipe"), (False, True, "detector"), (False, False, "geometry"), (True, False, "mediapipe")],
+)
+def test_the_best_installed_source_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, mediapipe: bool, detector: bool, want: str
+) -> None:
+    def require() -> None:
+        if not detector:
+            raise DetectorError("not installed")
+
+    monkeypatch.setattr(landmarks, "mediapipe_installed", lambda: mediapipe)
+    monkeypatch.setattr(landmarks, "require_detector", require)
+    assert choose_source("auto") == want
+    assert choose_source("geometry") == "geometry"

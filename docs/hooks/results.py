@@ -1,0 +1,228 @@
+"""Write the tables of docs/ and README.md that show the measurements in tests/benchmarks/results.
+
+    python docs/hooks/results.py    after a benchmark: renew the tables
+
+A table stands between `<!-- table: NAME -->` and `<!-- end table -->`, so that it is also readable on GitHub.
+tests/test_site.py fails if one is out of date.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "tests" / "benchmarks" / "results"
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("results", "performance", "robustness"))]
+BLOCK = re.compile(r"(<!-- table: ([\w ]+) -->\n\n).*?(\n*<!-- end table -->)", re.DOTALL)
+
+LABELS = {
+    "experiment=quick": "`experiment=quick`",
+    "fastai fit_one_cycle(3, slice(5e-4, 2e-3))": "fastai 2.8.12, its best recipe found",
+    "loop by hand, AdamW 5e-4 / 2e-3, one-cycle": "a hand-written loop around timm",
+}
+TASKS = {"f1": "macro F1 (18)", "accuracy": "accuracy", "mask/f1": "mask", "gender/f1": "gender", "age/f1": "age"}
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Return the number without a leading zero: .415."""
+    text = f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1 and text not in ("1.000", "-1.000") else text
+
+
+def spread(values: pd.Series[float]) -> str:
+    """Return mean and standard deviation, or the single value."""
+    return number(values.mean()) + (f" ± {number(values.std())}" if len(values) > 1 else "")
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
+
+
+def read(name: str) -> pd.DataFrame:
+    """Read a CSV file of results."""
+    return pd.read_csv(RESULTS / f"{name}.csv")
+
+
+def quick() -> str:
+    """Return the comparison of `quick` with fastai and a loop, the best mean in bold."""
+    runs = read("fairmask")
+    rows = []
+    for recipe, label in LABELS.items():
+        own = runs[runs.recipe == recipe]
+        rows.append([label, *(spread(own[column]) for column in TASKS)])
+    rows[0][1] = f"**{rows[0][1]}**"
+    return table(["same people, same splits", *TASKS.values()], rows)
+
+
+def quick_by_seed() -> str:
+    """Return the macro F1 of the same runs by seed."""
+    runs = read("fairmask")
+    rows = [[label, *map(number, runs[runs.recipe == recipe].f1)] for recipe, label in LABELS.items()]
+    return table(["macro F1 (18) by seed", "0", "1", "2"], rows)
+
+
+def one_factor() -> str:
+    """Return each changed factor with its differences to `quick`, seed by seed."""
+    runs = read("one_factor")
+    base = runs[runs.recipe == "experiment=quick"].set_index("seed").f1
+    columns = ("accuracy", "gender/f1", "age/f1")
+    rows = []
+    for recipe, own in runs.groupby("recipe", sort=False):
+        name = str(recipe).removeprefix("experiment=")
+        differences = own.set_index("seed").f1 - base
+        paired = " / ".join(f"{value:+.3f}".replace("0.", ".") for value in differences)
+        label = "`quick`" if name == "quick" else f"`ablation/{name}`"
+        rows.append([label, spread(own.f1), "" if name == "quick" else paired, *(spread(own[c]) for c in columns)])
+    return table(["`experiment=`", "macro F1 (18)", "paired difference", "accuracy", "gender", "age"], rows)
+
+
+def _experiment(name: object) -> str:
+    return "`quick`" if name == "quick" else f"`ablation/{name}`"
+
+
+def heads_once() -> str:
+    """Return heads, sharing and losses on one seed, the best first."""
+    runs = read("heads_sharing_losses")
+    runs = runs[(runs.seed == 10) & runs.experiment.str.startswith("quick")].sort_values("f1", ascending=False)
+    columns = [*TASKS, "age>=60/f1"]
+    rows = [
+        [_experiment(run["experiment"]), *(number(run[c]) for c in columns), f"{run['parameters'] / 1e6:.1f} M"]
+        for _, run in runs.iterrows()
+    ]
+    return table(["`experiment=`", *TASKS.values(), "age >= 60", "parameters"], rows)
+
+
+def heads_seeds() -> str:
+    """Return the heads and losses that were run on seeds 0 to 2, the best mean first."""
+    runs = read("heads_sharing_losses")
+    runs = runs[runs.seed < 10]
+    groups = sorted(runs.groupby("experiment"), key=lambda group: -group[1].f1.mean())
+    columns = ["accuracy", "mask/f1", "gender/f1", "age/f1", "age>=60/f1"]
+    rows = [
+        [_experiment(name), spread(own.f1), " / ".join(map(number, own.f1)), *(spread(own[c]) for c in columns)]
+        for name, own in groups
+    ]
+    head = ["seeds 0 to 2", "macro F1 (18)", "by seed", "accuracy", "mask", "gender", "age", "age >= 60"]
+    return table(head, rows)
+
+
+def lr_auto() -> str:
+    """Return `optim.lr=auto` against fixed learning rates, the best mean in bold."""
+    runs = read("lr_auto")
+    best = runs.groupby("optim.lr").f1.mean().max()
+    rows = []
+    for lr, own in runs.groupby("optim.lr", sort=False):
+        found = ", ".join(number(value, 4) for value in own.found_lr.dropna())
+        label = f"`auto` (found {found})" if found else f"{float(str(lr)):g}"
+        mean = spread(own.f1)
+        rows.append([label, *map(number, own.f1), f"**{mean}**" if own.f1.mean() == best else mean])
+    return table(["`optim.lr`", "seed 0", "1", "2", "mean"], rows)
+
+
+def suspects() -> str:
+    """Return how many of the changed labels `suspects` finds."""
+    rows = [
+        [str(row.task), *(f"{value:.0f}" for value in (row.flipped, row.listed, row.found))]
+        + [number(value, 2) for value in (row.recall, row.precision, row.agreement)]
+        for row in read("suspects").itertuples()
+    ]
+    return table(["", "changed", "listed", "found", "recall", "precision", "networks agree with the labels"], rows)
+
+
+def ensembles() -> str:
+    """Return members, votes, soups and single models."""
+    scores = read("ensembles")
+    columns = ("age", "mask", "gender", "joint")
+
+    def cell(what: str, task: str) -> str:
+        found = scores[(scores.what == what) & (scores.task == task)]
+        if found.empty:
+            return ""
+        row = found.iloc[0]
+        interval = "" if pd.isna(row.f1_low) else f" [{number(row.f1_low)}, {number(row.f1_high)}]"
+        return f"{number(row.f1)}{interval} ({number(row.accuracy)})"
+
+    def best(task: str) -> str:
+        members = scores[(scores.task == task) & scores.what.str.match(rf"{task}\d+$")]
+        return cell(str(members.loc[members.f1.idxmax()].what), task)
+
+    def single(epochs: dict[str, int], suffix: str = "") -> list[str]:
+        return [cell(f"one model on everyone, {n} epochs{suffix}", task) for task, n in epochs.items()]
+
+    balanced = ", logit adjustment"
+    equal_epochs, equal_steps = {"age": 8, "mask": 2, "gender": 3}, {"age": 2, "mask": 2, "gender": 2}
+    multi = "multi-task, one model on everyone, 3 epochs"
+    rows = [["mean member", *(cell("mean member", task) for task in columns)]]
+    rows.append(["best member", *map(best, columns[:3]), cell("best member of each task", "joint")])
+    rows += [[what, *(cell(what, task) for task in columns)] for what in VOTES]
+    for label, epochs in (("equal epochs", equal_epochs), ("equal steps", equal_steps)):
+        rows.append([f"one model on everyone, {label}", *single(epochs), ""])
+        rows.append(["the same, balanced by logit adjustment", *single(epochs, balanced), ""])
+    rows.append(["multi-task model, 3 epochs", *(cell(multi, task) for task in columns)])
+    rows.append(["the same, balanced", *(cell(multi + balanced, task) for task in columns)])
+    return table(["", "age (9)", "mask (10)", "gender (3)", "combined"], rows)
+
+
+VOTES = ("hard vote", "soft vote", "uniform soup", "greedy soup")
+
+
+def targets() -> str:
+    """Return every measured ratio beside its target, a missed one in bold."""
+    rows = []
+    for path in sorted(RESULTS.glob("*.json")):
+        content = json.loads(path.read_text())
+        for bar in content.get("bars", ()) if isinstance(content, dict) else ():
+            is_least = "at_least" in bar
+            target = bar["at_least"] if is_least else bar["at_most"]
+            value = f"{bar['value']:.3g}"
+            missed = bar["value"] < target if is_least else bar["value"] > target
+            sign = ">=" if is_least else "<="
+            rows.append([bar["what"], f"**{value}**" if missed else value, f"{sign} {target:g}", f"`{path.name}`"])
+    return table(["measured", "value", "target", "file"], rows)
+
+
+def chaos() -> str:
+    """Return each kind of damage with the number of losses."""
+    harms = json.loads((RESULTS / "chaos.json").read_text())["harms"]
+    rows = [[harm["harm"], f"{harm['tried']:,}", f"{harm['lost']:,}"] for harm in harms]
+    return table(["damage", "tried", "lost"], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "quick": quick,
+    "quick by seed": quick_by_seed,
+    "one factor": one_factor,
+    "heads once": heads_once,
+    "heads seeds": heads_seeds,
+    "lr auto": lr_auto,
+    "suspects": suspects,
+    "ensembles": ensembles,
+    "targets": targets,
+    "chaos": chaos,
+}
+
+
+def renew(text: str) -> str:
+    """Return the text of a page with its tables computed again."""
+    return BLOCK.sub(lambda block: block[1] + TABLES[block[2]]() + "\n\n" + block[3].strip("\n"), text)
+
+
+def main() -> None:
+    """Renew the tables of all pages, and name the pages that changed."""
+    for page in PAGES:
+        before = page.read_text(encoding="utf-8")
+        after = renew(before)
+        if after != before:
+            page.write_text(after, encoding="utf-8")
+            print(f"renewed {page.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Runtimes that execute model files; all take uint8 images and return probabilities per task.
+
+torch is imported only by the runtimes that need it, so that the others stay as small as in a program without torch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mask_lightning.errors import ExportError, one_line
+from mask_lightning.settings.export import ExportFormat
+from mask_lightning.utils.system import share_of_cores
+
+Images = npt.NDArray[np.uint8]
+Probs = dict[str, npt.NDArray[np.float32]]
+
+INPUT = "images"  # name of the graph's input
+MODEL_FILES: Mapping[ExportFormat, str] = {
+    "onnx": "model.onnx",
+    "openvino": "model.xml",
+    "torch_export": "model.pt2",
+    "safetensors": "model.safetensors",
+}
+ARCHITECTURE_FILE = "architecture.json"  # beside model.safetensors
+EXTRAS = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export", "openvino": "openvino"}
+
+
+class Runtime(Protocol):
+    """An executable model.
+
+    Attributes:
+        name: torch, onnx or openvino.
+    """
+
+    name: str
+
+    def __call__(self, images: Images) -> Probs:
+        """Return task -> probabilities (B, C) from RGB images uint8 (B, S, S, 3)."""
+        ...
+
+
+def open_model(path: Path, *, engine: str | None = None, threads: int | None = None) -> Runtime:
+    """Open a model file for execution on the CPU.
+
+    Args:
+        path: file with the suffix of its format, see MODEL_FILES.
+        engine: onnx or openvino for an ONNX file; None: the runtime that belongs to the format.
+        threads: of the runtime; None: one per core. torch keeps its own number.
+
+    Raises:
+        ExportError: the runtime is not installed, does not execute this format, or cannot read the file.
+    """
+    runtimes: dict[str, dict[str, Callable[[Path, int], Runtime]]] = {
+        ".onnx": {"onnx": OnnxRuntime, "openvino": OpenVino},
+        ".xml": {"openvino": OpenVino},
+        ".pt2": {"torch": TorchExport},
+        ".safetensors": {"torch": TorchEager},
+    }
+    able = runtimes[path.suffix]
+    chosen = engine or next(iter(able))
+    if chosen not in able:
+        raise ExportError(f"{path.name} runs with engine={' or '.join(able)}, found engine={chosen}; change engine")
+    try:
+        return able[chosen](path, threads or share_of_cores())
+    except (ExportError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # each runtime raises errors of its own
+        raise ExportError(
+            f"{chosen} cannot read {path} ({one_line(str(error), most=200)}); export the model again"
+        ) from error
+
+
+def require(package: str) -> Any:
+    """Import an optional package. Raises ExportError, which names the extra, if it is not installed."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ExportError(
+            f"expected the package {package}, which is not installed ({error}); "
+            f"pip install 'mask_lightning[{EXTRAS[package]}]'"
+        ) from None
+
+
+def installed(*packages: str) -> bool:
+    """Return True if all the packages can be imported, without importing them."""
+    return all(importlib.util.find_spec(package) is not None for package in packages)
+
+
+class OnnxRuntime:
+    """onnxruntime on the CPU; safe to call from several threads."""
+
+    name = "onnx"
+
+    def __init__(self, path: Path, threads: int) -> None:
+        onnxruntime = require("onnxruntime")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3  # errors only
+        # Threads that wait actively would take the cores from the processes that decode photos.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._tasks = [output.name for output in self._session.get_outputs()]
+
+    def __call__(self, images: Images) -> Probs:
+        """Return task -> probabilities (B, C)."""
+        return dict(zip(self._tasks, self._session.run(None, {INPUT: images}), strict=True))
+
+
+class OpenVino:
+    """OpenVINO on the CPU, for its own files and ONNX; one call at a time."""
+
+    name = "openvino"
+
+    def __init__(self, path: Path, threads: int) -> None:
+        openvino = require("openvino")
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",  # the default is bfloat16 where the CPU has it, with errors of 0.01
+        }
+        core = openvino.Core()
+        model = core.compile_model(core.read_model(str(path)), "CPU", options)
+        self._request = model.create_infer_request()
+        self._tasks = [output.get_any_name() for output in model.outputs]
+
+    def __call__(self, images: Images) -> Probs:
+        """Return task -> probabilities (B, C)."""
+        results = self._request.infer({INPUT: images}, share_inputs=True)
+        return dict(zip(self._tasks, results.to_tuple(), strict=True))
+
+
+class TorchExport:
+    """A program of torch.export."""
+
+    name = "torch"
+
+    def __init__(self, path: Path, _: int) -> None:
+        import torch
+
+        self._torch = torch
+        self._module = torch.export.load(path).module()
+
+    def __call__(self, images: Images) -> Probs:
+        """Return task -> probabilities (B, C)."""
+        with self._torch.inference_mode():
+            probs = self._module(self._torch.from_numpy(images))
+        return {task: values.numpy() for task, values in probs.items()}
+
+
+class TorchEager:
+    """The network itself, rebuilt from architecture.json, with its weights from safetensors."""
+
+    name = "torch"
+
+    def __init__(self, path: Path, _: int) -> None:
+        import torch
+        from safetensors.torch import load_file
+
+        from mask_lightning.exporting.graph import ExportGraph, Member
+
+        plain = json.loads(path.with_name(ARCHITECTURE_FILE).read_text())
+        graph = ExportGraph([Member.from_plain(each) for each in plain["members"]], flip=plain["flip"])
+        graph.load_state_dict(load_file(path))
+        graph.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+        self._torch, self._graph = torch, graph
+
+    def __call__(self, images: Images) -> Probs:
+        """Return task -> probabilities (B, C)."""
+        with self._torch.inference_mode():
+            probs = self._graph(self._torch.from_numpy(images))
+        return {task: values.numpy() for task, values in probs.items()}

@@ -1,0 +1,1 @@
+"""Face detection and alignment; needs the extra `faces`."""

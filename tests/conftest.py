@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from absl import logging as absl_logging
 from PIL import Image
 from tiny_runs import ONE_EPOCH, TINY_RUN, without_figures
 
@@ -23,6 +25,8 @@ from mask_lightning.settings.mask_faces import MaskFacesSettings
 from mask_lightning.settings.train import TrainSettings
 
 torch.set_num_threads(1)
+# abseil, which torch.onnx imports, closes its handler's stream: not that of pytest.
+absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 for options in (TrainSettings, MaskFacesSettings):  # for tests that call hydra.compose themselves
     store_defaults(options)
 

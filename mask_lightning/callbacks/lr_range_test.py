@@ -45,8 +45,8 @@ class RangeTestResult:
     Attributes:
         lrs: lr of the param group with the largest lr.
         losses: debiased exponential moving average of `raw_losses`.
-        raw_losses: loss of each step on its own batches, measured before the step: the mean over accumulated batches and
-            processes.
+        raw_losses: loss of each step on its own batches, measured before the step: the mean over accumulated batches
+            and processes.
         num_steps: steps that were asked for; the curve is shorter if the test stopped early.
         stopped: "completed", or "diverged" after a loss that is far above the best, infinite or NaN.
         restarts: how often the data ran out and was restarted.

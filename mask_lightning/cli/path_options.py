@@ -39,26 +39,29 @@ def quote_paths(arguments: Sequence[str], settings: type[BaseModel], *, multirun
         >>> quote_paths(["data.root=a=b", "outputs=runs", "seed=1,2"], TrainSettings)
         ["data.root='a=b'", 'outputs=runs', 'seed=1,2']
     """
-    options = {**dict.fromkeys(OF_HYDRA, False), **dict(path_options(settings))}
+    options = {**dict.fromkeys(OF_HYDRA, (Path,)), **dict(path_options(settings))}
     return [_quote_argument(argument, options, multirun) for argument in arguments]
 
 
-def path_options(settings: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, bool]]:
-    """Yield the dotted name of every option that is a path, and True if it may be a list of paths."""
+def path_options(settings: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Yield the dotted name of every option that may be a path, and the types that it may have."""
     for name, field in settings.model_fields.items():
         kinds = (field.annotation, *get_args(field.annotation))
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from path_options(field.annotation, f"{prefix}{name}.")
         elif Path in kinds or list[Path] in kinds:
-            yield f"{prefix}{name}", list[Path] in kinds
+            yield f"{prefix}{name}", kinds
 
 
-def _quote_argument(argument: str, options: dict[str, bool], multirun: bool) -> str:
+def _quote_argument(argument: str, options: dict[str, tuple[Any, ...]], multirun: bool) -> str:
     match = re.fullmatch(r"(\+{0,2}([\w.]+)=)(.*)", argument, re.DOTALL)
     if match is None or match[2] not in options:
         return argument
     key, value = match[1], match[3]
-    if options[match[2]] and value.startswith("[") and value.endswith("]") and not os.path.lexists(value):
+    kinds = options[match[2]]
+    if bool in kinds and value.lower() in ("true", "false"):
+        return argument
+    if list[Path] in kinds and value.startswith("[") and value.endswith("]") and not os.path.lexists(value):
         return f"{key}[{_quote_each(value[1:-1])}]"
     if multirun and "," in value:
         return key + _quote_values(key, value)

@@ -69,7 +69,7 @@ FROM_SCRATCH = "from scratch"
 def load_pretrained(
     backbones: nn.Module | Sequence[nn.Module],
     name: str,
-    weights: Literal["auto", "true", "false"],
+    weights: Literal["auto"] | bool,
     *,
     image_size: int | None = None,
 ) -> str:
@@ -78,7 +78,7 @@ def load_pretrained(
     Args:
         backbones: made by `create_backbone(name, image_size=image_size)`; changed in place.
         name: their timm name.
-        weights: "auto" loads weights if they are found, "true" requires them, "false" loads none.
+        weights: "auto" loads weights if they are found, True requires them, False loads none.
         image_size: size that they were built for, pixels; None is their own. timm resamples learned positions.
 
     Returns:
@@ -90,7 +90,7 @@ def load_pretrained(
     Example:
         >>> from mask_lightning.models.backbones import create_backbone
         >>> backbone = create_backbone("test_resnet")
-        >>> load_pretrained(backbone, "test_resnet", "false")
+        >>> load_pretrained(backbone, "test_resnet", False)
         'from scratch'
     """
     first, *others = [backbones] if isinstance(backbones, nn.Module) else backbones
@@ -101,13 +101,13 @@ def load_pretrained(
     return origin
 
 
-def _load_one(backbone: nn.Module, name: str, weights: Literal["auto", "true", "false"], image_size: int | None) -> str:
-    if weights == "false":
+def _load_one(backbone: nn.Module, name: str, weights: Literal["auto"] | bool, image_size: int | None) -> str:
+    if weights is False:
         return FROM_SCRATCH
     try:
         return _load_package(backbone, name) or _load_hub(backbone, name, image_size)
     except WeightsError as error:
-        if weights == "true":
+        if weights is True:
             raise
         log.warning("NO PRETRAINED WEIGHTS for %s: training starts FROM SCRATCH. %s", name, error)
         return FROM_SCRATCH

@@ -103,9 +103,9 @@ class ModelCard:
         return (
             "## Use\n\n```\npython example.py PHOTO ...\n```\n\n"
             f"Input `images`: RGB, uint8, (B, {size}, {size}, 3), with any B. Outputs: an array of probabilities "
-            f"(B, C) per task, in the order of `{LABELS}`. Normalisation and softmax are inside. `{PREPROCESSING}` says how a "
-            f"photo becomes {size} x {size} pixels (crop: {exported.spec.crop}); `{MANIFEST}` has the hashes of the "
-            "files.\n\n" + " ".join(each for each in (ensemble, flip, calibrated, check) if each)
+            f"(B, C) per task, in the order of `{LABELS}`. Normalisation and softmax are inside. `{PREPROCESSING}` "
+            f"says how a photo becomes {size} x {size} pixels (crop: {exported.spec.crop}); `{MANIFEST}` has the "
+            "hashes of the files.\n\n" + " ".join(each for each in (ensemble, flip, calibrated, check) if each)
         )
 
     def _scores(self) -> str:

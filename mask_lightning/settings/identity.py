@@ -75,11 +75,13 @@ def identity(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for name, value in settings:
         path = f"{prefix}{name}"
-        if path in CONTENT and not isinstance(value, str):  # model.pretrained may be a word
-            if value is not None:
+        if path in CONTENT:
+            if isinstance(value, Path | list):
                 kept[name] = _digest(value if isinstance(value, list) else [value], CONTENT[path])
+            elif value is not None:
+                kept[name] = str(value).lower()  # auto, true or false of model.pretrained
             continue
-        if path in IGNORED or (path not in CONTENT and _is_path(settings, name)):
+        if path in IGNORED or _is_path(settings, name):
             continue
         if path in ADDED and value == type(settings).model_fields[name].default:
             continue

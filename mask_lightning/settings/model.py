@@ -135,7 +135,7 @@ class ModelSettings(Settings):
 
     backbone: Annotated[str, Field(description="name of a timm classifier, such as resnet34")]
     pretrained: Annotated[
-        Literal["auto", "true", "false"] | Path,
+        Literal["auto"] | bool | Path,
         Field(
             description="auto: pretrained weights if they can be found; true: fail without them; false: train from "
             "scratch; or the path of a run, a checkpoint or a state dict (.safetensors, .pt, .pth)"
@@ -162,13 +162,11 @@ class ModelSettings(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _read_booleans(cls, values: Any) -> Any:
-        """YAML reads pretrained=true and keep_heads=on as booleans."""
-        if not isinstance(values, Mapping):
+    def _read_on_and_off(cls, values: Any) -> Any:
+        """YAML reads keep_heads=on as a boolean."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("keep_heads"), bool):
             return values
-        words = {"pretrained": ("false", "true"), "keep_heads": ("off", "on")}
-        read = {name: words[name][values[name]] for name in words if isinstance(values.get(name), bool)}
-        return {**values, **read}
+        return {**values, "keep_heads": "on" if values["keep_heads"] else "off"}
 
     @model_validator(mode="after")
     def _heads_have_a_source(self) -> ModelSettings:

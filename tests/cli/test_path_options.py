@@ -137,10 +137,14 @@ def test_an_ambiguous_comma_prints_the_lines_to_type(
 
 
 def test_path_options_are_found_in_the_settings() -> None:
-    found = dict(path_options(TrainSettings))
+    found = {name: list[Path] in kinds for name, kinds in path_options(TrainSettings)}
     assert {"outputs", "resume", "data.root", "data.table", "data.corrections", "data.cache_dir"} <= set(found)
     assert {name for name, several in found.items() if several} == {"distill"}
-    assert dict(path_options(PredictSettings)) == {"outputs": False, "ckpt": True, "data.root": False}
+    assert {name: list[Path] in kinds for name, kinds in path_options(PredictSettings)} == {
+        "outputs": False,
+        "ckpt": True,
+        "data.root": False,
+    }
 
 
 def test_folders_that_people_report(field_cases: Path) -> None:

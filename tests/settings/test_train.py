@@ -271,8 +271,8 @@ def test_a_missing_option_is_told(composed: Options) -> None:
 @pytest.mark.parametrize(
     ("changes", "option", "want"),
     [
-        ({"model.pretrained": True}, "model.pretrained", "true"),
-        ({"model.pretrained": False}, "model.pretrained", "false"),
+        ({"model.pretrained": True}, "model.pretrained", True),
+        ({"model.pretrained": False}, "model.pretrained", False),
         ({"model.pretrained": "weights.pth"}, "model.pretrained", Path("weights.pth")),
         ({"model.pretrained": "run", "model.keep_heads": True}, "model.keep_heads", "on"),
         ({"finetune.probe": True, "finetune.phases": []}, "epochs", 0),

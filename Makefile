@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed$(if $(LOCKED),-locked)
-EXTRAS := .[dev,docs,export,faces,offline,optuna,joblib,slurm]
+EXTRAS := .[dev,docs,export,faces,offline,optuna,joblib,serve,slurm]
 LOWEST := .venv-lowest
 # The lowest versions use functions that newer versions deprecate.
 QUIET := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning

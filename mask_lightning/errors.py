@@ -48,6 +48,10 @@ class DetectorError(MaskLightningError):
     """Faces cannot be detected: the extra is not installed, or the model file is another one."""
 
 
+class VideoError(MaskLightningError):
+    """A video or camera cannot be read, or a video cannot be written."""
+
+
 class WorkerError(MaskLightningError):
     """A worker process of a data loader was killed."""
 
@@ -103,6 +107,10 @@ class CheckpointError(MaskLightningError):
 
 class ExportError(MaskLightningError):
     """A model cannot be exported, or an exported model cannot be run: a file has changed, or a runtime is missing."""
+
+
+class ServeError(MaskLightningError):
+    """The server cannot start or has failed: the extra is not installed, the port is in use, or a process ended."""
 
 
 class PredictionsError(MaskLightningError):

@@ -26,6 +26,7 @@ from mask_lightning.cli.compose import compose
 from mask_lightning.data.splits import draw_stratified
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.errors import ConfigError, NoSuggestionError
+from mask_lightning.inference.exported import from_pretrained
 from mask_lightning.inference.predict import predict
 from mask_lightning.inference.trained import choose_device, load_trained
 from mask_lightning.metrics.predictions import Predictions
@@ -54,6 +55,7 @@ __all__ = [
     "fine_tune",
     "fit_flat_cos",
     "fit_one_cycle",
+    "from_pretrained",
     "get_preds",
     "load_data",
     "lr_find",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import io
 import logging
 import math
 import os
@@ -60,6 +61,25 @@ MAX_LISTED = 5  # entries in a one-line message
 POLL_SECONDS = 0.05  # between attempts to decode a large photo
 
 Size = tuple[int, int]  # width, height
+
+
+class PhotoBytes(io.BytesIO):
+    """A photo's file in memory, which is decoded like one on the disk.
+
+    Args:
+        content: of the file.
+        name: stands for the path in messages.
+    """
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name: str = name
+
+    def __str__(self) -> str:
+        return self.name
+
+
+PhotoSource = str | Path | PhotoBytes
 Broken = dict[str, str]  # path -> reason why the photo cannot be decoded
 
 
@@ -202,12 +222,12 @@ class Decoded:
     size: Size
 
 
-def open_photo(path: str | Path) -> Image.Image:
+def open_photo(path: PhotoSource) -> Image.Image:
     """Decode a photo to upright 8-bit RGB; see `decode_photo`."""
     return decode_photo(path).photo
 
 
-def decode_photo(path: str | Path, reduction: Callable[[Size], float] | None = None) -> Decoded:
+def decode_photo(path: PhotoSource, reduction: Callable[[Size], float] | None = None) -> Decoded:
     """Decode a photo to upright 8-bit RGB.
 
     EXIF orientation is applied, transparency is put on white, 16 bits are scaled to 8, and CMYK, palettes and grey
@@ -216,7 +236,7 @@ def decode_photo(path: str | Path, reduction: Callable[[Size], float] | None = N
     Photos of more than LARGE pixels are decoded one at a time by all processes of a user on this machine.
 
     Args:
-        path: the file.
+        path: the file, or its content in memory.
         reduction: called with width and height of the upright photo; returns how many times smaller it may be decoded.
             A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size, which saves time and memory; other formats ignore it.
 
@@ -285,7 +305,7 @@ def _turn(pixels: int) -> Iterator[None]:
         sleep(POLL_SECONDS)
 
 
-def _open(path: str | Path) -> Image.Image:
+def _open(path: PhotoSource) -> Image.Image:
     """Read a photo's header, in any of FORMATS or HEIF.
 
     Raises:
@@ -293,28 +313,37 @@ def _open(path: str | Path) -> Image.Image:
         Exception: it cannot be identified; Pillow raises exceptions of many types.
     """
     try:
-        return Image.open(path, formats=FORMATS)
+        return Image.open(_from_start(path), formats=FORMATS)
     except UnidentifiedImageError:
         if is_heif(path):
             require_heif(path)
-            return Image.open(path, formats=(HEIF,))
-        by_suffix = FORMATS_BY_SUFFIX.get(Path(path).suffix.lower())
+            return Image.open(_from_start(path), formats=(HEIF,))
+        by_suffix = FORMATS_BY_SUFFIX.get(Path(str(path)).suffix.lower())
         if by_suffix is None:
             raise
-        return Image.open(path, formats=(by_suffix,))
+        return Image.open(_from_start(path), formats=(by_suffix,))
 
 
-def is_heif(path: str | Path) -> bool:
+def _from_start(path: PhotoSource) -> PhotoSource:
+    if isinstance(path, PhotoBytes):
+        path.seek(0)
+    return path
+
+
+def is_heif(path: PhotoSource) -> bool:
     """Return True if the file begins like HEIF, as phones write it, whatever its suffix."""
-    try:
-        with Path(path).open("rb") as stream:
-            head = stream.read(12)
-    except OSError:
-        return False
+    if isinstance(path, PhotoBytes):
+        head = path.getvalue()[:12]
+    else:
+        try:
+            with Path(path).open("rb") as stream:
+                head = stream.read(12)
+        except OSError:
+            return False
     return head[4:8] == b"ftyp" and head[8:] in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
-def require_heif(path: str | Path) -> None:
+def require_heif(path: PhotoSource) -> None:
     """Let Pillow read HEIF. Raises PhotoError, which names the extra, if it is not installed."""
     if not _register_heif():
         raise PhotoError(f"cannot decode {path}: it needs the extra for {HEIF_EXTRA}")
@@ -330,9 +359,10 @@ def _register_heif() -> bool:
     return True
 
 
-def _check_png(path: str | Path) -> None:
+def _check_png(path: PhotoSource) -> None:
     """Raise SyntaxError for a PNG with wrong checksums, whose damaged part Pillow would show in black."""
-    with Image.open(path, formats=("PNG",)) as image:
+    copy = PhotoBytes(path.getvalue(), path.name) if isinstance(path, PhotoBytes) else path  # the reader has a position
+    with Image.open(copy, formats=("PNG",)) as image:
         image.verify()
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from mask_lightning.data.images import LARGE, MAX_NAMED, Size, decode_photo, photo_size
+from mask_lightning.data.images import LARGE, MAX_NAMED, PhotoSource, Size, decode_photo, photo_size
 from mask_lightning.data.transforms import TransformSpec, find_face, middle_size, prepare_with_face
 from mask_lightning.faces.alignment import face_frame
 from mask_lightning.faces.detector import LONG_SIDES, Face
@@ -49,7 +49,7 @@ class Prepared(NamedTuple):
     size: PhotoSize
 
 
-def read_prepared(path: str | Path, specs: Sequence[TransformSpec]) -> Prepared:
+def read_prepared(path: PhotoSource, specs: Sequence[TransformSpec]) -> Prepared:
     """Decode a photo once and prepare it for each spec; detect faces once, if a spec needs one.
 
     A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size if all crops allow it; "centre" needs the photo's own pixels.

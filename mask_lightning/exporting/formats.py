@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from mask_lightning.errors import ExportError, one_line
 from mask_lightning.exporting.graph import ExportGraph, Member
-from mask_lightning.exporting.runtimes import ARCHITECTURE_FILE, INPUT, MODEL_FILES, require
+from mask_lightning.exporting.hub import write_weights
+from mask_lightning.exporting.runtimes import INPUT, MODEL_FILES, require
 from mask_lightning.settings.export import ExportFormat
-from mask_lightning.utils.files import write_json
 
 TRACED_BATCH = 2  # torch.export takes a batch of 1 for a constant
 
@@ -30,7 +32,15 @@ def check_packages(format_name: ExportFormat, *, quantised: bool = False) -> Non
         require(package)
 
 
-def write_model(folder: Path, members: Sequence[Member], format_name: ExportFormat, *, size: int, flip: bool) -> Path:
+def write_model(
+    folder: Path,
+    members: Sequence[Member],
+    format_name: ExportFormat,
+    *,
+    size: int,
+    flip: bool,
+    options: Mapping[str, Any] | None = None,
+) -> Path:
     """Write the graph of some networks in a format.
 
     Args:
@@ -39,6 +49,7 @@ def write_model(folder: Path, members: Sequence[Member], format_name: ExportForm
         format_name: one of MODEL_FILES.
         size: S, side of the images in pixels.
         flip: also average over the mirror image.
+        options: hyper-parameters of a single checkpoint, see `hub.write_weights`; safetensors only.
 
     Returns:
         Path of the model file; other files may lie beside it.
@@ -47,13 +58,11 @@ def write_model(folder: Path, members: Sequence[Member], format_name: ExportForm
         ExportError: a package is not installed, or the network has an operator that the format lacks.
     """
     check_packages(format_name)
-    graph, path = ExportGraph(members, flip=flip).eval(), folder / MODEL_FILES[format_name]
     if format_name == "safetensors":
-        from safetensors.torch import save_file
-
-        save_file({name: value.contiguous().clone() for name, value in graph.state_dict().items()}, path)
-        write_json(path.with_name(ARCHITECTURE_FILE), {"members": [each.to_plain() for each in members], "flip": flip})
-        return path
+        return write_weights(folder, members, flip=flip, options=options)
+    # A copy, since torch.export saves tensors that are not contiguous twice; trained networks are channels_last.
+    graph = copy.deepcopy(ExportGraph(members, flip=flip)).eval().to(memory_format=torch.contiguous_format)
+    path = folder / MODEL_FILES[format_name]
     program = trace(graph, size)
     if format_name == "torch_export":
         torch.export.save(program, path)

@@ -6,7 +6,6 @@ torch is imported only by the runtimes that need it, so that the others stay as 
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,7 +28,7 @@ MODEL_FILES: Mapping[ExportFormat, str] = {
     "safetensors": "model.safetensors",
 }
 ARCHITECTURE_FILE = "architecture.json"  # beside model.safetensors
-EXTRAS = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export", "openvino": "openvino"}
+EXTRAS = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export", "openvino": "export"}
 
 
 class Runtime(Protocol):
@@ -155,21 +154,16 @@ class TorchExport:
 
 
 class TorchEager:
-    """The network itself, rebuilt from architecture.json, with its weights from safetensors."""
+    """The network itself, built again from architecture.json, with its weights from safetensors."""
 
     name = "torch"
 
     def __init__(self, path: Path, _: int) -> None:
         import torch
-        from safetensors.torch import load_file
 
-        from mask_lightning.exporting.graph import ExportGraph, Member
+        from mask_lightning.exporting.hub import read_graph
 
-        plain = json.loads(path.with_name(ARCHITECTURE_FILE).read_text())
-        graph = ExportGraph([Member.from_plain(each) for each in plain["members"]], flip=plain["flip"])
-        graph.load_state_dict(load_file(path))
-        graph.requires_grad_(False).eval().to(memory_format=torch.channels_last)
-        self._torch, self._graph = torch, graph
+        self._torch, self._graph = torch, read_graph(path)
 
     def __call__(self, images: Images) -> Probs:
         """Return task -> probabilities (B, C)."""

@@ -8,15 +8,17 @@ import tempfile
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import snapshot_download
 from torch import Tensor
 from torch.nn import functional as F
 
 from mask_lightning.data.prepared import Quantiles
 from mask_lightning.data.transforms import TransformSpec
-from mask_lightning.errors import ConfigError, ExportError
+from mask_lightning.errors import ConfigError, ExportError, one_line
 from mask_lightning.exporting.folder import is_export, read_folder, sha256
 from mask_lightning.exporting.formats import check_packages, write_model
 from mask_lightning.exporting.graph import Member
@@ -122,6 +124,32 @@ def load_exported(folder: Path, *, engine: Engine = "auto", threads: int | None 
     )
 
 
+def from_pretrained(name: str | Path, *, revision: str | None = None) -> ExportedModel:
+    """Load an exported model from a folder, or a published one from the Hugging Face hub (see `push`).
+
+    Args:
+        name: folder, or USER/NAME of a repository, which is downloaded into the hub's cache.
+        revision: branch, tag or commit of the repository; None: the main branch.
+
+    Raises:
+        ExportError: there is neither such a folder nor such a repository, or a file has changed.
+
+    Example:
+        >>> model = from_pretrained("USER/NAME")  # doctest: +SKIP
+        >>> probs = model.runtime(images)["age"]  # uint8 (B, S, S, 3) -> (B, 3)  # doctest: +SKIP
+    """
+    if Path(name).is_dir():
+        return load_exported(Path(name))
+    try:
+        folder = snapshot_download(str(name), revision=revision)
+    except Exception as error:  # the hub's client raises many types
+        raise ExportError(
+            f"expected a folder or a repository of the Hugging Face hub, found neither at {name} "
+            f"({one_line(str(error), most=150)}); check the name and the connection"
+        ) from error
+    return load_exported(Path(folder))
+
+
 def choose_engine(engine: Engine, device: torch.device, *, photos: int, cached: bool = False) -> Engine:
     """Choose torch, onnx or openvino for a checkpoint.
 
@@ -184,6 +212,11 @@ def member_of(trained: Trained, temperatures: dict[str, float] | None = None) ->
     }
     spec = trained.spec
     return Member(trained.module.network, architecture, spec.mean, spec.std, temperatures or {})
+
+
+def checkpoint_options(trained: Trained) -> dict[str, Any]:
+    """Return the hyper-parameters of a checkpoint that `model.pretrained` needs to start from its heads."""
+    return {name: trained.module.hparams[name] for name in ("backbone", "tasks", "network", "transform")}
 
 
 def largest_difference(model: ExportedModel, trained: Trained) -> float:

@@ -185,6 +185,27 @@ def predict_chunks(
         log.warning("%s", line)
 
 
+def predict_prepared(
+    networks: Sequence[Model], images: Sequence[Tensor], rows: pd.DataFrame, *, tta: Tta = "none"
+) -> list[Predictions]:
+    """Predict images that are prepared already.
+
+    Args:
+        networks: models of `with_options`.
+        images: one uint8 tensor (B, V, 3, S, S) per transform of the networks, in the order in which they first have
+            it, with V versions for TTA, see `inference.tta.tta_images`.
+        rows: one row per image, see `predict_many`.
+        tta: test-time augmentation.
+
+    Returns:
+        One entry per model.
+    """
+    specs = list(dict.fromkeys(network.spec for network in networks))
+    versions = _to_device(Batch(list(images), {}, []), networks[0].device)
+    inputs = {spec: _Inputs(spec, each) for spec, each in zip(specs, versions, strict=True)}
+    return [_to_predictions(each, [_log_probs(each, inputs[each.spec], tta)], rows) for each in networks]
+
+
 def known_targets(rows: pd.DataFrame, space: LabelSpace) -> dict[str, npt.NDArray[np.int64]]:
     """Read targets from the columns named like tasks.
 

@@ -120,17 +120,22 @@ def write_csv(path: Path, predictions: Predictions) -> None:
 
 
 @contextmanager
-def writing_csv(path: Path) -> Iterator[WriteRows]:
-    """Write the CSV of `write_csv` part by part; it appears at the end of the block, atomically."""
+def writing_csv(path: Path, columns: Sequence[str] = ("photo",)) -> Iterator[WriteRows]:
+    """Write the CSV of `write_csv` part by part; it appears at the end of the block, atomically.
+
+    Args:
+        path: the CSV.
+        columns: those of the photos that are written, before the preds.
+    """
     with writing_atomically(path) as file:
 
         def write(predictions: Predictions) -> None:
-            columns: dict[str, Any] = {"photo": predictions.photos["photo"]}
+            values: dict[str, Any] = {name: predictions.photos[name] for name in columns}
             for task in predictions.space.tasks:
                 preds = predictions.preds[task.name]
-                columns[task.name] = np.array(task.classes)[preds]
-                columns[f"{task.name}_probability"] = predictions.prob_of_preds(task.name).round(4)
-            frame = pd.DataFrame(columns)
+                values[task.name] = np.array(task.classes)[preds]
+                values[f"{task.name}_probability"] = predictions.prob_of_preds(task.name).round(4)
+            frame = pd.DataFrame(values)
             file.write(frame.to_csv(index=False, header=not file.tell(), lineterminator="\n").encode())
 
         yield write

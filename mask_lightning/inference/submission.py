@@ -58,9 +58,13 @@ def submission_of(predictions: Predictions) -> Submission:
     """Make a submission from the preds, in the order of the photos.
 
     Raises:
-        SubmissionError: a task of FACE is missing.
+        SubmissionError: a task of FACE is missing, or the rows are all faces of the photos.
     """
     require_face(predictions.space)
+    if "face" in predictions.photos:
+        raise SubmissionError(
+            f"a submission has one answer per photo, found one per face from {predictions.name}; predict with faces=one"
+        )
     preds = predictions.preds
     return Submission(tuple(predictions.photos["photo"]), FACE.encode({task: preds[task] for task in FACE.names}))
 

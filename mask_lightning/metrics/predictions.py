@@ -92,8 +92,13 @@ class Predictions:
         """Reorder the photos as in `first`.
 
         Raises:
-            PredictionsError: the photos differ.
+            PredictionsError: the photos differ, or have several rows each.
         """
+        for part in (first, self):
+            if part.photos["photo"].duplicated().any():
+                raise PredictionsError(
+                    f"expected one row per photo from {part.name}, found several (faces=all); predict with faces=one"
+                )
         position = pd.Index(self.photos["photo"]).get_indexer(pd.Index(first.photos["photo"]))
         if len(self) != len(first) or (position < 0).any():
             missing = first.photos["photo"][position < 0].tolist() or ["another number of photos"]

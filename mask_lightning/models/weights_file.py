@@ -27,6 +27,9 @@ WRAPPERS = ("model", "backbone", "module", "_orig_mod", "network", "sharing")
 METADATA = "mask_lightning"
 """Key of a .safetensors file's metadata: backbone, tasks, network and transform of its checkpoint, as JSON."""
 
+HEADS_FILE = "heads.safetensors"
+"""File beside an exported model.safetensors that has only the backbone: the other tensors, and the METADATA."""
+
 TRUNKS = "sharing.trunks."  # NoSharing's backbones, by task
 
 State = dict[str, Tensor]
@@ -96,14 +99,15 @@ def read_weights(path: Path) -> WeightsFile:
     """Read weights without executing code from the file.
 
     Args:
-        path: run folder (its best.ckpt), or a .ckpt, .pt, .pth or .safetensors file. A state dict may be the file's
-            content or its entry `state_dict` or `model`.
+        path: run folder (its best.ckpt), folder of an exported model (its model.safetensors), or a .ckpt, .pt, .pth or
+            .safetensors file. A state dict may be the file's content or its entry `state_dict` or `model`.
 
     Raises:
         WeightsError: there is no such file, it cannot be read, or it has no tensors.
     """
     found = find_path(path)
-    file = RunFolder(found).best if found.is_dir() else found
+    exported = found / "model.safetensors"
+    file = exported if exported.is_file() else RunFolder(found).best if found.is_dir() else found
     if not file.is_file():
         reason = "found none; name a run that has ended an epoch" if found.is_dir() else "found no file"
         raise WeightsError(
@@ -126,9 +130,14 @@ def read_weights(path: Path) -> WeightsFile:
 def _read_safetensors(file: Path) -> tuple[State, Mapping[str, Any]]:
     from safetensors import safe_open
 
-    with safe_open(file, "pt") as opened:
-        options = json.loads((opened.metadata() or {}).get(METADATA, "{}"))
-        return {name: opened.get_tensor(name) for name in opened.keys()}, options  # noqa: SIM118 (not a mapping)
+    state: State = {}
+    options: Mapping[str, Any] = {}
+    heads = file.with_name(HEADS_FILE)
+    for path in [file, *([heads] if heads.is_file() and heads != file else [])]:
+        with safe_open(path, "pt") as opened:
+            options = json.loads((opened.metadata() or {}).get(METADATA, "{}")) or options
+            state |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
+    return state, options
 
 
 def _read_pickle(file: Path) -> tuple[Any, Mapping[str, Any]]:

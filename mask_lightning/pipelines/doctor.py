@@ -27,6 +27,8 @@ EXTRAS = {  # extra -> what it adds
     "wandb": "logger=wandb",
     "heic": "HEIC photos of phones",
     "faces": "data.crop=face: find the face in any photo",
+    "serve": "serve: an HTTP server with a web page",
+    "export": "export, benchmark, engine=onnx and openvino",
     "landmarks": "mask_faces landmarks=mediapipe",
     "optuna": "sweeper=optuna",
     "joblib": "launcher=joblib",

@@ -28,7 +28,7 @@ from mask_lightning.exporting.folder import MANIFEST, Exported, sha256, write_fo
 from mask_lightning.exporting.formats import check_packages, convert_to_openvino, write_model
 from mask_lightning.exporting.quantise import quantise
 from mask_lightning.exporting.runtimes import MODEL_FILES, Images
-from mask_lightning.inference.exported import TOLERANCE, ExportedModel, load_exported, member_of
+from mask_lightning.inference.exported import TOLERANCE, ExportedModel, checkpoint_options, load_exported, member_of
 from mask_lightning.inference.predict import predict_many
 from mask_lightning.inference.temperatures import fitting_temperatures, read_calibration, write_calibration
 from mask_lightning.inference.trained import Trained, load_trained
@@ -38,8 +38,7 @@ from mask_lightning.metrics.predictions import Predictions, join_spaces
 from mask_lightning.pipelines.labelled import held_out_rows, photos_of_run, run_folder_of
 from mask_lightning.pipelines.output import writable
 from mask_lightning.pipelines.photos import draw_portraits
-from mask_lightning.reports import export_report
-from mask_lightning.reports.model_card import ModelCard, quantisation_of
+from mask_lightning.reports.export_report import ModelCard, print_export, quantisation_of
 from mask_lightning.settings.export import ExportFormat, ExportSettings
 
 log = logging.getLogger(__name__)
@@ -100,8 +99,13 @@ class Comparison:
         return "photos of held-out people" if self.held_out else "generated portraits"
 
 
-def export_model(settings: ExportSettings, folder: Path) -> Exported:
+def export_model(settings: ExportSettings, folder: Path, *, hub_name: str | None = None) -> Exported:
     """Export a checkpoint or an ensemble into a new folder, which appears when it is complete and has been compared.
+
+    Args:
+        settings: all options.
+        folder: the new folder.
+        hub_name: name of the model on the Hugging Face hub; its README.md then has the hub's metadata.
 
     Raises:
         RunFolderError: the folder exists.
@@ -125,11 +129,12 @@ def export_model(settings: ExportSettings, folder: Path) -> Exported:
         check = {"photos": len(found), "of": comparison.of, "largest_difference": difference}
         exported = replace(exported, check=check)
         card = _describe(exported, networks, comparison, reference, found, settings)
-        (work / "README.md").write_text(card.render(), encoding="utf-8")
+        text = card.render() if hub_name is None else card.render_for_hub(hub_name)
+        (work / "README.md").write_text(text, encoding="utf-8")
         script = work / "example.py"
         script.write_text(example_script(exported.format, exported.spec), encoding="utf-8")
         write_folder(work, exported)
-    export_report.print_export(folder, card)
+    print_export(folder, card)
     return exported
 
 
@@ -237,6 +242,8 @@ def write_files(folder: Path, networks: Networks, settings: ExportSettings) -> E
             quantise(source, quantised, batches)
             _place(quantised, folder, settings.format)
     else:
+        if networks.combine == "single":
+            options = {**options, "options": checkpoint_options(networks.networks[0])}
         write_model(folder, members, settings.format, **options)
     exported = Exported(
         format=settings.format,

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from mask_lightning.errors import RunFolderError
+from mask_lightning.data.videos import camera_index, is_video
+from mask_lightning.errors import ConfigError, RunFolderError
 from mask_lightning.inference import prediction_file, submission
 from mask_lightning.inference.exported import Model, load_model, with_engine
 from mask_lightning.inference.photo_list import PhotoList, read_photo_list
@@ -19,16 +20,16 @@ from mask_lightning.labels import LabelSpace
 from mask_lightning.metrics.calibration import Correction
 from mask_lightning.metrics.decisions import decide
 from mask_lightning.metrics.predictions import ClassTally, Predictions, combine, combine_spaces, join_rows
+from mask_lightning.pipelines.many_faces import CSV_NAME, predict_all_faces
 from mask_lightning.pipelines.output import engine_cache, refuse_existing, writable
 from mask_lightning.reports import predictions as reports
 from mask_lightning.settings.inference import MergeSettings, PredictSettings
 
-CSV_NAME = "predictions.csv"  # for people and spreadsheets
 OUTPUT_NAMES = (prediction_file.FILE_NAME, CSV_NAME, submission.FILE_NAME)
 
 
 def predict_photos(settings: PredictSettings, folder: Path) -> None:
-    """Predict every photo with every network, and write the predictions into `folder`.
+    """Predict every photo with every network, and write the predictions into `folder`; faces=all: `many_faces`.
 
     Memory holds the list of photos, and the predictions of `prediction_file.ROW_GROUP` photos; with decision=macro_f1,
     which decides all photos together, all predictions.
@@ -36,9 +37,15 @@ def predict_photos(settings: PredictSettings, folder: Path) -> None:
     Raises:
         MaskLightningError: the user can correct the cause; raised before anything is written.
     """
-    assert settings.data.root is not None
+    root = settings.data.root
+    assert root is not None
+    if settings.faces == "all":
+        predict_all_faces(settings, folder, _load_networks)
+        return
+    if is_video(root) or camera_index(root) is not None:
+        raise ConfigError(f"videos and cameras need faces=all, found data.root={root} beside faces=one; set faces=all")
     refuse_existing(folder, OUTPUT_NAMES)
-    photos = read_photo_list(settings.data.root, follow_symlinks=settings.data.follow_symlinks)
+    photos = read_photo_list(root, follow_symlinks=settings.data.follow_symlinks)
     networks = _load_networks(settings, len(photos.table))
     submit = _must_submit(networks, photos, settings)
     if settings.shard is not None:

@@ -37,11 +37,11 @@ def print_photo(predictions: Predictions) -> None:
     Console().print(table)
 
 
-def print_summary(tally: ClassTally) -> None:
-    """Print how many photos were predicted as each class, with their mean probability."""
-    table = Table(title=f"{tally.photos} photos")
+def print_summary(tally: ClassTally, noun: str = "photos") -> None:
+    """Print how many photos, or faces (`noun`), were predicted as each class, with their mean probability."""
+    table = Table(title=f"{tally.photos} {noun}")
     table.add_column("")
-    for heading in ("photos", "share", "mean probability"):
+    for heading in (noun, "share", "mean probability"):
         table.add_column(heading, justify="right")
     for task in tally.space.tasks:
         for name, count, total in zip(task.classes, tally.counts[task.name], tally.sums[task.name], strict=True):
@@ -109,7 +109,8 @@ def print_decisions(decided: Predictions) -> None:
 def print_files(folder: Path, following: str | None) -> None:
     """Print the written files and the next command, if any."""
     console = Console(stderr=True)
-    names = sorted(path.name for path in folder.iterdir() if path.suffix in (".csv", ".parquet"))
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in (".csv", ".parquet", ".mp4"))
+    names += ["annotated/"] if (folder / "annotated").is_dir() else []
     console.print(f"look at: {escape(str(folder))}/ {', '.join(names)}", highlight=False, soft_wrap=True)
     if following:
         console.print(f"next:    {escape(following)}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Options of the commands that export a trained network and measure runtimes."""
+"""Options of the commands that export or publish a trained network, or measure runtimes."""
 
 from __future__ import annotations
 
@@ -61,6 +61,31 @@ class ExportSettings(Settings):
                 f"precision=int8 is for format={' and '.join(QUANTISED)}, found format={self.format}; change one"
             )
         return self
+
+
+class PushSettings(Settings):
+    """Options of `python -m mask_lightning.push`."""
+
+    ckpt: TrainedPath = Field(description="a run folder (its best.ckpt) or a .ckpt file")
+    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = Field(
+        None, description="repository on the hub: USER/NAME; null: write the folder, upload nothing"
+    )
+    private: bool = Field(True, description="create the repository as a private one; an existing one stays as it is")
+    licence: str = Field("unknown", description="licence of the model, for its README.md: a name such as apache-2.0")
+    tta: Literal["none", "flip"] = Field("none", description="flip: also average over the mirror image")
+    score_photos: Positive | None = Field(
+        None, description="photos of held-out people for the comparison and the scores; null: all"
+    )
+    batch_size: Positive = Field(64, description="photos per batch")
+    num_workers: Count | None = Field(None, description="processes that load photos; null: chosen from the cores")
+    progress: bool = Field(True, description="show progress bars")
+    out: Path | None = Field(None, description="folder of the model; null: a new folder below outputs")
+    outputs: Path = Field(Path("outputs"), description="results go to a new folder below this one")
+
+    def export_settings(self) -> ExportSettings:
+        """Return the options of the export that is uploaded."""
+        shared = self.model_dump(exclude={"repo", "private"})
+        return ExportSettings(**shared, format="safetensors")
 
 
 class BenchmarkSettings(Settings):

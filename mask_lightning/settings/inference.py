@@ -34,7 +34,9 @@ class PhotosSettings(Settings):
     """Photos without labels."""
 
     root: Path | None = Field(
-        None, description="folder that holds eval/ (info.csv, images/), any folder of photos, one photo, or a CSV"
+        None,
+        description="folder that holds eval/ (info.csv, images/), any folder of photos, one photo, or a CSV; with "
+        "predict faces=all, a video or camera:0",
     )
     follow_symlinks: bool = Field(False, description="allow a CSV to list symlinks that lead out of its folder")
 
@@ -70,6 +72,20 @@ class PredictSettings(TrainedSettings):
     submission: Literal["auto"] | bool = Field(
         "auto", description="true: submission.csv or an error; auto: if the runs predict all tasks; false: none"
     )
+    faces: Literal["one", "all"] = Field(
+        "one", description="one: the largest face of each photo; all: every face, also of a video or a camera"
+    )
+    max_faces: Positive | None = Field(
+        None, description="faces=all: at most this many faces of a photo, the largest; null: all"
+    )
+    min_size: Count = Field(0, description="faces=all: leave out faces that are lower than this many pixels")
+    every: Positive = Field(1, description="video, camera: search every n-th frame")
+    seconds: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="video, camera: end after this many seconds; null: at its end, or with Ctrl-C"
+    )
+    annotate: bool = Field(
+        False, description="faces=all: also write copies of the photos, or of the video, with boxes and labels"
+    )
     shards: Positive | None = Field(
         None, description="with -m: predict in this many jobs; finished ones are skipped; then run mask_lightning.merge"
     )
@@ -89,6 +105,27 @@ class PredictSettings(TrainedSettings):
             raise ValueError(
                 f"decision=macro_f1 decides all photos together, found shard={self.shard}; predict without shards"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _faces_fit_the_other_options(self) -> PredictSettings:
+        if self.faces == "one":
+            for name in ("max_faces", "min_size", "every", "seconds", "annotate"):
+                value = getattr(self, name)
+                if value != type(self).model_fields[name].default:
+                    shown = str(value).lower() if isinstance(value, bool) else value
+                    raise ValueError(f"{name} is for faces=all, found {name}={shown} beside faces=one; set faces=all")
+            return self
+        if self.submission is True:
+            raise ValueError(
+                "submission.csv holds one face per photo, found submission=true beside faces=all; set faces=one"
+            )
+        if self.decision != "argmax":
+            raise ValueError(
+                f"decision={self.decision} is for one face per photo, found faces=all; set decision=argmax"
+            )
+        if self.shards is not None or self.shard is not None:
+            raise ValueError("shards are for one face per photo, found them beside faces=all; set shards=null")
         return self
 
 

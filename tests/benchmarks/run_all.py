@@ -16,7 +16,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-STUDIES = {"faces", "suspects", "time_to_score"}  # that need photos of the user's, and some train for long: see --help
+STUDIES = {"export", "faces", "held_out_choices", "suspects", "time_to_score"}  # need photos, some train for long
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:

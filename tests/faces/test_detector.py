@@ -207,3 +207,32 @@ def test_a_scaled_face(astronaut: Image.Image) -> None:
     want = load_detector().find(astronaut)[0]
     assert small.box == pytest.approx(want.box, abs=3)
     np.testing.assert_allclose(small.landmarks, want.landmarks, atol=3)
+
+
+def test_all_faces_are_found_also_small_ones(head: Image.Image) -> None:
+    crowd = Image.new("RGB", (1280, 960), "grey")
+    for i in range(40):
+        crowd.paste(head.resize((39, 45)), (40 + i % 8 * 155, 30 + i // 8 * 190))  # faces of about 24 pixels
+    assert len(load_detector().find(crowd)) < 10
+    faces = load_detector().find_all(crowd)
+    assert len(faces) == 40
+    assert all(15 < face.height < 35 for face in faces)
+    close = crowd.copy()
+    close.paste(head.resize((600, 700)), (300, 100))
+    first, *others = load_detector().find_all(close)
+    assert first.box == load_detector().find_one(close).box
+    assert all(face.height < 35 for face in others)  # no part of the large face is a second one
+
+
+def test_a_face_of_twelve_pixels_in_a_large_photo(astronaut: Image.Image) -> None:
+    photo = Image.new("RGB", (1280, 720), "grey")
+    photo.paste(astronaut.resize((55, 55)), (700, 300))
+    (face,) = load_detector().find_all(photo)
+    assert face.height == pytest.approx(12, rel=0.4)
+    assert 700 < face.box[0] < face.box[2] < 755
+
+
+def test_a_photo_of_one_face_is_searched_as_for_one(astronaut: Image.Image) -> None:
+    (face,) = load_detector().find_all(astronaut)
+    assert face.box == load_detector().find_one(astronaut).box
+    assert load_detector().find_all(Image.new("RGB", (2000, 1))) == []

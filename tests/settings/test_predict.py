@@ -51,6 +51,25 @@ def test_one_checkpoint_or_several(ckpt: Any, want: list[str]) -> None:
         ),
         (PredictSettings, {**PREDICT, "batch_size": 0}, "batch_size must be greater than or equal to 1, got 0"),
         (PredictSettings, {**PREDICT, "accelerator": "tpu"}, "accelerator must be 'auto', 'cpu', 'gpu' or 'mps'"),
+        *(
+            (PredictSettings, {**PREDICT, "faces": "all", **options}, message)
+            for options, message in (
+                ({"submission": True}, "holds one face per photo, found submission=true beside faces=all"),
+                ({"decision": "macro_f1"}, "decision=macro_f1 is for one face per photo"),
+                ({"shard": "1/2"}, "shards are for one face per photo"),
+                ({"shards": 2}, "shards are for one face per photo"),
+                ({"faces": "two"}, "faces must be 'one' or 'all', got 'two'"),
+                ({"faces": "one", "annotate": True}, "annotate is for faces=all, found annotate=true beside faces=one"),
+                ({"faces": "one", "max_faces": 3}, "max_faces is for faces=all, found max_faces=3"),
+                ({"faces": "one", "min_size": 3}, "min_size is for faces=all, found min_size=3"),
+                ({"faces": "one", "every": 3}, "every is for faces=all, found every=3"),
+                ({"faces": "one", "seconds": 3}, r"seconds is for faces=all, found seconds=3\.0"),
+                ({"max_faces": 0}, "max_faces must be greater than or equal to 1, got 0"),
+                ({"min_size": -1}, "min_size must be greater than or equal to 0, got -1"),
+                ({"every": 0}, "every must be greater than or equal to 1, got 0"),
+                ({"seconds": 0}, "seconds must be greater than 0, got 0"),
+            )
+        ),
         (BlendSettings, {**BLEND, "files": ["a"]}, r"files must name two or more to blend, got \['a'\]"),
         (BlendSettings, {**BLEND, "files": "a.csv"}, "files must name two or more to blend, got a.csv"),
         (BlendSettings, {**BLEND, "kind": "median"}, "kind must be 'vote' or 'mean', got 'median'"),

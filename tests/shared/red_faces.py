@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from mask_lightning.faces.alignment import CANONICAL
 from mask_lightning.faces.detector import Face
@@ -27,11 +28,25 @@ class RedFaces:
         landmarks = CANONICAL * [right - left, bottom - top] + [left, top]
         return Face((float(left), float(top), float(right), float(bottom)), 0.9, landmarks)
 
+    def find_all(self, photo: Image.Image) -> list[Face]:
+        """Return the bounding boxes of all connected red regions, largest first; specks are none."""
+        self.sizes.append(photo.size)
+        pixels = np.asarray(photo).astype(int)
+        labels, _ = ndimage.label((pixels[..., 0] > 190) & (pixels[..., 1:].max(axis=2) < 90))
+        faces = []
+        for rows, columns in ndimage.find_objects(labels):
+            box = (float(columns.start), float(rows.start), float(columns.stop), float(rows.stop))
+            if min(box[2] - box[0], box[3] - box[1]) >= 6:
+                landmarks = CANONICAL * [box[2] - box[0], box[3] - box[1]] + [box[0], box[1]]
+                faces.append(Face(box, 0.9, landmarks.astype(np.float32)))
+        return sorted(faces, key=lambda face: face.area, reverse=True)
+
 
 def install(monkeypatch: pytest.MonkeyPatch) -> RedFaces:
     """Let all crops "face" of the test use this detector; forked processes inherit it."""
     found = RedFaces()
     monkeypatch.setattr("mask_lightning.data.transforms.load_detector", lambda: found)
+    monkeypatch.setattr("mask_lightning.inference.many_faces.load_detector", lambda: found)
     for module in ("pipelines.prepare", "inference.trained"):
         monkeypatch.setattr(f"mask_lightning.{module}.require_detector", lambda: None)
     return found

@@ -7,10 +7,11 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from mask_lightning.utils.system import JOBS, ignore_signals, keep_memory, share_of_cores
+from mask_lightning.utils.system import JOBS, ignore_signals, keep_memory, share_of_cores, stop_on_interrupt
 
 
 @pytest.mark.parametrize(
@@ -67,3 +68,27 @@ def test_only_existing_signals_are_ignored() -> None:
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, former)
+
+
+def test_the_first_ctrl_c_is_noted_and_the_second_raises() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with stop_on_interrupt() as stopped:
+        assert not stopped()
+        signal.raise_signal(signal.SIGINT)
+        assert stopped()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_thread_gets_no_ctrl_c() -> None:
+    found = []
+
+    def run() -> None:
+        with stop_on_interrupt() as stopped:
+            found.append(stopped())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [False]

@@ -1,0 +1,1 @@
+"""HTTP server for a trained network: request limits, answers, the web page, and the processes that predict."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -173,6 +174,85 @@ def ensembles() -> str:
 VOTES = ("hard vote", "soft vote", "uniform soup", "greedy soup")
 
 
+def load(name: str) -> dict[str, Any]:
+    """Read a JSON file of results."""
+    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return content
+
+
+def signed(value_and_error: Sequence[float]) -> str:
+    """Return a difference and its standard error: +.162 ± .024."""
+    value, error = value_and_error
+    return f"{value:+.3f} ± {error:.3f}".replace("0.", ".")
+
+
+def shared_photos() -> str:
+    """Return reported and true scores with people who are there twice, unknown to the split or kept together."""
+    found = load("shared_photos")
+    rows = []
+    for key, label in (("unlinked", "as other people"), ("linked", "as one family")):
+        seeds = [pair[key] for pair in found["paired_seeds"]]
+        scores = [spread(pd.Series([each[name] for each in seeds])) for name in ("reported_f1", "other_people_f1")]
+        rows.append([label, *scores, signed(found["reported_minus_true"][key])])
+    rows.append(["difference", "", "", signed(found["reported_minus_true"]["difference"])])
+    return table(["re-saved photos are split", "reported", "on 200 other people", "reported - true"], rows)
+
+
+def label_issues() -> str:
+    """Return how well each checkpoint finds the changed labels, and the paired difference."""
+    found = load("label_issues")
+    seeds, rows = found["by_seed"], []
+    for task, difference in found["last_minus_best"].items():
+        changed = sum(seed[task]["changed"] for seed in seeds)
+        for name in ("best", "last"):
+            own = [seed[task][name] for seed in seeds]
+            hits = sum(round(each["precision"] * seed[task]["changed"]) for each, seed in zip(own, seeds, strict=True))
+            values = [[each[key] for each in own] for key in ("average_precision", "agreement")]
+            by_seed = [" / ".join(map(number, each)) for each in values]
+            rows.append([task, f"`{name}.ckpt`", f"{hits} of {changed}", *by_seed])
+        differences = [signed(difference[key]) for key in ("average_precision", "agreement")]
+        rows.append([task, "last - best", "", *differences])
+    head = ["", "out of fold by", "found", "average precision", "networks agree with the labels"]
+    return table(head, rows)
+
+
+def chosen_votes() -> str:
+    """Return what votes and soups report beyond their true score, chosen in sample or cross-fitted."""
+    found = load("chosen_votes")
+    rows = []
+    for kind, measures in found["over_seeds"].items():
+        own = measures["f1"]
+        true = [seed[kind]["f1"]["other_people"] for seed in found["by_seed"]]
+        is_chosen = kind not in ("hard vote", "uniform soup")
+        rows.append(
+            [
+                kind if is_chosen else f"{kind} (nothing is chosen)",
+                spread(pd.Series(true)),
+                signed(own["in_sample_minus_true"]),
+                signed(own["cross_fitted_minus_true"]) if is_chosen else "",
+                signed(own["in_sample_minus_cross_fitted"]) if is_chosen else "",
+            ]
+        )
+    return table(["", "on other people", "in sample - true", "cross-fitted - true", "in sample - cross-fitted"], rows)
+
+
+def unstable_splits() -> str:
+    """Return the deviations of macro F1 over draws of the held-out people, means over the seeds."""
+    found = load("unstable_splits")
+    labels = {
+        "deviation_of_f1": "score of one model, one split",
+        "deviation_replaced": "difference of one model from itself, two splits",
+        "deviation_same_people": "difference of two models, one split",
+        "deviation_both": "difference of two models, two splits",
+    }
+    pairs = ("best_and_last", "two_members")
+    rows = []
+    for key, label in labels.items():
+        seeds = [[seed[pair][key] for seed in found["by_seed"] if pair in seed] for pair in pairs]
+        rows.append([label, *(" / ".join(map(number, each)) for each in seeds)])
+    return table(["standard deviation, by seed", "`best.ckpt` and `last.ckpt`", "networks of two folds"], rows)
+
+
 def targets() -> str:
     """Return every measured ratio beside its target, a missed one in bold."""
     rows = []
@@ -204,6 +284,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "lr auto": lr_auto,
     "suspects": suspects,
     "ensembles": ensembles,
+    "shared photos": shared_photos,
+    "label issues": label_issues,
+    "chosen votes": chosen_votes,
+    "unstable splits": unstable_splits,
     "targets": targets,
     "chaos": chaos,
 }

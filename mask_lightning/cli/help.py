@@ -32,7 +32,7 @@ MAIN_OPTIONS = {  # of commands with many options: those that most users need
     "benchmark": "ckpt engines precisions batch_sizes seconds score_photos threads outputs",
     "serve": "ckpt host port engine workers max_batch_size max_faces max_photos timeout keep",
     "mask_faces": "data.root out landmarks crop max_yaw data.limit_people seed workers",
-    "predict": "ckpt data.root tta decision calibrated submission shards accelerator outputs",
+    "predict": "ckpt data.root faces tta decision calibrated submission shards accelerator outputs",
     "pseudo_label": "ckpt data.root share confidence balanced tta accelerator outputs",
     "report": "ckpt data.root data.table seed accelerator outputs",
     "suspects": "runs predictions share shown accelerator outputs",

@@ -58,11 +58,12 @@ def write_model(
         ExportError: a package is not installed, or the network has an operator that the format lacks.
     """
     check_packages(format_name)
+    path = folder / MODEL_FILES[format_name]
     if format_name == "safetensors":
-        return write_weights(folder, members, flip=flip, options=options)
+        write_weights(path, members, flip=flip, options=options)
+        return path
     # A copy, since torch.export saves tensors that are not contiguous twice; trained networks are channels_last.
     graph = copy.deepcopy(ExportGraph(members, flip=flip)).eval().to(memory_format=torch.contiguous_format)
-    path = folder / MODEL_FILES[format_name]
     program = trace(graph, size)
     if format_name == "torch_export":
         torch.export.save(program, path)

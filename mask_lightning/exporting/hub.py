@@ -12,32 +12,29 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mask_lightning.exporting.graph import ExportGraph, Member
-from mask_lightning.exporting.runtimes import ARCHITECTURE_FILE, MODEL_FILES
 from mask_lightning.models.sharing import HardSharing
 from mask_lightning.models.weights_file import HEADS_FILE, METADATA
 from mask_lightning.utils.files import write_json
 
+ARCHITECTURE_FILE = "architecture.json"  # beside the weights
 TIMM_FILE = "config.json"  # read by timm.create_model("hf-hub:USER/NAME")
 BACKBONE = "networks.0.sharing.backbone."  # names of the backbone's tensors in a graph of one network
 
 
 def write_weights(
-    folder: Path, members: Sequence[Member], *, flip: bool, options: Mapping[str, Any] | None = None
-) -> Path:
+    path: Path, members: Sequence[Member], *, flip: bool, options: Mapping[str, Any] | None = None
+) -> None:
     """Write the weights of networks as safetensors, and what is needed to build them again.
 
-    One network with hard sharing is divided: `model.safetensors` has the backbone under timm's names, so that timm
-    loads it, and `heads.safetensors` the rest. Other networks are in `model.safetensors` as a whole.
+    One network with hard sharing is divided: the file at `path` has the backbone under timm's names, so that timm loads
+    it, and `heads.safetensors` the rest. Other networks are in the file at `path` as a whole.
 
     Args:
-        folder: existing folder.
+        path: model.safetensors in an existing folder; the other files are written beside it.
         members: one, or the members of an ensemble.
         flip: average over the mirror image when predicting.
         options: hyper-parameters of the checkpoint (backbone, tasks, network, transform) that `model.pretrained` needs
             to load the heads; None: it loads the backbone only.
-
-    Returns:
-        Path of model.safetensors.
     """
     graph = ExportGraph(members, flip=flip).eval()
     state = {name: value.contiguous().clone() for name, value in graph.state_dict().items()}
@@ -47,13 +44,11 @@ def write_weights(
         own = {name.removeprefix("networks.0."): state.pop(name) for name in list(state) if BACKBONE not in name}
         state = {name.removeprefix(BACKBONE): value for name, value in state.items()}
         described = {METADATA: json.dumps(options)} if options else {}
-        save_file(own, folder / HEADS_FILE, metadata=metadata | described)
-        write_json(folder / TIMM_FILE, _timm_config(members[0]))
-    path = folder / MODEL_FILES["safetensors"]
+        save_file(own, path.with_name(HEADS_FILE), metadata=metadata | described)
+        write_json(path.with_name(TIMM_FILE), _timm_config(members[0]))
     save_file(state, path, metadata=metadata)
     plain = [each.to_plain() for each in members]
-    write_json(folder / ARCHITECTURE_FILE, {"members": plain, "flip": flip, "divided": divided})
-    return path
+    write_json(path.with_name(ARCHITECTURE_FILE), {"members": plain, "flip": flip, "divided": divided})
 
 
 def read_graph(path: Path) -> ExportGraph:

@@ -27,7 +27,6 @@ MODEL_FILES: Mapping[ExportFormat, str] = {
     "torch_export": "model.pt2",
     "safetensors": "model.safetensors",
 }
-ARCHITECTURE_FILE = "architecture.json"  # beside model.safetensors
 EXTRAS = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export", "openvino": "export"}
 
 

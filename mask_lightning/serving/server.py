@@ -75,6 +75,8 @@ class PatientLoop(BatchedLoop):  # type: ignore[misc]  # litserve may be missing
             first = request_queue.get(timeout=POLL_SECONDS)
         except Empty:
             return [], []
+        except (EOFError, ConnectionError):  # the server was killed
+            raise SystemExit(0) from None
         queue = _Returned(request_queue, first)
         batch, late = collate_requests(loop=self, lit_api=lit_api, request_queue=queue, transport=transport)
         return batch, late
@@ -130,14 +132,17 @@ class FaceApi(LitAPI):  # type: ignore[misc]
         return output.model_dump() if isinstance(output, Answer) else output
 
 
-def end_with_parent() -> None:
-    """End this process when the one that started it ends, even if it was killed."""
+def end_with_parent(also: int | None = None) -> None:
+    """End this process when the one that started it ends, even if it was killed; and the process `also`."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
 
     def wait() -> None:
         parent.join()
+        if also is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(also, signal.SIGTERM)
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True, name="parent").start()
@@ -185,11 +190,12 @@ class FaceServer(LitServer):  # type: ignore[misc]
         manager = super()._init_manager(num_api_servers)
         # LitServe's event is in the manager's process, which its monitoring thread asks even after the shutdown.
         self._shutdown_event = self.stopped
+        self._manager_pid: int = manager._process.pid
         return manager
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        end_with_parent()
+        end_with_parent(also=self._manager_pid)  # the manager of the queues does not look after its parent
         async with self.lifespan(app):
             print("ready", file=sys.stderr, flush=True)
             yield

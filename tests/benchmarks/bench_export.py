@@ -22,7 +22,7 @@ import torch
 from mask_lightning.errors import ExportError
 from mask_lightning.exporting.formats import write_model
 from mask_lightning.exporting.graph import ExportGraph, Member, build_network
-from mask_lightning.exporting.runtimes import MODEL_FILES, Images, open_model
+from mask_lightning.exporting.runtimes import Images, open_model
 from mask_lightning.exporting.timing import time_in_process
 
 BACKBONES = {  # timm name -> side of the photos
@@ -78,7 +78,9 @@ def measure(backbone: str, size: int, images: Images, seconds: float) -> list[di
                 task: float(np.abs(found[task] - values.numpy()).max()) for task, values in expected.items()
             }
             row["megabytes"] = round(sum(each.stat().st_size for each in Path(folder).iterdir()) / 1e6, 2)
-            (timing,) = time_in_process(path, engine=engine, size=size, batch_sizes=[BATCH], seconds=seconds, threads=None)
+            (timing,) = time_in_process(
+                path, engine=engine, size=size, batch_sizes=[BATCH], seconds=seconds, threads=None
+            )
             row["photos_per_second"] = round(timing.photos_per_second, 1)
         rows.append(row)
         row["ratio"] = round(row["photos_per_second"] / rows[0]["photos_per_second"], 2)

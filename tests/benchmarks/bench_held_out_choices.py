@@ -32,6 +32,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -60,7 +61,7 @@ from mask_lightning.pipelines.labelled import predict_labelled
 from mask_lightning.pipelines.suspects import find_folds, join_folds
 from mask_lightning.runs.folder import RunFolder
 from mask_lightning.settings.inference import InferenceSettings
-from mask_lightning.utils.files import write_json
+from mask_lightning.utils.files import write_atomically, write_json
 
 DATA = "fairmask; masks are composites, and all seven photos of a person come from one"
 SIZE = 96
@@ -279,6 +280,14 @@ def measures(predictions: Predictions) -> dict[str, float]:
     return {"f1": score(predictions)[JOINT].f1, "mean_f1": mean_score(predictions)}
 
 
+def stored_choices(folder: Path) -> pd.DataFrame:
+    """Return the result of `choices`, from WORK if it is there."""
+    path = folder / "choices.csv"
+    if not path.is_file():
+        write_atomically(path, choices(folder).to_csv(index=False).encode())
+    return pd.read_csv(path)
+
+
 def summarise_choices(table: pd.DataFrame) -> dict[str, Any]:
     """Means over the divisions, and the mean and deviation (over divisions) of what is reported beyond the truth."""
     found: dict[str, Any] = {}
@@ -299,36 +308,47 @@ def summarise_choices(table: pd.DataFrame) -> dict[str, Any]:
 # --- C: splits that change ---
 
 
-def unstable(folder: Path, seed: int) -> dict[str, float]:
-    """Deviations of macro F1 (18) over draws of held-out people, from the out-of-fold predictions; labels unchanged."""
-    parts = [read_predictions(folder / f"{name}.parquet") for name in CHECKPOINTS]
+def unstable(folder: Path, seed: int) -> dict[str, Any]:
+    """Deviations for two pairs of models: both checkpoints out of fold, and two members on the others."""
     truth = pd.read_csv(folder / "people.csv", dtype={"person_id": str}).set_index("path")
-    counts = [count_by_person(part, truth) for part in parts]
+    found: dict[str, Any] = {}
+    folds = [read_predictions(folder / f"{name}.parquet") for name in CHECKPOINTS]
+    labels = truth.loc[folds[0].photos["path"]]  # the targets of the predictions are partly changed
+    unchanged = {t.name: labels[t.name].map(t.classes.index).to_numpy(np.int64) for t in FACE.tasks}
+    found["best_and_last"] = deviations([replace(each, targets=unchanged) for each in folds], seed)
+    if (folder / "mixtures").is_dir():
+        members = [read_predictions(folder / "mixtures" / f"member_{name}.parquet") for name in MEMBERS[:2]]
+        found["two_members"] = deviations(members, seed)
+    return found
+
+
+def deviations(pair: Sequence[Predictions], seed: int) -> dict[str, Any]:
+    """Standard deviations of macro F1 (18) over draws of held-out people, for two models and the same photos."""
+    first, second = (count_by_person(each) for each in pair)
     rng = np.random.default_rng(seed)
-    draws = rng.integers(0, len(counts[0]), (DRAWS, HELD_OUT + REPLACED))  # with replacement, as if from more people
-    first = draws[:, :HELD_OUT]
-    second = draws[:, REPLACED:]
-    best, last, last_replaced = (
-        macro_f1(count[drawn].sum(axis=1))
-        for count, drawn in zip((*counts, counts[1]), (first, first, second), strict=True)
+    draws = rng.integers(0, len(first), (DRAWS, HELD_OUT + REPLACED))  # with replacement, as if from more people
+    times = [
+        np.stack([np.bincount(drawn, minlength=len(first)) for drawn in part])  # each person in each draw (DRAWS, P)
+        for part in (draws[:, :HELD_OUT], draws[:, REPLACED:])
+    ]
+    one, two, one_other, two_other = (
+        macro_f1(np.tensordot(each, counts, axes=1)) for each in times for counts in (first, second)
     )
     return {
-        "people": len(counts[0]),
-        "f1": round(float(last.mean()), 4),
-        "deviation_of_f1": round(float(last.std()), 4),
-        "deviation_replaced": round(float((last - last_replaced).std()), 4),
-        "deviation_same_people": round(float((last - best).std()), 4),
-        "deviation_both": round(float((last_replaced - best).std()), 4),
+        "people": len(first),
+        "f1": [round(float(each.mean()), 4) for each in (one, two)],
+        "deviation_of_f1": round(float(one.std()), 4),
+        "deviation_replaced": round(float((one - one_other).std()), 4),
+        "deviation_same_people": round(float((one - two).std()), 4),
+        "deviation_both": round(float((one - two_other).std()), 4),
     }
 
 
-def count_by_person(predictions: Predictions, truth: pd.DataFrame) -> Ints:
+def count_by_person(predictions: Predictions) -> Ints:
     """Confusion matrices of the 18 classes (P, 18, 18), by person."""
-    names = truth.loc[predictions.photos["path"]]
-    targets = FACE.encode({t.name: names[t.name].map(t.classes.index).to_numpy() for t in FACE.tasks})
     _, person = np.unique(people_of(predictions), return_inverse=True)
     counts = np.zeros((person.max() + 1, FACE.num_codes, FACE.num_codes), np.int64)
-    np.add.at(counts, (person, targets, predictions.codes), 1)
+    np.add.at(counts, (person, FACE.encode(predictions.targets), predictions.codes), 1)
     return counts
 
 
@@ -385,13 +405,13 @@ def results(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
             "replaced": REPLACED,
             "draws": DRAWS,
             "by_seed": [{"seed": seed, **unstable(folder, seed)} for seed, folder in folders.items()],
-            "values": "standard deviations over draws of people (with replacement), macro F1 of 18 classes, a pair of "
-            "models per seed; replaced: one model, two splits; same_people: last.ckpt minus best.ckpt on one split; "
-            "both: the same on two splits",
+            "values": "standard deviations over draws of people (with replacement), macro F1 of 18 classes; replaced: "
+            "one model, two splits; same_people: difference of two models on one split; both: the same on two splits; "
+            "best_and_last: both checkpoints, out of fold; two_members: networks of two folds, on other people",
         },
     }
     voted = {seed: folder for seed, folder in folders.items() if (folder / "mixtures").is_dir()}
-    summaries = {seed: summarise_choices(choices(folder)) for seed, folder in voted.items()}
+    summaries = {seed: summarise_choices(stored_choices(folder)) for seed, folder in voted.items()}
     made["chosen_votes"] = {
         **shared,
         "seeds": list(voted),

@@ -39,7 +39,7 @@ def test_a_damaged_file(name: str, package: str | None, tmp_path: Path) -> None:
 
 def test_a_runtime_that_is_not_installed(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(ExportError, match=r"pip install 'mask_lightning\[openvino\]'"):
+    with pytest.raises(ExportError, match=r"pip install 'mask_lightning\[export\]'"):
         open_model(tmp_path / "model.xml")
     assert not installed("json", "no_such_package")
     assert installed("json")

@@ -139,9 +139,9 @@ def test_people_are_means_over_their_frames(make_predictions) -> None:
         0.8,
         30,
     ]
-    for track, rows in ((1, [0, 2, 3]), (2, [1])):
+    for track, chosen in ((1, [0, 2, 3]), (2, [1])):
         for task in predictions.space.tasks:
-            mean = predictions.probs[task.name][rows].mean(axis=0)
+            mean = predictions.probs[task.name][chosen].mean(axis=0)
             names = [f"probs/{task.name}/{name}" for name in task.classes]
             np.testing.assert_allclose(table.loc[track, names].astype(float), mean, atol=1e-4)
             assert table.loc[track, task.name] == task.classes[mean.argmax()]

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import pickle
 import re
 import struct
 import zlib
@@ -341,8 +342,6 @@ def test_only_http_passes_through_the_guard() -> None:
 
 
 def test_refused_requests_cross_processes() -> None:
-    import pickle
-
     error = pickle.loads(pickle.dumps(RefusedError(413, "code", "message")))
     assert (error.status, error.code, error.message) == (413, "code", "message")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -24,11 +26,13 @@ from tiny_runs import settings_for
 pytest.importorskip("litserve", reason="needs the extra `serve`")
 pytest.importorskip("python_multipart", reason="needs the extra `serve`")
 from litserve.loops.base import _SENTINEL_VALUE
+from litserve.utils import LitAPIStatus
 
 from mask_lightning.errors import ConfigError, ServeError
 from mask_lightning.pipelines import serve as pipeline
-from mask_lightning.serving.answers import ModelOptions
-from mask_lightning.serving.server import FaceApi, PatientLoop, check_port
+from mask_lightning.serving.answers import ModelOptions, describe_model
+from mask_lightning.serving.server import FaceApi, FaceServer, PatientLoop, ServerOptions, check_port
+from mask_lightning.serving.uploads import RefusedError, Upload
 from mask_lightning.settings.serve import ServeSettings
 
 PIXEL = (  # a PNG of one pixel
@@ -95,6 +99,57 @@ def test_an_idle_worker_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == [1.0]
 
 
+class Answering:
+    """A queue that answers a request as a worker and LitServe do; None: never."""
+
+    def __init__(self, server: FaceServer, response: Any) -> None:
+        self.server, self.response, self.loop = server, response, asyncio.get_running_loop()
+
+    def put(self, request: tuple[int, str, float, list[Upload]]) -> None:
+        item = self.server.response_buffer[request[1]]
+        if self.response is not None:
+            item.response = self.response
+            self.loop.call_soon_threadsafe(item.event.set)
+
+
+@pytest.mark.parametrize(
+    ("response", "status"),
+    [
+        (({"photos": []}, LitAPIStatus.OK), None),
+        ((RefusedError(422, "damaged_photo", "x"), LitAPIStatus.OK), 422),
+        ((b"an error of the worker", LitAPIStatus.ERROR), 500),
+        (None, 504),  # the worker died
+    ],
+)
+def test_every_request_is_answered(response: Any, status: int | None, make_checkpoint: Any, tmp_path: Path) -> None:
+    model = ModelOptions(make_checkpoint(), tmp_path, engine="torch")
+    server = FaceServer(model, ServerOptions(timeout=0.2), describe_model(model, "cpu"), "cpu")
+    server.app.response_queue_id = 0
+
+    async def ask() -> Any:
+        server.litapi_request_queues["/predict"] = Answering(server, response)
+        return await server.answer([Upload("a", b"x")])
+
+    if status is None:
+        assert asyncio.run(ask()).photos == []
+    else:
+        with pytest.raises(RefusedError) as error:
+            asyncio.run(ask())
+        assert error.value.status == status
+    assert server.response_buffer == {}
+
+
+@pytest.mark.parametrize("error", [EOFError, ConnectionResetError, BrokenPipeError])
+def test_a_worker_without_a_server_ends_quietly(error: type[Exception]) -> None:
+    class Gone:
+        def get(self, timeout: float) -> None:
+            raise error
+
+    with pytest.raises(SystemExit) as end:
+        PatientLoop().get_batch_requests(make_api(), Gone(), None)
+    assert end.value.code == 0
+
+
 def test_a_port_in_use_is_one_line() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -134,7 +189,7 @@ def test_options_reach_the_processes(
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr("mask_lightning.serving.server.run_server", lambda *arguments: calls.append(arguments))
     monkeypatch.setattr("mask_lightning.serving.server.check_port", lambda *_: None)
-    monkeypatch.setattr(pipeline, "describe_in_process", pipeline.describe_model)
+    monkeypatch.setattr(pipeline, "describe_in_process", describe_model)
     monkeypatch.setenv(pipeline.API_KEY, "secret")
     changed = {
         "host": "0.0.0.0",
@@ -172,7 +227,7 @@ def test_options_reach_the_processes(
 def test_a_server_for_everyone_says_so(
     host: str, keyed: bool, lines: int, make_checkpoint: Any, tmp_path: Path
 ) -> None:
-    info = pipeline.describe_model(ModelOptions(make_checkpoint(), tmp_path, engine="torch"), "cpu")
+    info = describe_model(ModelOptions(make_checkpoint(), tmp_path, engine="torch"), "cpu")
     text = pipeline.describe(info, host, 8000, keyed=keyed).splitlines()
     assert len(text) == lines
     assert "mask, gender, age" in text[0]
@@ -235,8 +290,6 @@ def running(folder: Path, port: int, *options: str) -> Iterator[subprocess.Popen
 def test_a_server_answers_replaces_dead_workers_and_drains(
     make_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
-    import base64
-
     port, folder = free_port(), tmp_path / "work"
     folder.mkdir()
     content = json.dumps({"photos": [base64.b64encode(PIXEL).decode()]}).encode()

@@ -16,7 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("dev", "docs", "offline", "optuna", "joblib", "slurm")  # installed by `make setup`
+EXTRAS = (
+    "dev",
+    "docs",
+    "export",
+    "faces",
+    "offline",
+    "optuna",
+    "joblib",
+    "serve",
+    "slurm",
+)  # installed by `make setup`
 TOOLS = ("dev", "docs")  # their lower bounds do not concern users of the package
 HEADER = "# Written by `make lock` with {python} on {platform}; the hashes belong to the files for this platform.\n"
 

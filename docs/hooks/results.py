@@ -180,10 +180,11 @@ def load(name: str) -> dict[str, Any]:
     return content
 
 
-def signed(value_and_error: Sequence[float]) -> str:
-    """Return a difference and its standard error: +.162 ± .024."""
+def signed(value_and_error: Sequence[float | None]) -> str:
+    """Return a difference and, of several seeds, its standard error: +.162 ± .024."""
     value, error = value_and_error
-    return f"{value:+.3f} ± {error:.3f}".replace("0.", ".")
+    text = f"{value:+.3f}" + ("" if error is None else f" ± {error:.3f}")
+    return text.replace("0.", ".")
 
 
 def shared_photos() -> str:

@@ -34,6 +34,7 @@ MAIN_OPTIONS = {  # of commands with many options: those that most users need
     "mask_faces": "data.root out landmarks crop max_yaw data.limit_people seed workers",
     "predict": "ckpt data.root faces tta decision calibrated submission shards accelerator outputs",
     "pseudo_label": "ckpt data.root share confidence balanced tta accelerator outputs",
+    "push": "ckpt repo private licence tta score_photos out outputs",
     "report": "ckpt data.root data.table seed accelerator outputs",
     "suspects": "runs predictions share shown accelerator outputs",
     "vote": "runs data.root kind weights decision soup allow_missing tta submission outputs",

@@ -133,10 +133,6 @@ def from_pretrained(name: str | Path, *, revision: str | None = None) -> Exporte
 
     Raises:
         ExportError: there is neither such a folder nor such a repository, or a file has changed.
-
-    Example:
-        >>> model = from_pretrained("USER/NAME")  # doctest: +SKIP
-        >>> probs = model.runtime(images)["age"]  # uint8 (B, S, S, 3) -> (B, 3)  # doctest: +SKIP
     """
     if Path(name).is_dir():
         return load_exported(Path(name))

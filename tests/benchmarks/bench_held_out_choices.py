@@ -355,9 +355,10 @@ def count_by_person(predictions: Predictions) -> Ints:
 # --- results ---
 
 
-def mean_and_error(values: Sequence[float]) -> list[float]:
-    """Return the mean and its standard error over the seeds."""
-    return [round(float(each), 4) for each in (np.mean(values), np.std(values, ddof=1) / len(values) ** 0.5)]
+def mean_and_error(values: Sequence[float]) -> list[float | None]:
+    """Return the mean and its standard error over the seeds; None for the error of a single seed."""
+    error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else None
+    return [round(float(np.mean(values)), 4), None if error is None else round(float(error), 4)]
 
 
 def recipe(args: argparse.Namespace, folders: Mapping[int, Path]) -> dict[str, Any]:

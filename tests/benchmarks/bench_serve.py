@@ -186,11 +186,19 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "served_per_s": round(served, 1),
         "bare_pipeline_per_s": round(bare, 1),
         "bare_network_per_s": round(alone, 1),
-        "served_over_bare_pipeline": round(statistics.median(a / b for a, b, _ in rounds), 3),
         "served_over_bare_network": round(statistics.median(a / c for a, _, c in rounds), 3),
         "latency_ms": {"p50": round(1e3 * p50), "p95": round(1e3 * p95), "p99": round(1e3 * p99)},
         "memory_mb": {"start": round(start), "end": round(end)},
         "exit_code": code,
+        "bars": [
+            {
+                "what": "served over bare pipeline, photos per second",
+                "value": round(statistics.median(a / b for a, b, _ in rounds), 3),
+                "at_least": 0.8,
+            },
+            {"what": "failed requests", "value": failures, "at_most": 0},
+            {"what": "memory at the end over the start", "value": round(end / start, 3), "at_most": 1.1},
+        ],
     }
 
 

@@ -16,8 +16,10 @@ import timm
 import torch
 import yaml
 from sklearn.metrics import f1_score
+from timm.data.config import resolve_model_data_config
 from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for, without_figures
 
+from mask_lightning.data.prepared import read_prepared
 from mask_lightning.errors import ConfigError, ExportError, MaskLightningError, RunFolderError
 from mask_lightning.inference.exported import from_pretrained, load_exported
 from mask_lightning.inference.prediction_file import read_predictions
@@ -88,7 +90,7 @@ def score_of_held_out(folder: Path, run: Path) -> tuple[list[int], list[int]]:
     """True and predicted age bands of the photos that the run held out, by the exported model, one by one."""
     model = load_exported(folder)
     rows = export.find_held_out(run / "checkpoints" / "best.ckpt", [load_trained(run, torch.device("cpu"))], None)
-    pixels = [np.asarray(export.read_prepared(path, [model.spec]).images[0]) for path in rows["path"]]
+    pixels = [np.asarray(read_prepared(path, [model.spec]).images[0]) for path in rows["path"]]
     probs = model.runtime(np.stack(pixels))["age"]
     return rows["age"].tolist(), probs.argmax(axis=1).tolist()
 
@@ -102,7 +104,7 @@ def test_the_example_runs_without_this_package(onnx_folder: Path, competition: P
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     shown = json.loads(result.stdout.strip().removeprefix(str(photo)).replace("'", '"'))
     model = load_exported(onnx_folder)
-    pixels = np.asarray(export.read_prepared(str(photo), [model.spec]).images[0])[None]
+    pixels = np.asarray(read_prepared(str(photo), [model.spec]).images[0])[None]
     for task, probs in model.runtime(pixels).items():
         np.testing.assert_allclose(list(shown[task].values()), probs[0], atol=1e-4)
 
@@ -189,7 +191,7 @@ def test_timm_loads_the_published_backbone(run: Path, hub_folder: Path) -> None:
     photos = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(backbone(photos), trained.module.network.sharing.backbone(photos))
-    config = timm.data.resolve_model_data_config(backbone)
+    config = resolve_model_data_config(backbone)
     assert tuple(config["mean"]) == trained.spec.mean
     assert tuple(config["input_size"]) == (3, trained.spec.size, trained.spec.size)
 

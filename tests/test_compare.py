@@ -55,7 +55,8 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "outputs"
 
 
-def test_runs_are_ranked_with_the_options_that_differ(knock, runs: Path) -> None:
+def test_runs_are_ranked_with_the_options_that_differ(knock, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # on narrow terminals some columns are left out
     code, out, err = knock()
     assert (code, err) == (0, "")
     assert out.index("outputs/runs/b") < out.index("outputs/runs/a")

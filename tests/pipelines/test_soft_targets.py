@@ -264,7 +264,7 @@ def test_teachers_that_do_not_fit(prepare, place: Path, tmp_path: Path) -> None:
         (["loss.distill_weight=0.1"], "loss.distill_weight=0.1 is for distill, found null"),
         (["loss.distill_temperature=4"], "loss.distill_temperature=4 is for distill, found null"),
         (["data.extra_weight=2"], "data.extra_weight=2 is for data.extra, found null"),
-        (["allow_leak=true"], "allow_leak=true is for distill and data.extra, found neither"),
+        (["allow_leak=true"], "allow_leak=true is for distill, data.extra and model.pretrained=RUN, found none"),
         (["distill=run", "head=regression"], "distill teaches probabilities of classes, found head=regression"),
         (["data.extra=t.csv", "head=ordinal"], "data.extra teaches probabilities of classes, found head=ordinal"),
         (["distill=[]"], "distill must be a list with at least 1 item"),

@@ -96,13 +96,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     options = parser.parse_args(arguments)
     rng = np.random.default_rng(0)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for backbone in options.backbones:
         size = BACKBONES[backbone]
         images = rng.integers(0, 256, (16, size, size, 3), np.uint8)
         rows += measure(backbone, size, images, options.seconds)
-    if options.result:
-        options.result.write_text(json.dumps({"batch": BATCH, "rows": rows}, indent=1) + "\n")
+        if options.result:
+            options.result.write_text(json.dumps({"batch": BATCH, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pydantic.fields import FieldInfo
 
 from mask_lightning.__main__ import commands
 from mask_lightning.cli.compose import compose_config, config_dir, store_defaults, to_plain
-from mask_lightning.cli.help import describe
+from mask_lightning.cli.help import describe, list_leaves, show_value
 from mask_lightning.settings.base import Settings
 from mask_lightning.settings.train import TrainSettings
 
@@ -205,7 +205,7 @@ def list_options(command: str, settings: type[Settings]) -> list[Option]:
     Options that only some choices have, such as the arguments of an optimizer, follow those of their group.
     """
     store_defaults(settings)
-    composed = dict(_leaves(to_plain(compose_config(command))))
+    composed = dict(list_leaves(to_plain(compose_config(command))))
     described: dict[str, Option] = {}
     for name, field in _fields(settings):
         default = composed[name] if name in composed else _in_choices(name)
@@ -240,19 +240,8 @@ def _fields(settings: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", field
 
 
-def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def _shown(value: Any) -> str:
-    if value is _Unset:
-        return ""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
-    return f"`{text}`"
+    return "" if value is _Unset else f"`{show_value(value)}`"
 
 
 def kind_of(field: FieldInfo) -> str:

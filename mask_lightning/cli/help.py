@@ -84,7 +84,7 @@ def print_help(command: str, settings: type[Settings], arguments: Sequence[str])
                 )
             )
         print()
-    options = dict(_leaves(to_plain(config)))
+    options = dict(list_leaves(to_plain(config)))
     named = {override.partition("=")[0].lstrip("+~") for override in overrides}
     main = [name for name in MAIN_OPTIONS.get(command, "").split() if name in options]
     shown = list(options) if "--help=all" in arguments or not main else main
@@ -121,18 +121,27 @@ def _groups(command: str) -> Iterator[tuple[str, list[str]]]:
             yield group, [*choices, *(f"{below.name}/..." for below in sorted(folder.glob("*/")))]
 
 
-def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def list_leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the dotted name and value of each option."""
     for key, value in node.items():
         if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from list_leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
 
+def show_value(value: Any) -> str:
+    """Return a value as it is typed, in one line of YAML.
+
+    Example:
+        >>> show_value([1, None]), show_value(True)
+        ('[1, null]', 'true')
+    """
+    return str(yaml.safe_dump(value, default_flow_style=True, width=10_000)).removesuffix("\n...\n").strip()
+
+
 def _option(name: str, value: Any, description: str, width: int) -> str:
-    shown = yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
-    left = f"  {name}={shown}"
+    left = f"  {name}={show_value(value)}"
     if not description:
         return left
     start = "" if len(left) < COLUMN else f"{left}\n"

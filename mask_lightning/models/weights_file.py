@@ -148,7 +148,7 @@ def _read_pickle(file: Path) -> tuple[Any, Mapping[str, Any]]:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was loaded from a file, for the log and result.json.
+    """Tensors and heads that were loaded from a file, for the log and result.json.
 
     Attributes:
         tensors: number of tensors of the network that were replaced, heads included.

@@ -94,7 +94,7 @@ BODY = {  # of POST /predict, for openapi.json
 
 @dataclass
 class Service:
-    """What the routes need.
+    """Functions and limits that the routes use.
 
     Attributes:
         answer: predicts the photos of a request; raises RefusedError.

@@ -96,7 +96,7 @@ class _Returned:
 
 
 class FaceApi(LitAPI):  # type: ignore[misc]
-    """What LitServe runs in a worker: decode each request, predict a batch.
+    """Work of a LitServe worker: decode each request, predict a batch.
 
     Args:
         options: how to load the network.

@@ -44,7 +44,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may contain.
+    """Limits of a request.
 
     Attributes:
         photos: number of photos.

@@ -21,7 +21,22 @@ TrainedPath = Annotated[Path, required("name a trained run: ckpt=outputs/runs/RU
 QUANTISED = ("onnx", "openvino")  # formats that can be int8
 
 
-class ExportSettings(Settings):
+class ModelFolderSettings(Settings):
+    """Options of the commands that write a standalone model into a new folder."""
+
+    tta: Literal["none", "flip"] = Field("none", description="flip: also average over the mirror image, in the graph")
+    licence: str = Field("unknown", description="licence of the model, for its README.md: a name such as apache-2.0")
+    score_photos: Positive | None = Field(
+        None, description="photos of held-out people for the comparison and the scores; null: all"
+    )
+    batch_size: Positive = Field(64, description="photos per batch")
+    num_workers: Count | None = Field(None, description="processes that load photos; null: chosen from the cores")
+    progress: bool = Field(True, description="show progress bars")
+    out: Path | None = Field(None, description="folder of the model; null: a new folder below outputs")
+    outputs: Path = Field(Path("outputs"), description="results go to a new folder below this one")
+
+
+class ExportSettings(ModelFolderSettings):
     """Options of `python -m mask_lightning.export`."""
 
     ckpt: Path | None = Field(None, description="a run folder (its best.ckpt) or a .ckpt file")
@@ -35,19 +50,9 @@ class ExportSettings(Settings):
     precision: Precision = Field(
         "float32", description="int8: weights and activations as 8 bit integers, calibrated on training photos"
     )
-    tta: Literal["none", "flip"] = Field("none", description="flip: also average over the mirror image, in the graph")
     calibrated: Literal["auto", False] = Field(
         "auto", description="auto: include the temperatures of `evaluate calibrate=true` if there are any; false: never"
     )
-    licence: str = Field("unknown", description="licence of the model, for its README.md")
-    score_photos: Positive | None = Field(
-        None, description="photos of held-out people for the comparison and the scores; null: all"
-    )
-    batch_size: Positive = Field(64, description="photos per batch")
-    num_workers: Count | None = Field(None, description="processes that load photos; null: chosen from the cores")
-    progress: bool = Field(True, description="show progress bars")
-    out: Path | None = Field(None, description="folder of the exported model; null: a new folder below outputs")
-    outputs: Path = Field(Path("outputs"), description="results go to a new folder below this one")
 
     @model_validator(mode="after")
     def _options_fit_together(self) -> ExportSettings:
@@ -63,7 +68,7 @@ class ExportSettings(Settings):
         return self
 
 
-class PushSettings(Settings):
+class PushSettings(ModelFolderSettings):
     """Options of `python -m mask_lightning.push`."""
 
     ckpt: TrainedPath = Field(description="a run folder (its best.ckpt) or a .ckpt file")
@@ -71,16 +76,6 @@ class PushSettings(Settings):
         None, description="repository on the hub: USER/NAME; null: write the folder, upload nothing"
     )
     private: bool = Field(True, description="create the repository as a private one; an existing one stays as it is")
-    licence: str = Field("unknown", description="licence of the model, for its README.md: a name such as apache-2.0")
-    tta: Literal["none", "flip"] = Field("none", description="flip: also average over the mirror image")
-    score_photos: Positive | None = Field(
-        None, description="photos of held-out people for the comparison and the scores; null: all"
-    )
-    batch_size: Positive = Field(64, description="photos per batch")
-    num_workers: Count | None = Field(None, description="processes that load photos; null: chosen from the cores")
-    progress: bool = Field(True, description="show progress bars")
-    out: Path | None = Field(None, description="folder of the model; null: a new folder below outputs")
-    outputs: Path = Field(Path("outputs"), description="results go to a new folder below this one")
 
     def export_settings(self) -> ExportSettings:
         """Return the options of the export that is uploaded."""

@@ -40,7 +40,7 @@ hooks: $(STAMP) ## run the linters before each git commit (pre-commit)
 lock: $(STAMP) ## write the lock file for this Python and platform: versions and hashes of all packages
 	$(BIN)/python .ci/requirements.py lock "$(LOCK)"
 
-demo: $(STAMP) ## train on generated portraits for about a minute, and write a report page
+demo: $(STAMP) ## train on generated portraits for a few minutes, and write a report page
 	$(BIN)/python -m mask_lightning.train experiment=demo
 	$(BIN)/python -m mask_lightning.report ckpt=$$(ls -td outputs/runs/*/ | head -1)
 	@echo "your own photos: $(BIN)/python -m mask_lightning.train data.root=FOLDER experiment=best"

@@ -43,6 +43,7 @@ def pytest_collection_finish() -> None:
 Compose = Callable[..., TrainSettings]
 SAVE_FIGURES = (audit_report, evaluation_report, find_lr, run_report, sweep_report, vote)
 
+PHOTO_SETS = {"fairmask", "fairface_photos", "wild", "field_cases"}
 SHOTS = {"mask1": 0, "mask2": 0, "mask3": 0, "mask4": 0, "mask5": 0, "incorrect_mask": 1, "normal": 2}
 SUFFIXES = (".jpg", ".jpeg", ".png")
 # (gender, race, years of the people): every gender x age band at least twice, the old rare and women the more.
@@ -99,30 +100,43 @@ def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def find_photos(variable: str, holds: str) -> Path:
+    """Return a set of photos: at $VARIABLE, or in ../shared beside the checkout; else skip the test."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / variable.lower()
+    root = Path(os.environ.get(variable) or beside)
+    if not (root / holds).exists():
+        pytest.skip(f"no photos at {root}; set {variable} to the folder that holds {holds}")
+    return root
+
+
 @pytest.fixture(scope="session")
 def fairmask() -> Path:
-    """Real faces in the competition's layout: at $FAIRMASK, or in ../shared beside the checkout; else skips."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "fairmask"
-    root = Path(os.environ.get("FAIRMASK") or beside)
-    if not (root / "train" / "images").is_dir():
-        pytest.skip(f"no fairmask photos at {root}; set FAIRMASK to the folder that holds train/")
-    return root
+    """Real faces with drawn masks in the competition's layout."""
+    return find_photos("FAIRMASK", "train/images")
+
+
+@pytest.fixture(scope="session")
+def fairface_photos() -> Path:
+    """Real faces of adults with gender and age, as FairFace is downloaded."""
+    return find_photos("FAIRFACE", "fairface_label_train.csv")
+
+
+@pytest.fixture(scope="session")
+def wild() -> Path:
+    """Real photos with and without masks, one folder per class."""
+    return find_photos("WILD", "with_mask")
 
 
 @pytest.fixture(scope="session")
 def field_cases() -> Path:
-    """Small inputs of kinds that users report: at $FIELD_CASES, or in ../shared beside the checkout; else skips."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "field_cases"
-    root = Path(os.environ.get("FIELD_CASES") or beside)
-    if not (root / "tables").is_dir():
-        pytest.skip(f"no field cases at {root}; set FIELD_CASES to the folder that holds tables/")
-    return root
+    """Small inputs of kinds that users report."""
+    return find_photos("FIELD_CASES", "tables")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses photos beside the checkout, and skip `gpu` tests where there is no CUDA."""
     for item in items:
-        for name in {"fairmask", "field_cases"} & set(getattr(item, "fixturenames", ())):
+        for name in PHOTO_SETS & set(getattr(item, "fixturenames", ())):
             item.add_marker(name)
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs CUDA, which this machine lacks"))

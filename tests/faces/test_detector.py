@@ -236,3 +236,19 @@ def test_a_photo_of_one_face_is_searched_as_for_one(astronaut: Image.Image) -> N
     (face,) = load_detector().find_all(astronaut)
     assert face.box == load_detector().find_one(astronaut).box
     assert load_detector().find_all(Image.new("RGB", (2000, 1))) == []
+
+
+@pytest.mark.parametrize(
+    ("photos", "folder"),
+    [
+        pytest.param("wild", "with_mask", marks=pytest.mark.wild),
+        pytest.param("wild", "without_mask", marks=pytest.mark.wild),
+        pytest.param("fairface_photos", "train", marks=pytest.mark.fairface_photos),
+    ],
+)
+def test_a_face_is_found_in_nearly_all_real_photos(
+    photos: str, folder: str, astronaut: Image.Image, request: pytest.FixtureRequest
+) -> None:
+    files = sorted((request.getfixturevalue(photos) / folder).iterdir())[::5][:40]
+    found = [load_detector().find_one(open_photo(path).convert("RGB")) is not None for path in files]
+    assert sum(found) >= 0.95 * len(files)

@@ -19,6 +19,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import mask_lightning
@@ -209,7 +210,8 @@ async def read_uploads(request: Request, limits: Limits, timeout: float) -> list
     """Read and check the photos of a request, in a form or as JSON.
 
     Raises:
-        RefusedError: the body is of another type (status 415), malformed (400), beyond a limit (413) or too slow (408).
+        RefusedError: the body is of another type (status 415), malformed or cut off (400), beyond a limit (413) or too
+            slow (408).
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
@@ -227,6 +229,8 @@ async def read_uploads(request: Request, limits: Limits, timeout: float) -> list
                 )
     except TimeoutError:
         raise RefusedError(408, "slow", f"expected the photos within {timeout:g} s; send fewer at once") from None
+    except ClientDisconnect:  # nobody reads the answer, but the log stays free of tracebacks
+        raise RefusedError(400, "cut_off", "expected a whole body, found the end of the connection; repeat") from None
     check_uploads(uploads, limits)
     return uploads
 

@@ -16,11 +16,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile_requests import hostile_requests, status_of
 from tiny_runs import settings_for
 
 pytest.importorskip("litserve", reason="needs the extra `serve`")
@@ -338,3 +340,17 @@ def test_the_end_of_the_http_process_ends_the_server_and_a_killed_server_leaves_
         wait_until(lambda below=below: not any(Path(f"/proc/{pid}").exists() for pid in below), 20)  # type: ignore[misc]
         if kill_http:
             assert "the process for HTTP ended unexpectedly" in (tmp_path / "errors.txt").read_text()
+
+
+@pytest.mark.slow
+def test_a_thousand_hostile_requests_are_refused_without_harm(
+    make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    port = free_port()
+    with running(tmp_path, port, f"ckpt={make_checkpoint()}", "timeout=1") as server:
+        wait_until(lambda: is_healthy(port))
+        found = Counter((kind, status_of(port, request)) for kind, request in hostile_requests(1000))
+        assert not [each for each in found if not (isinstance(each[1], int) and 400 <= each[1] < 500)], found
+        assert is_healthy(port)
+        assert server.poll() is None
+    assert "Traceback" not in (tmp_path / "errors.txt").read_text()

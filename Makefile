@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed$(if $(LOCKED),-locked)
-EXTRAS := .[dev,docs,export,faces,offline,optuna,joblib,serve,slurm]
+EXTRAS := .[dev,docs,export,faces,offline,optuna,joblib,packed,serve,slurm]
 LOWEST := .venv-lowest
 # The lowest versions use functions that newer versions deprecate.
 QUIET := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
@@ -40,7 +40,7 @@ hooks: $(STAMP) ## run the linters before each git commit (pre-commit)
 lock: $(STAMP) ## write the lock file for this Python and platform: versions and hashes of all packages
 	$(BIN)/python .ci/requirements.py lock "$(LOCK)"
 
-demo: $(STAMP) ## train on generated portraits for a few minutes, and write a report page
+demo: $(STAMP) ## train on generated portraits for about two minutes, and write a report page
 	$(BIN)/python -m mask_lightning.train experiment=demo
 	$(BIN)/python -m mask_lightning.report ckpt=$$(ls -td outputs/runs/*/ | head -1)
 	@echo "your own photos: $(BIN)/python -m mask_lightning.train data.root=FOLDER experiment=best"

@@ -24,6 +24,7 @@ EXTRAS = (
     "offline",
     "optuna",
     "joblib",
+    "packed",
     "serve",
     "slurm",
 )  # installed by `make setup`

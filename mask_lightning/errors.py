@@ -60,6 +60,10 @@ class CacheError(MaskLightningError):
     """The photo cache cannot be written."""
 
 
+class PackedError(MaskLightningError):
+    """Packed photos cannot be read or written: the storage, a damaged chunk, or packed for another model."""
+
+
 class LabelError(MaskLightningError):
     """A class, code or task is not part of the label space."""
 

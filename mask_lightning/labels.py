@@ -15,6 +15,8 @@ from mask_lightning.errors import LabelError, did_you_mean
 Codes = TypeVar("Codes")  # an int, a NumPy array or a torch tensor of integers
 
 UNLABELLED = -1  # target of a photo without a label for the task
+# Columns of sample tables and their records that are not labels, so a task cannot have these names.
+RESERVED = frozenset({"path", "person_id", "family", "years", "years_checked", "side", "photo", "bytes", "role"})
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from mask_lightning.cli.command import Job, run_command
+from mask_lightning.cli.command import Job, Ranks, run_command
 from mask_lightning.errors import ConfigError
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.sweeps.studies import score_to_maximise
+from mask_lightning.utils.launch import find_launch
 
 
 def main(settings: TrainSettings, job: Job) -> float | None:
@@ -15,6 +16,7 @@ def main(settings: TrainSettings, job: Job) -> float | None:
         The value that an Optuna sweep maximises: the monitored score of best.ckpt, negated if it is a loss; None if
         there is no score, or if another process still trains the run.
     """
+    settings = settings.on(find_launch())
     if settings.ensemble and not job.is_multirun:
         raise ConfigError(f"ensemble={settings.ensemble} trains several members, found a single run; add -m")
 
@@ -33,5 +35,12 @@ def main(settings: TrainSettings, job: Job) -> float | None:
     return train.train_run(settings, job.folder, job.overrides).score
 
 
+def ranks() -> Ranks:
+    """Load what the processes of torchrun do."""
+    from mask_lightning.pipelines import ddp_process
+
+    return Ranks(ddp_process.follow, ddp_process.dismiss)
+
+
 if __name__ == "__main__":
-    run_command("train", TrainSettings, main)
+    run_command("train", TrainSettings, main, ranks=ranks)

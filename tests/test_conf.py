@@ -46,10 +46,10 @@ NEEDS = {  # choices that make no sense alone
     "data=folder": "data.root=photos",
     "data=utkface": "data.root=photos",
     "data=fairface": "data.root=photos",
+    "data=packed": "data.root=packed",
     "data=table": "data.table=photos.csv",
     "ensemble=folds": "data.fold=0",
 }
-NOT_SET_UP = {"launcher=ray": "hydra_plugins.hydra_ray_launcher"}  # of an extra that does not go with the others
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -116,8 +116,6 @@ def test_the_command_line_wins_over_an_experiment(experiment: str) -> None:
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_says_no_more_than_there_is(choice: str) -> None:
-    if choice in NOT_SET_UP:
-        pytest.importorskip(NOT_SET_UP[choice], reason=f"needs the extra of {choice}")
     config = compose(choice)
     settle(config)
     for path, value in leaves(config):

@@ -13,8 +13,9 @@
 #
 # Train three networks on the same people with different seeds, and let them vote on people that none of them has seen.
 #
-# In Colab, install the package first; replace OWNER by the owner of the repository:
-# `%pip install "mask_lightning[offline] @ git+https://github.com/OWNER/mask_lightning"`
+# In Colab, install the package first. `REPOSITORY` is the address that you would give to `git clone`:
+# `%pip install "mask_lightning[offline] @ git+REPOSITORY"`. Without an address, run `pip wheel --no-deps .` in your
+# copy, upload the `.whl` file to Colab, and install `"./FILE.whl[offline]"` instead, with the name of that file.
 
 # %%
 from mask_lightning.ensemble.voting import vote_predictions

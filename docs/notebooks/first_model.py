@@ -14,8 +14,9 @@
 # Train a network on faces, look at what it learned, and predict new photos. Without `ROOT` it uses drawn portraits: the
 # scores then show that everything works, and say nothing about real faces.
 #
-# In Colab, install the package first; replace OWNER by the owner of the repository:
-# `%pip install "mask_lightning[offline] @ git+https://github.com/OWNER/mask_lightning"`
+# In Colab, install the package first. `REPOSITORY` is the address that you would give to `git clone`:
+# `%pip install "mask_lightning[offline] @ git+REPOSITORY"`. Without an address, run `pip wheel --no-deps .` in your
+# copy, upload the `.whl` file to Colab, and install `"./FILE.whl[offline]"` instead, with the name of that file.
 
 # %%
 from mask_lightning.notebook import *

@@ -14,8 +14,9 @@
 # Train a network, score it on people that it has not seen, and look at what it gets wrong: confused classes, the
 # largest losses, people whose photos have contradicting predictions, and labels that are probably wrong.
 #
-# In Colab, install the package first; replace OWNER by the owner of the repository:
-# `%pip install "mask_lightning[offline] @ git+https://github.com/OWNER/mask_lightning"`
+# In Colab, install the package first. `REPOSITORY` is the address that you would give to `git clone`:
+# `%pip install "mask_lightning[offline] @ git+REPOSITORY"`. Without an address, run `pip wheel --no-deps .` in your
+# copy, upload the `.whl` file to Colab, and install `"./FILE.whl[offline]"` instead, with the name of that file.
 
 # %%
 from mask_lightning.metrics.evaluation import evaluate

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from mask_lightning.cli.path_options import quote_paths
 from mask_lightning.errors import ConfigError, MaskLightningError, Terminated
 from mask_lightning.settings.base import Settings, check
 from mask_lightning.sweeps import records
+from mask_lightning.utils.launch import Launch, find_launch
 from mask_lightning.utils.system import JOBS
 
 EXIT_BUG, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
@@ -55,10 +57,25 @@ class Job:
     is_multirun: bool = False
 
 
+@dataclass(frozen=True)
+class Ranks:
+    """What the processes of a command do that torchrun has started.
+
+    Attributes:
+        follow: called in the processes of rank 1 and above in place of the command; returns the exit code.
+        dismiss: called in the process of rank 0 with the exit code of the command; ends the others.
+    """
+
+    follow: Callable[[], int]
+    dismiss: Callable[[int], None]
+
+
 S = TypeVar("S", bound=Settings)
 
 
-def run_command(name: str, settings: type[S], main: Callable[[S, Job], Any]) -> NoReturn:
+def run_command(
+    name: str, settings: type[S], main: Callable[[S, Job], Any], *, ranks: Callable[[], Ranks] | None = None
+) -> NoReturn:
     """Compose `conf/<name>.yaml` with the command line, call `main` for each job, and exit.
 
     Exit codes: 0, or the ExitCode that `main` returns; 2 with one line on stderr for errors that the user can correct;
@@ -69,15 +86,55 @@ def run_command(name: str, settings: type[S], main: Callable[[S, Job], Any]) -> 
         name: of the command, and of its file in conf/.
         settings: class that declares and validates the options.
         main: receives the validated options and the job.
+        ranks: returns what several processes of torchrun do; None if the command is one process.
     """
+    try:
+        launch = find_launch()
+    except ConfigError as error:
+        _print_error(str(error))
+        sys.exit(EXIT_USAGE)
+    if launch is None:
+        sys.exit(_run_here(name, settings, main))
+    if ranks is None:
+        sys.exit(_refuse_torchrun(name, launch))
+    if launch.rank:
+        sys.exit(ranks().follow())
+    code = EXIT_BUG
+    try:
+        code = _run_here(name, settings, main)
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else code
+    finally:
+        ranks().dismiss(code)
+    sys.exit(code)
+
+
+def _refuse_torchrun(name: str, launch: Launch) -> int:
+    """Print that the command is one process, and return its exit code."""
+    if launch.rank:
+        time.sleep(10)  # torchrun ends this process once that of rank 0 has printed the error
+    else:
+        _print_error(
+            f"{name} is one process, found {launch.processes} of torchrun; start python -m mask_lightning.{name} alone"
+        )
+    return EXIT_USAGE
+
+
+def _run_here(name: str, settings: type[S], main: Callable[[S, Job], Any]) -> int:
+    """Run the command in this process, and return its exit code."""
     store_defaults(settings)
-    if print_help(name, settings, sys.argv[1:]):
-        sys.exit(0)
+    try:
+        if print_help(name, settings, sys.argv[1:]):
+            sys.stdout.flush()
+            return 0
+    except BrokenPipeError:  # such as --help=all | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again when it exits
+        return 0
     try:
         sys.argv[1:] = quote_paths(sys.argv[1:], settings, multirun=bool(MULTIRUN & set(sys.argv)))
     except ConfigError as error:
         _print_error(str(error))
-        sys.exit(EXIT_USAGE)
+        return EXIT_USAGE
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them over several lines
     SweepSummary.sweep = SweepSummary.launcher = None  # several commands may run in one process
     outcome = _Outcome()
@@ -88,7 +145,7 @@ def run_command(name: str, settings: type[S], main: Callable[[S, Job], Any]) -> 
         code = outcome.exit_code()
     except (Exception, KeyboardInterrupt) as error:
         code = _report_error(error, name, outcome)
-    sys.exit(code)
+    return code
 
 
 @dataclass

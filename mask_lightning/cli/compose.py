@@ -18,7 +18,9 @@ from mask_lightning.cli.path_options import quote_paths
 from mask_lightning.errors import ConfigError
 from mask_lightning.runs.folder import new_run_name
 from mask_lightning.settings.base import Settings, default_options
+from mask_lightning.settings.launcher import RaySettings
 from mask_lightning.settings.search import SearchSettings
+from mask_lightning.sweeps.ray_jobs import LAUNCHER
 from mask_lightning.sweeps.studies import SWEEPER
 
 
@@ -30,13 +32,14 @@ def config_dir() -> Path:
 
 
 def store_defaults(settings: type[Settings]) -> None:
-    """Make the defaults of a settings class available to conf/ as `_options/<class name>`, and Optuna's sweeper.
+    """Make the defaults of a settings class available to conf/ as `_options/<class name>`, and our Hydra plugins.
 
     Options and their defaults are thus declared once, in the settings class; conf/ holds named choices.
     """
     node, store = OmegaConf.create(default_options(settings)), ConfigStore.instance()
     store.store(name=settings.__name__, group="_options", node=node, package="_global_")
     store.store(name="optuna", group="hydra/sweeper", node={"_target_": SWEEPER, **default_options(SearchSettings)})
+    store.store(name="ray", group="hydra/launcher", node={"_target_": LAUNCHER, **default_options(RaySettings)})
 
 
 def compose(command: str, settings: type[Settings], overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from mask_lightning.errors import MaskLightningError, did_you_mean, one_line
 PLUGINS = {  # choice -> extra of this package that installs it
     ("hydra/launcher", "joblib"): "joblib",
     ("hydra/launcher", "submitit_slurm"): "slurm",
-    ("hydra/launcher", "ray"): "ray",
 }
 
 

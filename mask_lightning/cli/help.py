@@ -32,6 +32,7 @@ MAIN_OPTIONS = {  # of commands with many options: those that most users need
     "benchmark": "ckpt engines precisions batch_sizes seconds score_photos threads outputs",
     "serve": "ckpt host port engine workers max_batch_size max_faces max_photos timeout keep",
     "mask_faces": "data.root out landmarks crop max_yaw data.limit_people seed workers",
+    "pack": "data.root data.table out image_size chunk_mb data.crop data.val_fraction data.split_seed outputs",
     "predict": "ckpt data.root faces tta decision calibrated submission shards accelerator outputs",
     "pseudo_label": "ckpt data.root share confidence balanced tta accelerator outputs",
     "push": "ckpt repo private licence tta score_photos out outputs",

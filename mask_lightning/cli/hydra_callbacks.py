@@ -28,6 +28,7 @@ from mask_lightning.settings.base import check
 from mask_lightning.settings.search import SearchSettings
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.sweeps import records, studies
+from mask_lightning.utils.launch import find_launch
 
 # Beginnings of the overrides that influence the size of a checkpoint.
 SIZE_OPTIONS = ("model", "sharing", "task", "optim=", "averaging", "checkpoint", "experiment", "ensemble")
@@ -62,6 +63,9 @@ class SweepSummary(Callback):
                 folder.rmdir()
             raise SystemExit(2) from error
         launcher = str(config.hydra.launcher._target_).rpartition(".")[2]
+        if launcher != "BasicLauncher" and find_launch() is not None:
+            print(f"error: {launcher} starts processes itself, found torchrun; leave one of them out", file=sys.stderr)
+            raise SystemExit(2)
         SweepSummary.sweep, SweepSummary.launcher = folder, None if launcher == "BasicLauncher" else launcher
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, sleep
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -76,6 +76,22 @@ def cache_key(path: str) -> str:
     return os.path.abspath(path)  # noqa: PTH100 (pathlib has no equivalent)
 
 
+class PreparedPhotos(Protocol):
+    """Prepared photos, found by their path: a PhotoCache, or `data.packed.PackedPhotos`."""
+
+    def holds(self, path: str) -> bool:
+        """Return True if the photo is there."""
+
+    def find(self, path: str) -> Pixels | None:
+        """Read a prepared photo (S, S, 3); None if it is not there."""
+
+    def size_of(self, path: str) -> PhotoSize | None:
+        """Return the sizes of a photo and its face; None if they are unknown."""
+
+    def chunks_of(self, paths: Sequence[str]) -> npt.NDArray[np.int64] | None:
+        """Return the number of the chunk of each photo (N,); None if photos are read one by one."""
+
+
 class PhotoCache:
     """Prepared photos in a cache file, found by their path.
 
@@ -121,6 +137,10 @@ class PhotoCache:
         if not self.has_sizes or not self.holds(path):
             return None
         return self.entry(self.rows[cache_key(path)])
+
+    def chunks_of(self, paths: Sequence[str]) -> npt.NDArray[np.int64] | None:
+        """Return None: photos are read one by one."""
+        return None
 
     def entry(self, row: int) -> Entry:
         """Return the facts of the photo in a row of the index; sizes are 0 where they are not recorded."""

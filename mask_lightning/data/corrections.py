@@ -1,7 +1,7 @@
 """Apply label corrections from a CSV with the columns person_id, field, value and, optionally, agreed_by.
 
 `field` is a task; `value` is the person's class (gender,male), or a photo and its class (mask,mask3.jpg:normal). A
-person's class is refused if the photos have different ones.
+person's class is refused if the photos have different ones, and a line that contradicts another, too.
 Three fields belong to the competition: `age` (years), `age_band` (<30, 30-59, >=60) and `swap`
 (`normal:incorrect_mask`: each file contains the other's photo). `agreed_by` is the number of reviewers who agree; 0 is
 a proposal that nobody has reviewed.
@@ -10,7 +10,7 @@ a proposal that nobody has reviewed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,10 @@ from pathlib import Path
 import pandas as pd
 
 from mask_lightning.data.csv_files import read_cells
+from mask_lightning.data.families import ids_by_value, match_id, value_of_id
 from mask_lightning.data.images import log_and_shorten
 from mask_lightning.data.index import OLDEST, SHOTS
+from mask_lightning.data.label_cells import find_target, years_of
 from mask_lightning.errors import ConfigError, SampleTableError
 from mask_lightning.labels import AGE, FACE, PERSON_TASKS, UNLABELLED, LabelSpace, Task, age_band
 from mask_lightning.utils.files import find_path
@@ -33,7 +35,9 @@ REQUIRED = {  # field -> columns of the sample table that it needs, with FACE's 
     "swap": ("shot", "mask"),
 }
 
-Corrector = Callable[[pd.DataFrame, pd.Series, str], None]  # table, mask of the person's rows, value
+# Row labels of the sample table, and the value that each gets, per column.
+Changes = dict[str, dict[int, int]]
+Corrector = Callable[[pd.DataFrame, str], Changes]  # the person's rows and the value of the line
 
 
 @dataclass(frozen=True)
@@ -66,47 +70,30 @@ def correct(
     lines = _read(path)
     task_fields: dict[str, Corrector] = {task.name: partial(_correct_task, task) for task in space.tasks if task != AGE}
     correctors = {**_COMPETITION_FIELDS, **task_fields}
+    lines["field"] = [_field(field, correctors) for field in lines["field"]]
     _check_columns(table, space, set(lines["field"]) - set(task_fields), path)
     trusted = lines[lines["agreed_by"] >= agreed_by]
     trusted = trusted.assign(person_id=_match_ids(path, trusted["person_id"], table["person_id"]))
-    table = table.copy()
-    for number, (person_id, field, value) in zip(trusted.index, trusted[list(COLUMNS)].to_numpy(), strict=True):
-        where = f"{path}, line {number + 2}"
-        _apply(table, table["person_id"] == person_id, correctors, str(field), str(value), where)
-    return table, CorrectionReport(len(trusted), len(lines) - len(trusted))
+    corrected = table.copy()
+    places = table.groupby("person_id").indices
+    source: dict[tuple[str, int], int] = {}  # column and row -> line that has set it
+    for number, (person_id, field, value) in zip(trusted.index + 2, trusted[list(COLUMNS)].to_numpy(), strict=True):
+        person = table.iloc[places[person_id]]
+        for column, changes in _changes(person, correctors, field, value, f"{path}, line {number}").items():
+            for row, target in changes.items():
+                other = source.setdefault((column, row), number)
+                if other != number and corrected.at[row, column] != target:
+                    raise SampleTableError(
+                        f"{path}, line {number}: {field} of {person_id} contradicts line {other}; remove one of them"
+                    )
+                corrected.at[row, column] = target
+    return corrected, CorrectionReport(len(trusted), len(lines) - len(trusted))
 
 
-def match_id(typed: str, known: Mapping[str, Sequence[str]]) -> str | None:
-    """Return the id that was typed, or the only one that a spreadsheet would turn into it; None if there is none.
-
-    Args:
-        typed: the id in the file.
-        known: result of `ids_by_value`.
-
-    Example:
-        >>> known = ids_by_value(["000001", "000012-1"])
-        >>> [match_id(typed, known) for typed in ("000001", "1.0", "12-1", "2")]
-        ['000001', '000001', '000012-1', None]
-    """
-    same = known.get(_value_of_id(typed), ())
-    if typed in same:
-        return typed
-    return same[0] if len(same) == 1 else None
-
-
-def ids_by_value(ids: Iterable[str]) -> dict[str, list[str]]:
-    """Group different ids by what is left of them without leading zeros."""
-    known: dict[str, list[str]] = {}
-    for person_id in dict.fromkeys(ids):
-        known.setdefault(_value_of_id(person_id), []).append(person_id)
-    return known
-
-
-def _value_of_id(text: str) -> str:
-    """Return an id without what spreadsheets add or drop: leading zeros, `.0`, and marks of text (`'1`, `="1"`)."""
-    text = re.sub(r"^(=?\"(.*)\"|'(.*))$", lambda match: match[2] or match[3] or "", text.strip()).strip()
-    number = re.fullmatch(r"0*(\d+)(?:[.,]0+)?((?:-\d+)?)", text)
-    return number[1] + number[2] if number else text
+def _field(typed: str, known: Mapping[str, Corrector]) -> str:
+    """Return the known field that is typed in any case, with space or `-` between words; else what is typed."""
+    by_key = {re.sub(r"[\s_-]+", "_", name.casefold()): name for name in known}
+    return typed if typed in known else by_key.get(re.sub(r"[\s_-]+", "_", typed.casefold()), typed)
 
 
 def _match_ids(path: Path, typed: pd.Series[str], people: pd.Series[str]) -> list[str]:
@@ -116,7 +103,7 @@ def _match_ids(path: Path, typed: pd.Series[str], people: pd.Series[str]) -> lis
         f"line {line + 2} ({each or 'empty'}{' may be any of ' + ', '.join(several) if several else ''})"
         for line, each, found in zip(typed.index, typed, matched, strict=True)
         if found is None
-        for several in [known.get(_value_of_id(each), [])]
+        for several in [known.get(value_of_id(each), [])]
     ]
     if lost:
         raise SampleTableError(
@@ -139,10 +126,10 @@ def _read(path: Path) -> pd.DataFrame:
     # Without the column every line counts as agreed by one reviewer, the lowest threshold.
     cells = lines.get("agreed_by", pd.Series("1", lines.index)).replace("", "1")
     agreed = pd.to_numeric(cells, errors="coerce")
-    if agreed.isna().any():
-        line = agreed.index[agreed.isna()][0]
+    wrong = agreed.index[~(agreed % 1 == 0)]  # also for NaN and infinity
+    if len(wrong):
         raise SampleTableError(
-            f"expected a number as agreed_by in {path}, line {line + 2}, found {cells[line]}; correct it"
+            f"expected a whole number as agreed_by in {path}, line {wrong[0] + 2}, found {cells[wrong[0]]}; correct it"
         )
     return lines.assign(agreed_by=agreed.astype(int))
 
@@ -158,40 +145,40 @@ def _check_columns(table: pd.DataFrame, space: LabelSpace, fields: set[str], pat
                 )
 
 
-def _apply(
-    table: pd.DataFrame,
-    person: pd.Series[bool],
-    correctors: Mapping[str, Corrector],
-    field: str,
-    value: str,
-    where: str,
-) -> None:
+def _changes(person: pd.DataFrame, correctors: Mapping[str, Corrector], field: str, value: str, where: str) -> Changes:
     if field not in correctors:
-        raise SampleTableError(f"expected a field of {', '.join(correctors)}, found {field} in {where}; correct it")
+        raise SampleTableError(f"expected a field of {', '.join(correctors)}, found {field!r} in {where}; correct it")
     try:
-        correctors[field](table, person, value)
+        return correctors[field](person, value)
     except ValueError as error:
         raise SampleTableError(f"{where}: {field} cannot become {value!r} ({error}); correct the line") from None
 
 
-def _correct_task(task: Task, table: pd.DataFrame, person: pd.Series[bool], value: str) -> None:
-    if value in task.classes:
-        there = sorted(set(table.loc[person, task.name]) - {UNLABELLED})
+def _correct_task(task: Task, person: pd.DataFrame, value: str) -> Changes:
+    there = sorted(set(person[task.name]) - {UNLABELLED})
+    target = find_target(task, value)
+    if target is not None:
         if len(there) > 1 and task.name not in PERSON_TASKS:
-            photo = Path(table.loc[person, "path"].iloc[0]).name
+            photo = Path(person["path"].iloc[0]).name
             raise ValueError(
                 f"this person's photos are {' and '.join(task.classes[i] for i in there)}; name the photo, as "
                 f"{photo}:{value}"
             )
-        table.loc[person, task.name] = task.classes.index(value)
-        return
+        return _set(person, task.name, target)
     photo, _, name = value.rpartition(":")
-    if not photo or name not in task.classes:
+    target = find_target(task, name.strip())
+    if not photo or target is None:
         raise ValueError(f"expected {', '.join(task.classes)}, or a photo, a colon and one of these")
-    there = [path for path in table.loc[person, "path"] if is_called(path, photo)]
-    if not there:
+    photos = person[[is_called(path, photo.strip()) for path in person["path"]]]
+    if photos.empty:
         raise ValueError(f"this person has no photo {photo}")
-    table.loc[table["path"].isin(there), task.name] = task.classes.index(name)
+    if task.name in PERSON_TASKS and len(photos) < len(person) and there != [target]:
+        raise ValueError(f"all photos of a person have one {task.name}; leave out the photo")
+    return _set(photos, task.name, target)
+
+
+def _set(rows: pd.DataFrame, column: str, value: int) -> Changes:
+    return {column: dict.fromkeys(rows.index, value)}
 
 
 def is_called(path: str, name: str) -> bool:
@@ -204,28 +191,30 @@ def is_called(path: str, name: str) -> bool:
     return Path(path).stem == name or path.endswith(f"/{name}")
 
 
-def _correct_age(table: pd.DataFrame, person: pd.Series[bool], value: str) -> None:
-    years = int(re.sub(r"[.,]0+$", "", value))  # a spreadsheet may write 61.0
-    if not 0 <= years <= OLDEST:
+def _correct_age(person: pd.DataFrame, value: str) -> Changes:
+    years = years_of(value)
+    if years is None or not 0 <= years <= OLDEST:
         raise ValueError(f"expected 0 to {OLDEST} years")
-    table.loc[person, "years"] = years
-    table.loc[person, "age"] = int(age_band(years))
+    return {**_set(person, "years", int(years)), **_set(person, AGE.name, int(age_band(years)))}
 
 
-def _correct_age_band(table: pd.DataFrame, person: pd.Series[bool], value: str) -> None:
-    table.loc[person, "age"] = AGE.classes.index(value)
+def _correct_age_band(person: pd.DataFrame, value: str) -> Changes:
+    target = None if years_of(value) is not None else find_target(AGE, value)
+    if target is None:
+        raise ValueError(f"expected one of {', '.join(AGE.classes)}")
+    return _set(person, AGE.name, target)
 
 
-def _correct_swap(table: pd.DataFrame, person: pd.Series[bool], value: str) -> None:
-    first, _, second = value.partition(":")
-    if first not in SHOTS or second not in SHOTS:
+def _correct_swap(person: pd.DataFrame, value: str) -> Changes:
+    first, _, second = (each.strip() for each in value.partition(":"))
+    if first not in SHOTS or second not in SHOTS or first == second:
         raise ValueError(f"expected two of {', '.join(SHOTS)} with a colon between")
-    rows = {shot: table.index[person & (table["shot"] == shot)] for shot in (first, second)}
-    targets = {shot: table.loc[index, "mask"].iloc[0] for shot, index in rows.items() if len(index)}
-    if len(targets) < 2:
+    rows = {shot: person[person["shot"] == shot] for shot in (first, second)}
+    if any(each.empty for each in rows.values()):
         raise ValueError("this person lacks one of the two photos")
-    table.loc[rows[first], "mask"] = targets[second]
-    table.loc[rows[second], "mask"] = targets[first]
+    pairs = ((first, second), (second, first))
+    changes = {row: int(rows[other]["mask"].iloc[0]) for shot, other in pairs for row in rows[shot].index}
+    return {"mask": changes}
 
 
 _COMPETITION_FIELDS: dict[str, Corrector] = {

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 
-from mask_lightning.errors import SampleTableError
+from mask_lightning.errors import SampleTableError, one_line
 
 log = logging.getLogger(__name__)
 
-SEPARATORS = ",;\t|"
+SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
+UNNAMED = "Unnamed: "  # prefix of the name of a column without a heading, such as a saved index
+INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200e\u200f\u2060\ufeff\u00ad"))  # spaces without width, and the like
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -33,16 +36,17 @@ def read_csv(path: Path, *, empty_only: bool = False) -> pd.DataFrame:
             raise ValueError("it is not text: it has zero bytes")  # up to pandas 3.0 they would end a cell
         cells = pd.read_csv(path, dtype=str, keep_default_na=not empty_only)
     except (OSError, ValueError) as error:  # pandas' errors and UnicodeDecodeError are ValueErrors
-        raise SampleTableError(f"cannot read {path} ({error}); save it as a CSV in UTF-8") from error
-    _check_cells(path, cells)
+        raise SampleTableError(f"cannot read {path} ({one_line(str(error))}); save it as a CSV in UTF-8") from error
+    if not isinstance(cells.index, pd.RangeIndex):  # pandas makes surplus cells the index
+        raise SampleTableError(f"{path} has lines with more cells than headings; quote cells that contain a comma")
     return cells
 
 
 def read_cells(path: Path, headings: Iterable[str] = ()) -> pd.DataFrame:
     r"""Read a CSV as a spreadsheet saves it: cells of text without surrounding space, "" if empty.
 
-    Columns may be separated by commas, semicolons, tabs or bars, in UTF-8, UTF-16 or a Korean encoding. Empty lines are
-    left out.
+    Columns may be separated by commas, semicolons, tabs or bars, in UTF-8, UTF-16 or a Korean encoding. Empty lines and
+    invisible characters are left out.
 
     Args:
         path: the file.
@@ -52,7 +56,7 @@ def read_cells(path: Path, headings: Iterable[str] = ()) -> pd.DataFrame:
         The cells; the index plus 2 is the number of the line.
 
     Raises:
-        SampleTableError: it is no CSV, has lines with more cells than headings, or two columns for a heading.
+        SampleTableError: it is no CSV, has a line with more cells than headings, or two columns of one heading.
 
     Example:
         >>> import tempfile
@@ -62,80 +66,97 @@ def read_cells(path: Path, headings: Iterable[str] = ()) -> pd.DataFrame:
         ...     read_cells(path, ["path", "person_id"]).to_dict("records")
         [{'path': 'a.jpg', 'person_id': '1', 'smile': 'yes'}]
     """
+    known = {_key(heading): heading for heading in headings}
     try:
-        text = _decode(path, path.read_bytes())
-        first = len(text) - len(text.lstrip("\r\n"))
-        before = text[:first].count("\n")
-        text = text[first:]
-        separator = _find_separator(text)
-        cells = pd.read_csv(
-            StringIO(text, newline=""), dtype=str, sep=separator, keep_default_na=False, skip_blank_lines=False
-        )
-    except (OSError, ValueError) as error:  # pandas' errors and UnicodeDecodeError are ValueErrors
+        text = _decode(path, path.read_bytes()).translate(INVISIBLE)
+        if not text.strip('\r\n "' + "".join(SEPARATORS)):
+            raise ValueError("it is empty")
+        separator = _find_separator(text, known)
+    except (OSError, ValueError) as error:  # UnicodeDecodeError is a ValueError
         raise SampleTableError(f"cannot read {path} ({error}); save it as a CSV in UTF-8") from error
-    _check_cells(path, cells, separator)
-    cells = cells.fillna("").apply(lambda column: column.str.strip())
-    if len(cells.columns) and len(cells):
-        breaks = sum(column.str.count("\n") for _, column in cells.items())
-        cells.index = cells.index + before + breaks.cumsum().shift(fill_value=0).astype(int)
-        cells = cells[(cells != "").any(axis=1)]
-    return _rename(path, cells, headings)
+    (_, first), *lines = [(number, cells) for number, cells in _read_lines(path, text, separator) if any(cells)]
+    names = _name_columns(path, first, known)
+    for number, cells in lines:
+        if any(cells[len(names) :]):
+            raise SampleTableError(
+                f"{path}, line {number} has {len(cells)} cells, the headings are {len(names)}; quote cells that "
+                f"contain {SEPARATORS[separator]}, or add a heading"
+            )
+    rows = [(cells + [""] * len(names))[: len(names)] for _, cells in lines]
+    return pd.DataFrame(rows, [number - 2 for number, _ in lines], names, dtype="str")
+
+
+def _read_lines(path: Path, text: str, separator: str) -> list[tuple[int, list[str]]]:
+    """Return the number of the first line and the stripped cells of each row."""
+    reader = csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
+    rows, start = [], 1
+    try:
+        for cells in reader:
+            rows.append((start, [cell.strip() for cell in cells]))
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise SampleTableError(
+            f"cannot read {path}, line {start} ({error}); close its quotation marks, and write one inside a cell twice"
+        ) from None
+    return rows
 
 
 def _decode(path: Path, content: bytes) -> str:
     if content.startswith(b"PK\x03\x04") or content.startswith(b"\xd0\xcf\x11\xe0"):
         raise ValueError("it is a workbook of a spreadsheet")
-    if content.startswith(UTF_16_MARKS):
-        return content.decode("utf-16")
+    if content.startswith(UTF_16_MARKS) and "\0" not in (text := content.decode("utf-16")):
+        return text
     if b"\0" in content:
         raise ValueError("it is not text: it has zero bytes")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = _decode_korean(content)
-        if text is None:
+        if not text:
             raise
     found = re.search("[가-힣]+", text)
     log.warning("%s is no UTF-8; read as Korean (cp949), such as %s", path, found[0] if found else "")
     return text
 
 
-def _decode_korean(content: bytes) -> str | None:
-    """Decode cp949, of which euc-kr is a part; None if the text is not Korean."""
+def _decode_korean(content: bytes) -> str:
+    """Decode cp949, of which euc-kr is a part; "" if the text is not Korean.
+
+    Chinese and Japanese text can be decoded, too, to Chinese characters and to syllables that euc-kr lacks.
+    """
     try:
         text = content.decode("cp949")
     except UnicodeDecodeError:
-        return None
+        return ""
     foreign = [char for char in text if not char.isascii()]
-    korean = sum("가" <= char <= "힣" or "ㄱ" <= char <= "ㆎ" for char in foreign)
-    return text if 2 * korean >= len(foreign) else None
+    korean = [char for char in foreign if "가" <= char <= "힣" or "ㄱ" <= char <= "ㆎ"]
+    common = [char for char in korean if len(char.encode("euc-kr")) == 2]  # others are composed of 8 bytes
+    chinese = any("\u4e00" <= char <= "\u9fff" or "\uf900" <= char <= "\ufaff" for char in foreign)
+    return "" if chinese or 2 * len(korean) < len(foreign) or 2 * len(common) < len(korean) else text
 
 
-def _find_separator(text: str) -> str:
-    """Return the separator that the headings have most of; a comma if they have none."""
-    headings = re.sub(r'"[^"]*"', "", text.partition("\n")[0])
-    if re.fullmatch(r"sep=.\s*", headings):
-        raise ValueError(f"its first line is {headings.strip()}, not the headings: remove that line")
-    return max(SEPARATORS, key=headings.count)
+def _find_separator(text: str, known: Container[str]) -> str:
+    """Return the separator that gives the most headings: known ones, then any."""
+    line = text.lstrip("\r\n").splitlines()[0].strip()
+    if re.fullmatch(r"sep=.?", line):
+        raise ValueError(f"its first line is {line}, not the headings: remove that line")
+
+    def count(separator: str) -> tuple[int, int]:
+        rows = csv.reader(StringIO(text, newline=""), delimiter=separator)
+        headings = next((cells for cells in rows if any(map(str.strip, cells))), [])
+        return sum(_key(cell) in known for cell in headings), len(headings)
+
+    return max(SEPARATORS, key=count)
 
 
-def _check_cells(path: Path, cells: pd.DataFrame, separator: str = ",") -> None:
-    if not isinstance(cells.index, pd.RangeIndex):  # pandas makes surplus cells the index
-        name = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}[separator]
-        raise SampleTableError(f"{path} has lines with more cells than headings; quote cells that contain {name}")
-
-
-def _rename(path: Path, cells: pd.DataFrame, headings: Iterable[str]) -> pd.DataFrame:
-    """Name columns as in `headings` if they differ in case and in the space between words only."""
-    known = {_key(heading): heading for heading in headings}
-    typed = [str(name).strip() for name in cells.columns]
-    named = [known.get(_key(name), name) for name in typed]
-    for name in known.values():
-        same = [old for old, new in zip(typed, named, strict=True) if new == name]
+def _name_columns(path: Path, typed: Sequence[str], known: Mapping[str, str]) -> list[str]:
+    """Return the known name of a heading that differs in case and in the space between words only, else itself."""
+    names = [known.get(_key(name), " ".join(name.split())) or f"{UNNAMED}{i}" for i, name in enumerate(typed)]
+    for name in dict.fromkeys(names):
+        same = [old for old, new in zip(typed, names, strict=True) if new == name]
         if len(same) > 1:
             raise SampleTableError(f"{path} has {len(same)} columns {name} ({', '.join(same)}); rename all but one")
-    cells.columns = pd.Index(named)
-    return cells
+    return names
 
 
 def _key(heading: str) -> str:

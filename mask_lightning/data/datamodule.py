@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from mask_lightning.data.batching import normalise
-from mask_lightning.data.cache import PhotoCache
+from mask_lightning.data.cache import PreparedPhotos
 from mask_lightning.data.dataset import FaceDataset, collate
 from mask_lightning.data.loading import LeanLoader, leave_signals_to_the_trainer
 from mask_lightning.data.randaugment import augment_batch
@@ -87,7 +87,7 @@ class FaceDataModule(pl.LightningDataModule):
         mix: MixSettings | None = None,
         clean_train: pd.DataFrame | None = None,
         numbers: NumbersOf | None = None,
-        cache: PhotoCache | None = None,
+        cache: PreparedPhotos | None = None,
         device_augment: bool = False,
         soft: SoftTargets | None = None,
         in_pairs: bool = False,
@@ -113,7 +113,10 @@ class FaceDataModule(pl.LightningDataModule):
         A last batch with fewer than two photos per process is merged into the batch before.
         """
         dataset = self.train_dataset()
-        sampler = EpochSampler(len(dataset), seed=self.seed, weights=self.sample_weights, people=self.people)
+        chunks = None if self.cache is None else self.cache.chunks_of(dataset.paths)
+        sampler = EpochSampler(
+            len(dataset), seed=self.seed, weights=self.sample_weights, people=self.people, chunks=chunks
+        )
         (epoch, start), self._resumed = self._resumed, (0, 0)
         sampler.set_epoch(epoch)  # Lightning calls it only after workers may have started
         rank, world_size = self._rank_and_world_size()
@@ -175,9 +178,9 @@ class FaceDataModule(pl.LightningDataModule):
         return FaceDataset(rows, self.tasks, transform, numbers, self.cache, soft, people)
 
     def _loader(self, dataset: FaceDataset, **options: Any) -> DataLoader[Sample]:
-        _, world_size = self._rank_and_world_size()
+        on_this_machine = self.trainer.num_devices if self.trainer else 1
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        workers = default_workers(world_size, on_gpu=on_gpu) if self.num_workers is None else self.num_workers
+        workers = default_workers(on_this_machine, on_gpu=on_gpu) if self.num_workers is None else self.num_workers
         return LeanLoader(
             dataset,
             collate_fn=collate,

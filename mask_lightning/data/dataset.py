@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, default_collate
 
-from mask_lightning.data.cache import PhotoCache
+from mask_lightning.data.cache import PreparedPhotos
 from mask_lightning.data.prepared import read_prepared
 from mask_lightning.data.samples import Sample, SoftTarget
 from mask_lightning.data.soft_targets import SoftTargets
@@ -38,7 +38,7 @@ class FaceDataset(Dataset[Sample]):
         people: number of the person of each row (N,); None leaves it out of the samples.
 
     Raises:
-        PhotoError: on access, for a photo that cannot be decoded.
+        PhotoError, PackedError: on access, for a photo that cannot be decoded, or read from its chunk.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class FaceDataset(Dataset[Sample]):
         tasks: Sequence[str],
         transform: Pipeline,
         numbers: Mapping[str, npt.NDArray[np.float64]] | None = None,
-        cache: PhotoCache | None = None,
+        cache: PreparedPhotos | None = None,
         soft: SoftTargets | None = None,
         people: npt.NDArray[np.int64] | None = None,
     ) -> None:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from mask_lightning.data.images import describe_left_out, divide_files, is_litter, name_some
 from mask_lightning.data.index import describe_folder
-from mask_lightning.data.tables import find_target, name_key, natural_key
+from mask_lightning.data.label_cells import find_target, name_key, natural_key
 from mask_lightning.errors import DatasetNotFoundError, LabelError, SampleTableError, did_you_mean
 from mask_lightning.labels import MASK, LabelSpace, Task
 from mask_lightning.utils.files import find_path

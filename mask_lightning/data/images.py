@@ -121,11 +121,20 @@ def _has_photo_content(path: Path) -> bool:
 
 
 def divide_files(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    """Divide files into photos and others, both in the given order; litter and folders are in neither."""
-    files = [path for path in paths if not is_litter(path.name) and path.is_file()]
-    photos = [path for path in files if is_photo(path)]
+    """Divide files into photos and others, both in the given order; litter and folders are in neither.
+
+    Symlinks to nothing are among the others.
+    """
+    kept = [path for path in paths if not is_litter(path.name)]
+    files = {path for path in kept if path.is_file()}
+    photos = [path for path in kept if path in files and is_photo(path)]
     known = set(photos)
-    return photos, [path for path in files if path not in known]
+    return photos, [path for path in kept if path not in known and (path in files or leads_nowhere(path))]
+
+
+def leads_nowhere(path: Path) -> bool:
+    """Return True for a symlink whose target does not exist."""
+    return path.is_symlink() and not os.path.exists(path)  # noqa: PTH110 (Path.exists raises for a loop)
 
 
 def describe_left_out(files: Sequence[Path]) -> str:
@@ -136,8 +145,10 @@ def describe_left_out(files: Sequence[Path]) -> str:
         '2 files left out, no photos: notes.txt, list.csv'
     """
     heif = [path for path in files if is_heif(path) and not _register_heif()]
+    links = [path for path in files if leads_nowhere(path)]
     groups = {
-        "no photos": [path for path in files if path not in heif],
+        "no photos": [path for path in files if path not in heif and path not in links],
+        "symlinks to nothing": links,
         f"for lack of the extra for {HEIF_EXTRA}": heif,
     }
     return "; ".join(
@@ -181,7 +192,7 @@ def path_inside(root: Path, name: str, *, follow_symlinks: bool = False) -> Path
             f"expected a path inside {root}, found {name}, which leads to {real}; "
             f"move the photo inside, or set data.root to a folder that holds both{typed}"
         )
-    if follow_symlinks:
+    if follow_symlinks or leads_nowhere(inside):  # the latter is reported as a missing photo
         return inside
     raise SampleTableError(
         f"expected a path inside {root}, found {name}, a symlink to {real}; move the photo inside, set data.root to a "
@@ -191,8 +202,9 @@ def path_inside(root: Path, name: str, *, follow_symlinks: bool = False) -> Path
 
 def _name_on_disk(root: str, name: str) -> str:
     """Return the name with the separators and the composition of letters that the disk has."""
-    if "\\" in name and not os.path.lexists(os.path.join(root, name)):  # noqa: PTH118
-        if re.match(r"[A-Za-z]:[\\/]|\\\\", name):
+    is_windows = re.match(r"[A-Za-z]:[\\/]|\\\\", name)
+    if ("\\" in name or is_windows) and not os.path.lexists(os.path.join(root, name)):  # noqa: PTH118
+        if is_windows:
             raise SampleTableError(
                 f"expected a path inside {root}, found {name}, a path on Windows; delete what comes before the part "
                 "inside this folder, so that it reads like photos/1.jpg"
@@ -204,6 +216,15 @@ def _name_on_disk(root: str, name: str) -> str:
 def missing_files(paths: Iterable[Path]) -> list[Path]:
     """Return the paths that do not lead to a file."""
     return [path for path in paths if not os.path.isfile(path)]  # noqa: PTH113 (Path.is_file raises for long names)
+
+
+def name_in_other_case(path: Path) -> str | None:
+    """Return the name on the disk that differs from a missing file's in case only; None if there is none."""
+    try:
+        alike = [entry.name for entry in path.parent.iterdir() if entry.name.casefold() == path.name.casefold()]
+    except OSError:
+        return None
+    return alike[0] if alike and path.name not in alike else None
 
 
 @dataclass(frozen=True)

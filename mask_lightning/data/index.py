@@ -16,7 +16,7 @@ import pandas as pd
 
 from mask_lightning.data.csv_files import read_cells
 from mask_lightning.data.families import sibling_families
-from mask_lightning.data.images import describe_left_out, divide_files, is_litter, name_some
+from mask_lightning.data.images import MAX_NAMED, describe_left_out, divide_files, is_litter, leads_nowhere, name_some
 from mask_lightning.errors import DatasetNotFoundError, SampleTableError
 from mask_lightning.labels import GENDER, MASK, age_band
 from mask_lightning.utils.files import find_path
@@ -85,7 +85,7 @@ def describe_folder(root: Path) -> str:
 
 
 def people_folders(images: Path) -> list[Path]:
-    """List the people's folders in `images`, sorted by name, without those that a system leaves there."""
+    """List the folders in `images`, sorted by name, without those that a system leaves there."""
     return [entry for entry in sorted(images.iterdir()) if entry.is_dir() and not is_litter(entry.name)]
 
 
@@ -120,8 +120,14 @@ def read_index(root: str | Path) -> pd.DataFrame:
         raise DatasetNotFoundError(images, f"folders of people without photos{note and f' ({note})'}")
     if note:
         log.warning("%s", note)
-    if loose := divide_files(sorted(images.iterdir()))[0]:
+    loose, others = divide_files(sorted(images.iterdir()))
+    if loose:
         log.warning("%d photos are in no person's folder and left out: %s", len(loose), name_some(loose))
+    if links := [path for path in others if leads_nowhere(path)]:
+        log.warning("%s", describe_left_out(links))
+    if inner := [entry for folder in folders for entry in people_folders(folder)]:
+        names = ", ".join(f"{entry.parent.name}/{entry.name}" for entry in inner[:MAX_NAMED])
+        log.warning("%d folders inside people's folders are left out: %s", len(inner), names)
     table = add_family_and_age(table)
     _warn_about_counts(table, [folder for folder, photos in rows.items() if not photos])
     return table

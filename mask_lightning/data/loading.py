@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader
 
-from mask_lightning.errors import PhotoError, WorkerError
+from mask_lightning.errors import PackedError, PhotoError, WorkerError
 from mask_lightning.utils.system import ignore_signals, trim_memory
 
 T = TypeVar("T", covariant=True)
@@ -63,13 +63,14 @@ def worker_errors_in_one_line() -> Iterator[None]:
     """Shorten the errors of loader workers in the block, which carry a traceback in their message.
 
     Raises:
-        PhotoError: a photo cannot be decoded.
+        PhotoError, PackedError: a photo cannot be decoded, or read from its chunk.
         WorkerError: a worker was killed, usually by the system for lack of memory.
     """
     try:
         yield
-    except PhotoError as error:
-        raise PhotoError(str(error).strip().rsplit("PhotoError: ", 1)[-1]) from error
+    except (PhotoError, PackedError) as error:
+        kind = type(error)
+        raise kind(str(error).strip().rsplit(f"{kind.__name__}: ", 1)[-1]) from error
     except (RuntimeError, OSError, EOFError) as error:
         end = _end_of_worker(error)
         if end is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,10 +93,10 @@ def _reduction_for_crop(size: Size, spec: TransformSpec, face: Face | None, redu
     return min(middle_size(size, spec)) / (DETAIL * spec.size)
 
 
-def sample_sizes(paths: Sequence[str]) -> list[PhotoSize]:
-    """Read the sizes of SAMPLE of the photos from their headers; always the same ones."""
+def sample_sizes(paths: Sequence[str], known: Callable[[str], PhotoSize | None] = lambda _: None) -> list[PhotoSize]:
+    """Return the sizes of SAMPLE of the photos, always the same ones, as `known` or as their headers say."""
     chosen = np.random.default_rng(0).permutation(len(paths))[:SAMPLE]
-    sizes = (photo_size(paths[i]) for i in sorted(chosen.tolist()))
+    sizes = (known(paths[i]) or photo_size(paths[i]) for i in sorted(chosen.tolist()))
     return [PhotoSize(*size) for size in sizes if size is not None]
 
 

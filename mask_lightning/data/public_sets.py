@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -17,7 +19,8 @@ import pandas as pd
 from mask_lightning.data.csv_files import read_cells
 from mask_lightning.data.images import describe_left_out, divide_files, is_litter, missing_files, path_inside
 from mask_lightning.data.index import OLDEST, describe_folder
-from mask_lightning.errors import DatasetNotFoundError, LabelError, SampleTableError
+from mask_lightning.data.label_cells import find_target
+from mask_lightning.errors import DatasetNotFoundError, SampleTableError
 from mask_lightning.labels import GENDER, age_band
 
 log = logging.getLogger(__name__)
@@ -34,7 +37,21 @@ _MONTHS = {  # beginnings of the months' names in many languages
     9: "sep set szept wrz eyl syys zář ruj rugs ira sht сен сеп вер σεπ سبتمبر سپتامبر ספט सित กย กันยา",
     10: "oct okt out ott paź eki ekim lok říj lis spal urr tet окт жов οκτ أكتوبر اکتبر אוק अक्तू अक्टू ตค ตุลา",
 }
-_DATE_WORDS = ("월", "일", "년", "月", "日", "年", "号", "tháng", "thg", "de", "d", "r")  # beside the numbers of a date
+_DATE_WORDS = (
+    "월",
+    "일",
+    "년",
+    "月",
+    "日",
+    "年",
+    "号",
+    "tháng",
+    "thg",
+    "th",
+    "de",
+    "d",
+    "r",
+)  # beside the numbers of a date
 
 
 def read_utkface(root: Path) -> pd.DataFrame:
@@ -67,6 +84,8 @@ def _utkface_photos(root: Path) -> tuple[list[Path], list[Path]]:
             expected="photos named <age>_<gender>_<race>_<date>.jpg.chip.jpg in",
             remedy="set data.root to the folder that holds them",
         )
+    if filled[0] == root and len(filled) > 1:
+        log.warning("photos in folders of %s are left out: %s", root, ", ".join(each.name for each in filled[1:]))
     return divide_files(_entries(filled[0]))
 
 
@@ -143,7 +162,13 @@ def read_fairface(root: Path, *, follow_symlinks: bool = False) -> pd.DataFrame:
             remedy="set data.root to the folder that holds it, and train/ and val/",
         )
     rows = [row for csv in csvs for row in _fairface_rows(csv, _fairface_photos(root), follow_symlinks)]
-    missing = {str(path) for path in missing_files(Path(str(row["path"])) for row in rows)}
+    paths = [str(row["path"]) for row in rows]
+    if twice := [path for path, count in Counter(paths).items() if count > 1]:
+        raise SampleTableError(
+            f"{' and '.join(csv.name for csv in csvs)} name {len(twice)} photos twice ({twice[0]}); keep one line of "
+            "each"
+        )
+    missing = {str(path) for path in missing_files(map(Path, paths))}
     if len(missing) == len(rows):
         raise DatasetNotFoundError(
             root,
@@ -178,11 +203,15 @@ def _fairface_rows(csv: Path, photos: Path, follow_symlinks: bool) -> list[dict[
         raise SampleTableError(f"expected a column {missing[0]} in {csv}, found {', '.join(cells.columns)}; add it")
     rows: list[dict[str, object]] = []
     for row, cell in zip(cells.index, cells[list(FAIRFACE_COLUMNS)].to_numpy(dtype=str), strict=True):
-        file, age, gender, race = cell
+        file, age, gender, race = map(str, cell)
         try:
             path = path_inside(photos, file, follow_symlinks=follow_symlinks)
-            years, target = fairface_years(age), GENDER.target(gender.lower())
-        except (SampleTableError, LabelError) as error:
+            years, target = fairface_years(age), find_target(GENDER, gender)
+            if target is None:
+                raise SampleTableError(
+                    f"expected the gender Male or Female, found {gender or 'an empty cell'}; correct it"
+                )
+        except SampleTableError as error:
             raise SampleTableError(f"{csv}, line {int(row) + 2}: {error}") from None
         person_id = re.sub(r"[^A-Za-z0-9]", "", str(Path(file).with_suffix("")))
         rows.append({"person_id": person_id, "race": race, "years": years, "path": str(path), "gender": target})
@@ -201,7 +230,7 @@ def fairface_years(band: str) -> int:
     """
     if band.strip().lower() in ("more than 70", "70+", ">70"):
         return FAIRFACE_OLDEST
-    ends = re.fullmatch(r"\s*(\d{1,3})\s*[-–—~]\s*(\d{1,3})\s*", band)
+    ends = re.fullmatch(r"\s*(\d{1,3})\s*[-–—~]\s*(\d{1,3})\s*", unicodedata.normalize("NFKC", band))
     if ends is not None and max(int(ends[1]), int(ends[2])) <= OLDEST:
         low, high = sorted((int(ends[1]), int(ends[2])))
         return (low + high + 1) // 2
@@ -217,6 +246,7 @@ def _band_of_date(text: str) -> tuple[int, int] | None:
     `3-9` is a day and month in either order, or the month and year 2003 or 2009; `10-19` is a day of October or October
     2019. A date may have a year that was not typed.
     """
+    text = unicodedata.normalize("NFKC", text)
     text = re.sub(r"[T\s]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?Z?$", "", text.strip())
     if re.fullmatch(r"[34]\d{4}", text):  # the number of a day, as a cell without a date format shows it
         text = (date(1899, 12, 30) + timedelta(days=int(text))).isoformat()

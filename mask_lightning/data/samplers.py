@@ -16,6 +16,8 @@ from torch.utils.data import Sampler
 from mask_lightning.errors import ConfigError
 from mask_lightning.labels import UNLABELLED
 
+MIXED_CHUNKS = 8  # chunks of packed photos in use at a time
+
 
 class EpochSampler(Sampler[tuple[int, int]]):
     """Keys (augmentation seed, row) in an order that depends on (seed, epoch) alone.
@@ -28,6 +30,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         weights: relative frequency of each row (size,), drawn with replacement; None: every row once per epoch.
         people: number of the person of each row (size,); positions 2i and 2i + 1 then hold photos of one person,
             where a person has a photo left, see `order_in_pairs`. Not together with `weights`. None: any order.
+        chunks: number of the chunk that holds each row (size,), see `order_by_chunks`; None: any order.
 
     Example:
         >>> sampler = EpochSampler(4, seed=0)
@@ -42,8 +45,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
         seed: int,
         weights: npt.NDArray[np.float64] | None = None,
         people: npt.NDArray[np.int64] | None = None,
+        chunks: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        self.size, self.seed, self.epoch, self.people = size, seed, 0, people
+        self.size, self.seed, self.epoch, self.people, self.chunks = size, seed, 0, people, chunks
         self.weights = None if weights is None else torch.from_numpy(weights)
 
     def set_epoch(self, epoch: int) -> None:
@@ -57,12 +61,41 @@ class EpochSampler(Sampler[tuple[int, int]]):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         if self.weights is None:
             order = torch.randperm(self.size, generator=generator)
-            if self.people is not None:
-                order = order_in_pairs(order, self.people)
         else:
             order = torch.multinomial(self.weights, self.size, replacement=True, generator=generator)
+        if self.chunks is not None:
+            order = order_by_chunks(order, self.chunks, generator)
+        if self.people is not None:
+            order = order_in_pairs(order, self.people)
         seeds = torch.randint(2**62, (self.size,), generator=generator)
         return iter(list(zip(seeds.tolist(), order.tolist(), strict=True)))
+
+
+def order_by_chunks(
+    order: Tensor, chunks: npt.NDArray[np.int64], generator: torch.Generator, *, mixed: int = MIXED_CHUNKS
+) -> Tensor:
+    """Reorder rows so that about `mixed` chunks are in use at a time, which enter and leave one by one.
+
+    Chunks are put in random order. Each row is then delayed by a random time in which `mixed` chunks enter.
+
+    Args:
+        order: rows in random order (N,), possibly with repetitions.
+        chunks: number of the chunk of each row (R,).
+        generator: source of the random numbers.
+        mixed: number of chunks; 1 reads one chunk after the other.
+
+    Returns:
+        The same rows (N,).
+
+    Example:
+        >>> chunks = np.array([0, 0, 1, 1])
+        >>> order_by_chunks(torch.tensor([3, 0, 2, 1]), chunks, torch.Generator().manual_seed(0), mixed=1) // 2
+        tensor([0, 0, 1, 1])
+    """
+    _, number = np.unique(chunks, return_inverse=True)
+    enters = torch.randperm(int(number.max()) + 1, generator=generator)[torch.from_numpy(number)[order]]
+    delay = torch.rand(len(order), generator=generator, dtype=torch.float64) * mixed
+    return order[torch.argsort(enters + delay, stable=True)]
 
 
 def order_in_pairs(order: Tensor, people: npt.NDArray[np.int64]) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -43,6 +44,7 @@ class LabelledPhotos:
         root: the folder of the photos.
         labels_as_read: the same rows before corrections; None if there are none.
         people_known: False if each photo counts as a person because nothing states who it is.
+        split: options of the split that the column `side` states, for packed photos; None: not split yet.
     """
 
     table: pd.DataFrame
@@ -51,6 +53,7 @@ class LabelledPhotos:
     root: Path
     labels_as_read: pd.DataFrame | None = None
     people_known: bool = True
+    split: Mapping[str, Any] | None = None
 
 
 def read_labelled_photos(
@@ -62,6 +65,8 @@ def read_labelled_photos(
     readers: Mapping[str, Reader] = READERS,
 ) -> LabelledPhotos:
     """Index the photos that the options name, without decoding them, and apply the label corrections.
+
+    Packed photos have no files: `pipelines.photos.read_labelled` reads them, too.
 
     Args:
         data: kind of data, root, table and corrections.

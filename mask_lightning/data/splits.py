@@ -82,7 +82,8 @@ def hold_out(
         split = given_split(table)
     elif folds is None or fold is None:
         split = split_people(table, val_fraction=val_fraction, seed=seed, strata=strata, labels=labels)
-        split = split if space is None else cover_classes(split, table, space, seed=seed)
+        if space is not None:
+            split = _cover_before_and_after(split, table, labels, space, seed=seed)
     else:
         split = k_folds(table, folds, seed=seed, strata=strata, labels=labels)[fold]
     if not limit:
@@ -287,6 +288,20 @@ def _swap(chosen: Bools, one: int, other: int) -> Bools:
     swapped = chosen.copy()
     swapped[[one, other]] = chosen[[other, one]]
     return swapped
+
+
+def _cover_before_and_after(
+    split: Split, table: pd.DataFrame, labels: pd.DataFrame, space: LabelSpace, *, seed: int
+) -> Split:
+    """Cover the classes by the labels as read, so that corrections move nobody, and then, if needed, as corrected."""
+    if labels is not table:
+        try:
+            covered = cover_classes(split, labels, space, seed=seed)
+        except SplitError:  # it may be possible with the corrected labels
+            covered = split
+        held_out = table["family"].isin(covered.val["family"])
+        split = Split(table[~held_out].reset_index(drop=True), table[held_out].reset_index(drop=True))
+    return cover_classes(split, table, space, seed=seed)
 
 
 def cover_classes(split: Split, table: pd.DataFrame, space: LabelSpace, *, seed: int) -> Split:

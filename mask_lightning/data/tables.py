@@ -8,20 +8,36 @@ and `shot`. In a column `age`, ages in years become FACE's age bands. Headings a
 from __future__ import annotations
 
 import logging
-import math
 import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from mask_lightning.data.csv_files import read_cells
-from mask_lightning.data.families import join_families_of_people
-from mask_lightning.data.images import missing_files, path_inside
-from mask_lightning.data.index import OLDEST
+from mask_lightning.data.csv_files import UNNAMED, read_cells
+from mask_lightning.data.families import join_families_of_people, join_similar_ids
+from mask_lightning.data.images import missing_files, name_in_other_case, path_inside
+from mask_lightning.data.label_cells import (
+    MISSING,
+    Cells,
+    class_key,
+    find_target,
+    line_of,
+    name_key,
+    natural_key,
+    read_labels,
+    years_of,
+)
 from mask_lightning.errors import ConfigError, LabelError, SampleTableError, did_you_mean
-from mask_lightning.labels import AGE, FACE, GENDER, MASK, PERSON_TASKS, UNLABELLED, LabelSpace, Task, age_band
+from mask_lightning.labels import (
+    AGE,
+    FACE,
+    PERSON_TASKS,
+    RESERVED,
+    UNLABELLED,
+    LabelSpace,
+    Task,
+)
 from mask_lightning.utils.files import find_path
 
 log = logging.getLogger(__name__)
@@ -29,18 +45,9 @@ log = logging.getLogger(__name__)
 NEEDED = ("path", "person_id")
 KEPT = ("race", "shot")
 NO_TASKS = ("path", "person_id", "family", "years", "shot")
-UNNAMED = "Unnamed: "  # prefix that pandas gives a column without a heading, such as a saved index
+_SCIENTIFIC = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)  # how a spreadsheet shortens a long number
 MAX_CLASSES = 50  # a column with more values holds remarks or measurements
 MISTAKES = 0.05  # share of people with two labels up to which these look like mistakes, not like a task per photo
-
-MISSING = frozenset({"", "na", "n/a", "n.a.", "nan", "null", "<na>", "#n/a", "-", "--"})  # in any case: not labelled
-GENDERS = {  # values of a column `gender`, in any case
-    "male": ("male", "m", "man", "boy", "남", "남자", "남성", "男"),
-    "female": ("female", "f", "woman", "girl", "여", "여자", "여성", "女"),
-}
-_YEARS = re.compile(r"(-?\d+(?:[.,]\d+)?)\s*(?:years?|yrs?|y|yo|y/o|years? old|세|살|歳|岁)?\.?", re.IGNORECASE)
-
-Cells = pd.DataFrame  # text, "" for an empty cell; the index plus 2 is the number of the line
 
 
 def read_table(
@@ -72,7 +79,7 @@ def read_table(
     csv = find_path(csv).resolve()
     cells = _read_cells(csv, (*(space.names if space else ()), *needed))
     _check_columns(csv, cells, needed)
-    cells = _read_labels(csv, cells, space)
+    cells = read_labels(csv, cells, space)
     space = infer_space(cells, needed) if space is None else _labelled_tasks(csv, cells, space)
     table = cells[["person_id"]].copy()
     table["family"] = (
@@ -82,7 +89,7 @@ def read_table(
         if column in cells and column not in space.names:
             table[column] = cells[column]
     _add_years(table, cells)
-    table = join_families_of_people(table, source=str(csv))
+    table = join_similar_ids(join_families_of_people(table, source=str(csv)), source=str(csv))
     table["path"] = _photos(csv, find_path(root) if root else csv.parent, cells["path"], follow_symlinks)
     for task in space.tasks:
         table[task.name] = read_targets(csv, cells[task.name], task)
@@ -124,6 +131,7 @@ def infer_space(cells: Cells, needed: Sequence[str] = ()) -> LabelSpace:
     """
     columns = [column for column in map(str, cells) if column not in NO_TASKS and not column.startswith(UNNAMED)]
     found = {column: _infer_task(column, cells[column]) for column in columns}
+    _check_similar_names([column for column, task in found.items() if isinstance(task, Task)])
     unfit = {column: reason for column, reason in found.items() if isinstance(reason, str)}
     for column in [name for name in needed if name in unfit]:
         raise LabelError(f"column {column} cannot be a task: {unfit[column]}; name its classes with labels.tasks")
@@ -138,10 +146,22 @@ def infer_space(cells: Cells, needed: Sequence[str] = ()) -> LabelSpace:
     return LabelSpace(tasks)
 
 
+def _check_similar_names(names: Sequence[str]) -> None:
+    """Raise LabelError for two tasks whose names differ in case or space only."""
+    first: dict[str, str] = {}
+    for name in names:
+        if (other := first.setdefault(name_key(name), name)) != name:
+            raise LabelError(f"expected different columns per task, found {other} and {name}; rename or remove one")
+
+
 def _infer_task(name: str, column: pd.Series[str]) -> Task | str:
     """Return a task, or the reason why the column cannot be one."""
-    spellings = _group_spellings(column[column != ""])
+    if name in RESERVED:
+        return "a name with another meaning"
+    spellings = _group_spellings(name, column[column != ""])
     values = sorted((each[0] for each in spellings), key=natural_key)
+    if any("\n" in value for value in values):
+        return "cells of several lines"
     if name in FACE.names:
         targets = {find_target(FACE[name], value) for value in values}
         if None not in targets and len(targets) > 1:
@@ -160,32 +180,13 @@ def _infer_task(name: str, column: pd.Series[str]) -> Task | str:
     return Task(name, tuple(values))
 
 
-def _group_spellings(column: pd.Series[str]) -> list[list[str]]:
-    """Return the spellings of each class, the most frequent one first."""
+def _group_spellings(task: str, column: pd.Series[str]) -> list[list[str]]:
+    """Return the spellings of each class of a task, the most frequent one first."""
     counts = column.value_counts(sort=False)
     by_key: dict[str, list[str]] = {}
     for value in sorted(counts.index, key=lambda value: (-counts[value], value)):
-        by_key.setdefault(name_key(value), []).append(value)
+        by_key.setdefault(class_key(task, value), []).append(value)
     return list(by_key.values())
-
-
-def name_key(name: str) -> str:
-    """Return what is the same in spellings of a class name that differ in case, space or composition of letters."""
-    return unicodedata.normalize("NFC", " ".join(name.split())).casefold()
-
-
-def natural_key(value: str) -> tuple[bool, float, str]:
-    """Sort key that puts numbers in numerical order, before text."""
-    number = _number(value)
-    return (number is None, number or 0.0, value)
-
-
-def _number(value: str) -> float | None:
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def read_targets(csv: Path, column: pd.Series[str], task: Task) -> pd.Series[int]:
@@ -199,120 +200,11 @@ def read_targets(csv: Path, column: pd.Series[str], task: Task) -> pd.Series[int
         target = find_target(task, value)
         if target is None:
             raise SampleTableError(
-                f"{csv}, line {_line(column, value)}: {task.name} has no class {value!r}; "
+                f"{csv}, line {line_of(column, value)}: {task.name} has no class {value!r}; "
                 f"{did_you_mean(value, task.classes)}"
             )
         targets[value] = target
     return column.map(targets).astype("int64")
-
-
-def _line(column: pd.Series[str], value: str) -> int:
-    """Return the number of the first line that has the value."""
-    return int(column.index[column == value][0]) + 2
-
-
-def find_target(task: Task, value: str) -> int | None:
-    """Return the target of a class name in any case, or of an age in years for AGE; None if it is neither.
-
-    Example:
-        >>> find_target(AGE, "61"), find_target(AGE, "30-59"), find_target(AGE, "old")
-        (2, 1, None)
-    """
-    years = _years(value)
-    if years is not None and task.name == AGE.name and 0 <= years <= OLDEST and value not in task.classes:
-        value = AGE.classes[int(age_band(years))]
-    if value in task.classes:
-        return task.classes.index(value)
-    alike = [i for i, name in enumerate(task.classes) if name_key(name) == name_key(value)]
-    return alike[0] if len(alike) == 1 else None
-
-
-def _years(value: str) -> float | None:
-    """Return the years in `61`, `61.0`, `61,5` or `61 years`; None for other text."""
-    match = _YEARS.fullmatch(value)
-    return float(match[1].replace(",", ".")) if match else None
-
-
-def _read_labels(csv: Path, cells: Cells, space: LabelSpace | None) -> Cells:
-    """Return the cells with missing labels as "", and genders by FACE's names.
-
-    Classes that `space` names are read as they are, even `NA`.
-
-    Raises:
-        SampleTableError: a gender or age can mean two things, or is impossible.
-    """
-    cells = cells.copy()
-    for name in [column for column in map(str, cells) if column not in (*NEEDED, *KEPT)]:
-        own = space is not None and name in space.names and (name not in FACE.names or space[name] != FACE[name])
-        classes = space[name].classes if space is not None and own else ()
-        missing = MISSING | {"none"} if name in ("family", "years") or (name in PERSON_TASKS and not own) else MISSING
-        empty = [value for value in cells[name].unique() if name_key(value) in missing and value not in classes]
-        cells[name] = cells[name].where(~cells[name].isin(empty), "")
-        if space is not None and name in FACE.names and name not in space.names:
-            continue
-        if name == GENDER.name and not own:
-            cells[name] = _read_genders(csv, cells[name])
-        elif name == "years" or (name == AGE.name and not own):
-            _check_ages(csv, cells[name], bands=name == AGE.name)
-        elif name == MASK.name and not own:
-            _check_masks(csv, cells[name])
-    return cells
-
-
-def _read_genders(csv: Path, column: pd.Series[str]) -> pd.Series[str]:
-    """Return the column with male and female for their synonyms, which are logged; other values stay."""
-    values = [value for value in column.unique() if value]
-    synonyms = {value: name for value in values for name, words in GENDERS.items() if name_key(value) in words}
-    others = [value for value in values if value not in synonyms]
-    numbers = [value for value in others if _number(value) is not None]
-    if numbers:
-        raise SampleTableError(
-            f"{csv}, line {_line(column, numbers[0])}: expected male or female, found gender {numbers[0]}, which has "
-            "two meanings (UTKFace: 0 = male, 1 = female; IMDB-WIKI: 0 = female, 1 = male); write male and female"
-        )
-    renamed = {value: name for value, name in synonyms.items() if value.casefold() != name}
-    if renamed and others:
-        raise SampleTableError(
-            f"{csv}, line {_line(column, others[0])}: expected male or female as {', '.join(renamed)}, found gender "
-            f"{others[0]!r}; correct it, leave it empty, or name the classes with labels.tasks"
-        )
-    if renamed:
-        log.warning("gender: %s", ", ".join(f"{value} is read as {name}" for value, name in renamed.items()))
-    return column.replace(renamed)
-
-
-def _check_ages(csv: Path, column: pd.Series[str], *, bands: bool) -> None:
-    """Raise SampleTableError for an impossible age, for a word among ages, and for numbers that may be classes."""
-    years = {value: _years(value) for value in column.unique() if value}
-    ages = [age for age in years.values() if age is not None]
-    for value, age in years.items():
-        if age is not None and not 0 <= age <= OLDEST:
-            raise SampleTableError(
-                f"{csv}, line {_line(column, value)}: expected an age of 0 to {OLDEST} years, found {value}; "
-                "correct it, or leave it empty"
-            )
-        is_band = bands and (not ages or name_key(value) in AGE.classes)
-        if age is None and not is_band:
-            expected = f"years or one of {', '.join(AGE.classes)}" if bands else "a number of years"
-            raise SampleTableError(
-                f"{csv}, line {_line(column, value)}: expected {expected}, found {value!r}; "
-                "correct it, or leave it empty"
-            )
-    if bands and len(ages) == len(years) > 1 and set(ages) <= {0, 1, 2}:
-        raise SampleTableError(
-            f"expected ages in {csv}, found {', '.join(sorted(years))}: years, or numbers of classes? "
-            f"Replace numbers of classes by {', '.join(AGE.classes)}"
-        )
-
-
-def _check_masks(csv: Path, column: pd.Series[str]) -> None:
-    """Raise SampleTableError for `none` among FACE's mask states."""
-    nones = [value for value in column.unique() if name_key(value) == "none"]
-    if nones and any(find_target(MASK, value) is not None for value in column.unique()):
-        raise SampleTableError(
-            f"{csv}, line {_line(column, nones[0])}: mask {nones[0]!r} may mean no mask or no label; write normal, or "
-            "leave it empty"
-        )
 
 
 def _read_cells(csv: Path, tasks: Sequence[str]) -> Cells:
@@ -325,6 +217,8 @@ def _read_cells(csv: Path, tasks: Sequence[str]) -> Cells:
 
 
 def _check_columns(csv: Path, cells: Cells, needed: Sequence[str]) -> None:
+    for name in [name for name in needed if name in RESERVED]:
+        raise LabelError(f"a task cannot be called {name}, which has another meaning; rename its column")
     missing = [column for column in (*NEEDED, *needed) if column not in cells]
     if missing:
         found = f"expected a column {missing[0]} in {csv}, found {', '.join(cells.columns)}"
@@ -332,10 +226,16 @@ def _check_columns(csv: Path, cells: Cells, needed: Sequence[str]) -> None:
             raise SampleTableError(f"{found}; add it, or rename the column that holds it")
         raise SampleTableError(f"{found}; add it or rename the column that holds it (to train without: task.tasks)")
     for column in NEEDED:
-        empty = cells.index[cells[column].map(lambda value: name_key(value) in MISSING)]
+        empty = cells.index[cells[column].map(lambda value: name_key(value) in MISSING | {"none"})]
         if len(empty):
             found = cells[column][empty[0]] or "empty"
             raise SampleTableError(f"{csv}, line {empty[0] + 2}: {column} is {found} ({len(empty)} times); fill it in")
+    short = cells.index[cells["person_id"].map(lambda value: _SCIENTIFIC.fullmatch(value) is not None)]
+    if len(short):
+        raise SampleTableError(
+            f"{csv}, line {short[0] + 2}: person_id is {cells['person_id'][short[0]]}, a number whose last digits a "
+            "spreadsheet has dropped; save that column as text"
+        )
 
 
 def _labelled_tasks(csv: Path, cells: Cells, space: LabelSpace) -> LabelSpace:
@@ -352,7 +252,7 @@ def _add_years(table: pd.DataFrame, cells: Cells) -> None:
     source = next((column for column in ("years", "age") if column in cells), None)
     if source is None:
         return
-    years = cells[source].map(_years).astype("float64")
+    years = cells[source].map(years_of).astype("float64")
     if years.notna().any():
         table["years"] = years
 
@@ -368,9 +268,14 @@ def _photos(csv: Path, root: Path, names: pd.Series[str], follow_symlinks: bool)
             raise SampleTableError(f"{csv}, line {int(row) + 2}: {error}") from None  # type: ignore[call-overload]
     missing = missing_files(paths)
     if missing:
+        alike = name_in_other_case(missing[0])
         raise SampleTableError(
             f"{csv} names {len(missing)} photos that are not there ({', '.join(map(str, missing[:3]))}); "
-            "restore them, drop their lines, or set data.root to what the paths are relative to"
+            + (
+                f"the first is called {alike} on this disk: write small and capital letters alike"
+                if alike
+                else "restore them, drop their lines, or set data.root to what the paths are relative to"
+            )
         )
     twice = pd.Series(paths)[pd.Series(paths).duplicated()]
     if len(twice):

@@ -1,7 +1,8 @@
-"""Train one network with several processes on this machine (DDP): a run starts the others itself.
+"""Train one network with several processes (DDP): a run starts the others itself, or torchrun has started all.
 
 Lightning would start the whole command again for each process, which fails in a multirun, a notebook or a launcher's
-job. Here each other process receives what to fit (`mask_lightning.pipelines.ddp_process`), and ends with the fit.
+job. Here each other process receives what to fit (`mask_lightning.pipelines.ddp_process`). A process that the run has
+started ends with the fit; those of torchrun wait for the next one (`engine.torchrun`).
 """
 
 from __future__ import annotations
@@ -22,15 +23,19 @@ from lightning_fabric.plugins.environments.lightning import find_free_network_po
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch.nn.parallel import DistributedDataParallel
 
+from mask_lightning.engine.torchrun import end_group, meeting
 from mask_lightning.errors import ProcessError
-from mask_lightning.utils.system import share_of_cores
+from mask_lightning.utils.launch import Launch, find_launch
+from mask_lightning.utils.system import raise_on_sigterm, share_of_cores
 
 READY = "ready"  # line that a process prints once it only waits for the others
 PATIENCE = 60  # seconds for the other processes to end after the fit
 
 
 def count_processes(devices: int | Literal["auto"], accelerator: str) -> int:
-    """Count the processes of a run: `auto` is one per GPU if the run will be on GPUs, else one.
+    """Count the processes of a run on this machine: as many as torchrun has started, else one per device.
+
+    `auto` is one per GPU if the run will be on GPUs, else one.
 
     Args:
         devices: `trainer.devices`.
@@ -40,6 +45,9 @@ def count_processes(devices: int | Literal["auto"], accelerator: str) -> int:
         >>> count_processes(2, "cpu"), count_processes("auto", "cpu")
         (2, 1)
     """
+    launch = find_launch()
+    if launch is not None:
+        return launch.per_node
     if devices != "auto":
         return devices
     return max(1, torch.cuda.device_count()) if accelerator in ("auto", "gpu") else 1
@@ -67,6 +75,8 @@ def choose_strategy(processes: int, *, freezes: bool) -> Strategy | Literal["aut
 def other_ranks(processes: int, task: Mapping[str, Any]) -> Iterator[None]:
     """Run the other processes of a fit during the block. This process has rank 0, unless it is one of them.
 
+    Those of torchrun run already, and take part in the fit of the block.
+
     Args:
         processes: number of processes, this one included.
         task: plain values for `mask_lightning.pipelines.ddp_process`.
@@ -74,8 +84,16 @@ def other_ranks(processes: int, task: Mapping[str, Any]) -> Iterator[None]:
     Raises:
         ProcessError: another process ended early.
     """
+    launch = find_launch()
     if processes == 1:
         yield
+    elif launch is not None:
+        try:
+            with meeting(launch, task) as port, _torchrun_environment(launch, port):
+                yield
+        finally:
+            if launch.rank == 0:
+                end_group()
     elif os.environ.get("LOCAL_RANK", "0") != "0":
         print(READY, flush=True)
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # rank 0 stops reading stdout here
@@ -89,8 +107,9 @@ def other_ranks(processes: int, task: Mapping[str, Any]) -> Iterator[None]:
 def _started(processes: int, task: Mapping[str, Any]) -> Iterator[None]:
     ranks = [_Rank(rank, task) for rank in range(1, processes)]
     try:
-        for rank in ranks:
-            rank.wait_until_ready()
+        with raise_on_sigterm():
+            for rank in ranks:
+                rank.wait_until_ready()
         yield
         for rank in ranks:
             rank.wait_until_done()
@@ -101,8 +120,7 @@ def _started(processes: int, task: Mapping[str, Any]) -> Iterator[None]:
     finally:
         for rank in ranks:
             rank.end()
-        if torch.distributed.is_initialized():  # otherwise the next metric to be computed would wait for them
-            torch.distributed.destroy_process_group()
+        end_group()
 
 
 class _Rank:
@@ -169,9 +187,18 @@ def _rank_zero_environment(processes: int) -> Iterator[None]:
         "WORLD_SIZE": str(processes),
         "NODE_RANK": "0",
         "LOCAL_RANK": "0",
+        "TORCHELASTIC_USE_AGENT_STORE": "False",  # torchrun may have started this process alone
         "OMP_NUM_THREADS": str(threads),
     }
     with _environment(values), _threads(threads):
+        yield
+
+
+@contextmanager
+def _torchrun_environment(launch: Launch, port: int) -> Iterator[None]:
+    """Let Lightning meet at this port, as torchrun's own has no store of the fit; torchrun sets OMP_NUM_THREADS."""
+    values = {"MASTER_PORT": str(port), "NODE_RANK": str(launch.node), "TORCHELASTIC_USE_AGENT_STORE": "False"}
+    with _environment(values), _threads(int(os.environ.get("OMP_NUM_THREADS") or share_of_cores(launch.per_node))):
         yield
 
 

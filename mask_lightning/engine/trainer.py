@@ -32,13 +32,14 @@ from mask_lightning.data.datamodule import FaceDataModule
 from mask_lightning.engine.checkpoint_files import CheckpointFiles
 from mask_lightning.engine.ddp import choose_strategy, count_processes, other_ranks
 from mask_lightning.engine.determinism import device_math
-from mask_lightning.engine.loggers import build_logger, closing_wandb
+from mask_lightning.engine.loggers import build_logger, tracker_errors_in_one_line
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.errors import ConfigError
 from mask_lightning.metrics.names import lower_is_better
 from mask_lightning.runs.folder import RunFolder
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.settings.trainer import TrainerSettings
+from mask_lightning.utils.launch import check_launch, find_launch
 from mask_lightning.utils.system import keep_memory
 
 
@@ -145,12 +146,12 @@ def fit(
     """
     task = {
         "settings": settings.model_dump(mode="json"),
-        "folder": str(folder.path),
+        "folder": str(folder.path.absolute()),
         "resume": resume,
         "lr": found_lr,
         "prunes": any(isinstance(callback, Pruning) for callback in run.trainer.callbacks),  # type: ignore[attr-defined]
     }
-    with closing_wandb(), on_all_devices(run.trainer, settings.trainer, task):
+    with tracker_errors_in_one_line(settings.logger), on_all_devices(run.trainer, settings.trainer, task):
         run.trainer.fit(module, data, ckpt_path=folder.last if resume else None, weights_only=True)
     run.interruption.after_fit()
 
@@ -206,18 +207,21 @@ def make_trainer(settings: TrainSettings, folder: Path, callbacks: Sequence[pl.C
             monitor are added as needed.
 
     Raises:
-        ConfigError: the devices do not exist here, or the logger's package is not installed.
+        ConfigError: the devices do not exist here or are not those of torchrun, or the logger's package is not
+            installed.
     """
     keep_memory()
     options = settings.trainer
     epochs = settings.epochs
     every = max(epochs, 1) if options.validate_every == "end" else options.validate_every  # a probe has no epochs
-    processes = count_processes(options.devices, options.accelerator)
-    logger = build_logger(settings.logger, folder)
+    launch = find_launch()
+    check_launch(launch, devices=options.devices, num_nodes=options.num_nodes)
+    devices, nodes = count_processes(options.devices, options.accelerator), launch.nodes if launch else 1
+    logger = build_logger(settings.logger, folder, settings.outputs)
     shows_progress = options.progress and ProgressBar.can_show()
     callbacks = [
         *callbacks,
-        *([CommonStep()] if processes > 1 else []),
+        *([CommonStep()] if devices * nodes > 1 else []),
         *([AccumulationMean()] if options.accumulate > 1 else []),
         *([FinalValidation(every)] if epochs % every else []),
         *([ProgressBar()] if shows_progress else []),
@@ -228,8 +232,9 @@ def make_trainer(settings: TrainSettings, folder: Path, callbacks: Sequence[pl.C
         warnings.filterwarnings("ignore", "The .srun. command is available")  # a run starts its processes itself
         return pl.Trainer(
             accelerator=options.accelerator,
-            devices=processes,
-            strategy=choose_strategy(processes, freezes=freezes),
+            devices=devices,
+            num_nodes=nodes,
+            strategy=choose_strategy(devices * nodes, freezes=freezes),
             plugins=[LightningEnvironment(), CheckpointFiles()],
             precision=resolve_precision(options.precision, options.accelerator),  # type: ignore[arg-type]
             max_epochs=epochs,

@@ -26,14 +26,16 @@ from mask_lightning.data.images import (
     path_inside,
     require_heif,
 )
+from mask_lightning.data.packed import PackedPhotos, is_packed, open_packed
 from mask_lightning.errors import PhotoError, SampleTableError
+from mask_lightning.settings.inference import PhotosSettings
 from mask_lightning.utils.files import find_path
 
 log = logging.getLogger(__name__)
 
 TABLE_SUFFIXES = (".csv", ".tsv")
 
-Kind = Literal["info", "table", "folder", "photo"]
+Kind = Literal["info", "table", "folder", "photo", "packed"]
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,13 @@ class PhotoList:
         table: one row per photo; see this module for its columns.
         kind: where they are listed; "info" is the competition's info.csv.
         root: path that the user named.
+        packed: the photos themselves, of kind "packed".
     """
 
     table: pd.DataFrame
     kind: Kind
     root: Path
+    packed: PackedPhotos | None = None
 
 
 def read_photo_list(root: Path, *, follow_symlinks: bool = False) -> PhotoList:
@@ -78,6 +82,20 @@ def read_photo_list(root: Path, *, follow_symlinks: bool = False) -> PhotoList:
             f"expected a photo ({', '.join(sorted(PHOTO_SUFFIXES))}) or a CSV, found {root}; set data.root to one"
         )
     return PhotoList(_table([(root.name, root)]), "photo", root)
+
+
+def list_photos(data: PhotosSettings, outputs: Path) -> PhotoList:
+    """List packed photos, or those of `read_photo_list`; copies of remote files are kept below `outputs`.
+
+    Raises:
+        PackedError: packed photos cannot be read.
+        PhotoError, SampleTableError: see `read_photo_list`.
+    """
+    assert data.root is not None
+    if is_packed(data.root):
+        packed = open_packed(data.root, folder=outputs / "cache", cache_gb=data.cache_gb)
+        return PhotoList(packed.photo_list(), "packed", data.root, packed)
+    return read_photo_list(data.root, follow_symlinks=data.follow_symlinks)
 
 
 def _find_info(root: Path) -> Path | None:

@@ -21,10 +21,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from mask_lightning.data.batching import normalise
-from mask_lightning.data.cache import FileStamp, PhotoCache, cache_file_name, cache_key
+from mask_lightning.data.cache import FileStamp, PhotoCache, PreparedPhotos, cache_file_name, cache_key
 from mask_lightning.data.datamodule import default_workers
 from mask_lightning.data.images import raise_if_broken
 from mask_lightning.data.loading import LeanLoader, worker_errors_in_one_line
+from mask_lightning.data.packed import PackedPhotos, open_packed
 from mask_lightning.data.prepared import PhotoSize, SizeTally, read_prepared
 from mask_lightning.data.transforms import TransformSpec, to_uint8
 from mask_lightning.errors import LabelError, PhotoError
@@ -33,6 +34,7 @@ from mask_lightning.inference.temperatures import fitting_temperatures
 from mask_lightning.inference.tta import average_log_probs, tta_images, tta_weights
 from mask_lightning.labels import UNLABELLED, LabelSpace
 from mask_lightning.metrics.predictions import Predictions, join_rows, no_targets
+from mask_lightning.settings.data import DataSettings
 from mask_lightning.settings.inference import Tta
 from mask_lightning.utils.system import keep_memory
 
@@ -43,7 +45,7 @@ CHUNK_ROWS = 2**14  # photos whose predictions stay on the device before they ar
 
 @dataclass(frozen=True)
 class CacheLocation:
-    """Place of a run's photo cache.
+    """Place of a run's photo cache; the cache files in it are used where they are up to date.
 
     Attributes:
         folder: folder of the cache files.
@@ -52,6 +54,20 @@ class CacheLocation:
 
     folder: Path
     root: Path
+
+
+PhotoPlace = CacheLocation | PackedPhotos
+
+
+def place_of(data: DataSettings, folder: Path, root: Path) -> PhotoPlace | None:
+    """Return where prepared photos are: packed ones, or the cache below `folder`; None with `data.cache=off`.
+
+    Raises:
+        PackedError: packed photos cannot be read.
+    """
+    if data.name == "packed":
+        return open_packed(root, folder=folder, cache_gb=data.cache_gb)
+    return None if data.cache == "off" else CacheLocation(folder, root)
 
 
 def predict(
@@ -63,7 +79,7 @@ def predict(
     batch_size: int = 64,
     num_workers: int | None = None,
     progress: bool = False,
-    cache: CacheLocation | None = None,
+    cache: PhotoPlace | None = None,
 ) -> Predictions:
     """Predict photos with one model; arguments and errors as `predict_many`."""
     return predict_many(
@@ -87,7 +103,7 @@ def predict_many(
     batch_size: int = 64,
     num_workers: int | None = None,
     progress: bool = False,
-    cache: CacheLocation | None = None,
+    cache: PhotoPlace | None = None,
 ) -> list[Predictions]:
     """Predict photos with several models, each with the preprocessing of its training.
 
@@ -102,7 +118,8 @@ def predict_many(
         batch_size: photos per batch.
         num_workers: loader processes; None: see `default_workers`.
         progress: show a progress bar on stderr.
-        cache: photo cache of a training run, which is used where it has the photo with the same preprocessing.
+        cache: photo cache of a training run, which is used where it has the photo with the same preprocessing; or
+            packed photos, which must have all.
 
     Returns:
         One entry per model.
@@ -135,7 +152,7 @@ def predict_chunks(
     batch_size: int = 64,
     num_workers: int | None = None,
     progress: bool = False,
-    cache: CacheLocation | None = None,
+    cache: PhotoPlace | None = None,
 ) -> Iterator[list[Predictions]]:
     """Predict photos as `predict_many`, and yield the predictions of about CHUNK_ROWS photos at a time.
 
@@ -263,19 +280,29 @@ class PredictionDataset(Dataset[PreparedPhoto]):
         paths: of the N photos.
         specs: transforms, all different.
         tta: test-time augmentation.
-        cache: photo cache to use where it is up to date; None decodes every photo.
+        cache: photo cache to use where it is up to date, or packed photos; None decodes every photo.
+
+    Raises:
+        PackedError: packed photos were prepared by other transforms.
     """
 
     def __init__(
-        self, paths: Sequence[str], specs: Sequence[TransformSpec], tta: Tta, cache: CacheLocation | None = None
+        self, paths: Sequence[str], specs: Sequence[TransformSpec], tta: Tta, cache: PhotoPlace | None = None
     ) -> None:
         self.paths, self.specs, self.tta = paths, list(specs), tta
-        self.caches = [None if cache is None else _open_cache(cache, spec) for spec in specs]
-        stamps = [{} if each is None else each.stamps() for each in self.caches]
+        self.caches: Sequence[PreparedPhotos | None]
+        if isinstance(cache, PackedPhotos):
+            for spec in specs:
+                cache.require(spec)
+            self.caches, self._cached = [cache] * len(self.specs), [True] * len(paths)
+            return
+        caches = [None if cache is None else _open_cache(cache, spec) for spec in specs]
+        stamps = [{} if each is None else each.stamps() for each in caches]
         self._cached = [
-            any(stamps) and all(_is_current(each, known, path) for each, known in zip(self.caches, stamps, strict=True))
+            any(stamps) and all(_is_current(each, known, path) for each, known in zip(caches, stamps, strict=True))
             for path in self.paths
         ]
+        self.caches = caches
 
     def __len__(self) -> int:
         return len(self.paths)

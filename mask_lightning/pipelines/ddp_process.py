@@ -1,11 +1,12 @@
-"""One of the other processes of a run on several devices; `engine.ddp` starts it.
+"""One of the other processes of a run on several devices; `engine.ddp` or torchrun starts it.
 
-It repeats what the process of rank 0 does, and receives the first weights from there by DDP.
+It repeats what the process of rank 0 does, writes no files, and receives the first weights from there by DDP.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from mask_lightning.callbacks.pruning import Pruning
+from mask_lightning.engine import torchrun
 from mask_lightning.engine.trainer import build_trainer, fit, without_advice
 from mask_lightning.pipelines.find_lr import run_range_test
 from mask_lightning.pipelines.photos import restore_photos
@@ -51,6 +53,22 @@ def main(task: Mapping[str, Any]) -> None:
     with without_advice():
         trainer = build_trainer(settings, folder, data, module, [Pruning(settings.monitor)] if task["prunes"] else [])
         fit(trainer, settings, folder, module, data, resume=task["resume"])
+
+
+def follow() -> int:
+    """Take part in the fits of the process of rank 0 until its command ends; torchrun has started both.
+
+    Returns:
+        Exit code of the command.
+    """
+    for name in ("pytorch_lightning", "lightning_fabric"):  # rank 0 prints, in the format of the command
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return torchrun.follow(main)
+
+
+def dismiss(code: int) -> None:
+    """Let the other processes of torchrun end with the exit code of the command."""
+    torchrun.dismiss(code)
 
 
 def _exit_with_rank_zero() -> None:

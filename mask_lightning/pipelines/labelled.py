@@ -13,7 +13,7 @@ from mask_lightning.data.sources import LabelledPhotos
 from mask_lightning.errors import LabelError, MaskLightningError, RunFolderError
 from mask_lightning.exporting.folder import is_export
 from mask_lightning.inference.exported import Model, load_model, with_engine
-from mask_lightning.inference.predict import CacheLocation, predict_many
+from mask_lightning.inference.predict import PhotoPlace, place_of, predict_many
 from mask_lightning.inference.trained import choose_device, find_checkpoint
 from mask_lightning.labels import UNLABELLED
 from mask_lightning.metrics.predictions import Predictions, join_spaces
@@ -78,7 +78,7 @@ def predict_labelled(
     device = choose_device(options.accelerator)
     loaded = [load_model(ckpt, device, engine=engine) for ckpt in ckpts]
     folders = [run_folder_of(ckpt) for ckpt in ckpts]
-    photos = _held_out_photos(ckpts[0], folders[0]) if data is None else _named_photos(data, loaded)
+    photos = _held_out_photos(ckpts[0], folders[0]) if data is None else _named_photos(data, loaded, options.outputs)
     check_labels(photos, loaded)
     cache = engine_cache(options.outputs)
     networks = [with_engine(each, engine, cache=cache, photos=len(photos.table)) for each in loaded]
@@ -89,7 +89,7 @@ def predict_labelled(
         batch_size=options.batch_size,
         num_workers=options.num_workers,
         progress=options.progress,
-        cache=cache_of_run(folders[0], photos.root),
+        cache=_place_of_photos(data, folders[0], photos.root, options),
     )
     return [
         LabelledPredictions(
@@ -120,13 +120,19 @@ def settings_of_run(folder: RunFolder) -> TrainSettings:
     return check(TrainSettings, folder.read_config())
 
 
-def cache_of_run(folder: RunFolder | None, root: Path) -> CacheLocation | None:
-    """Return the place of a run's cache of the photos below `root`; None if the run or its options are unknown."""
+def cache_of_run(folder: RunFolder | None, root: Path) -> PhotoPlace | None:
+    """Return where a run has its prepared photos below `root`; None if the run or its options are unknown.
+
+    Raises:
+        PackedError: its packed photos cannot be read.
+    """
     try:
         settings = settings_of_run(folder) if folder else None
     except MaskLightningError:
         return None
-    return None if settings is None or settings.data.cache == "off" else CacheLocation(settings.cache_folder, root)
+    if settings is None or (settings.data.name == "packed" and settings.data.root != root):
+        return None
+    return place_of(settings.data, settings.cache_folder, root)
 
 
 def photos_of_run(folder: RunFolder) -> Photos:
@@ -170,10 +176,19 @@ def _held_out_photos(ckpt: Path, folder: RunFolder | None) -> LabelledPhotos:
     return LabelledPhotos(photos.split.val, space, (), photos.root)
 
 
-def _named_photos(data: DataSettings, networks: Sequence[Model]) -> LabelledPhotos:
+def _named_photos(data: DataSettings, networks: Sequence[Model], outputs: Path) -> LabelledPhotos:
     """Return all photos that `data` names, with labels of the networks' tasks."""
     assert data.table is not None or data.root is not None
-    return read_labelled(data, join_spaces([network.space for network in networks]))
+    return read_labelled(data, join_spaces([network.space for network in networks]), outputs=outputs)
+
+
+def _place_of_photos(
+    data: DataSettings | None, folder: RunFolder | None, root: Path, options: InferenceSettings
+) -> PhotoPlace | None:
+    """Return where prepared photos are: the packed ones that `data` names, or those of the run."""
+    if data is not None and data.name == "packed":
+        return place_of(data, data.cache_dir or options.outputs / "cache", root)
+    return cache_of_run(folder, root)
 
 
 def check_labels(photos: LabelledPhotos, networks: Sequence[Model]) -> None:

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mask_lightning.data.cache import PhotoCache
+from mask_lightning.data.cache import PreparedPhotos
 from mask_lightning.data.duplicates import describe_sharing, find_shared_photos, link_families
 from mask_lightning.data.images import Broken, explain_broken, find_broken, log_and_shorten
+from mask_lightning.data.packed import check_split, open_packed
 from mask_lightning.data.sources import READERS, LabelledPhotos, Reader, read_labelled_photos
 from mask_lightning.data.splits import Split, check_classes, hold_out
 from mask_lightning.ensemble.subsets import member_rows, restore_member_rows
@@ -34,7 +35,7 @@ from mask_lightning.runs.photos import (
 from mask_lightning.settings.data import DataSettings
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.synthetic.portraits import write_portraits
-from mask_lightning.utils.files import write_atomically
+from mask_lightning.utils.files import location, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class Photos:
         fold = {"fold": self.fold[0], "folds": self.fold[1]} if self.fold else {}
         exceptions = {"skipped": list(self.skipped), "without_face": list(self.without_face)}
         listed = {name: photos for name, photos in exceptions.items() if photos}
-        return {"root": str(self.root), "drawn": self.drawn, **fold, **sides, **listed}
+        return {"root": location(self.root), "drawn": self.drawn, **fold, **sides, **listed}
 
 
 def find_photos(settings: TrainSettings) -> Photos:
@@ -101,17 +102,43 @@ def find_photos(settings: TrainSettings) -> Photos:
     """
     data, photos = settings.data, _read(settings)
     space = settings.choose(photos.space)
-    if data.val_fraction > 0:
-        place, shown = settings.cache_folder, settings.trainer.progress
-        photos = link_people(photos, find_shared_photos(photos.table, root=photos.root, folder=place, progress=shown))
-    split = hold_out(
-        photos.table, **data.split_options, strata=photos.strata, labels=photos.labels_as_read, space=space
+    photos, split = split_photos(
+        photos, data, space, cache_folder=settings.cache_folder, progress=settings.trainer.progress
     )
-    check_classes(split, space)
     rows = keep_training_ages(split.train, settings.labels.age, settings.head)
     if settings.member is not None:
         rows = _member_rows(rows, settings.member, data, space)
     return _photos(settings, photos, split, rows)
+
+
+def split_photos(
+    photos: LabelledPhotos, data: DataSettings, space: LabelSpace, *, cache_folder: Path, progress: bool
+) -> tuple[LabelledPhotos, Split]:
+    """Split photos as the options say, and check that both sides have every class; packed photos are split already.
+
+    Args:
+        photos: labelled photos.
+        data: options of the split.
+        space: tasks of which both sides must have every class.
+        cache_folder: folder of the thumbnails by which duplicates are found.
+        progress: show a progress bar.
+
+    Returns:
+        The photos, with the families of people who share photos joined, and the split.
+
+    Raises:
+        SplitError: the people cannot be split, or packed photos were split with other options.
+    """
+    options = data.split_options
+    if photos.split is not None:
+        check_split(photos.split, options)
+        options |= {"folds": None, "fold": None}  # the sides are those of the fold that was packed
+    elif data.val_fraction > 0:
+        pairs = find_shared_photos(photos.table, root=photos.root, folder=cache_folder, progress=progress)
+        photos = link_people(photos, pairs)
+    split = hold_out(photos.table, **options, strata=photos.strata, labels=photos.labels_as_read, space=space)
+    check_classes(split, space)
+    return photos, split
 
 
 def restore_photos(settings: TrainSettings, folder: RunFolder, *, remedy: str = "restore them") -> Photos:
@@ -223,7 +250,24 @@ def read_labelled(
         MaskLightningError: the photos or their labels are not as expected.
     """
     portraits = draw_portraits(data.portraits, outputs) if data.is_drawn else None
+    if data.name == "packed":
+        return _read_packed(data, data.cache_dir or outputs / "cache")
     return read_labelled_photos(data, space=space, needed=needed, portraits=portraits, readers=readers)
+
+
+def _read_packed(data: DataSettings, cache_folder: Path) -> LabelledPhotos:
+    """Read the sample table of packed photos. Raises PackedError if it cannot be read."""
+    assert data.root is not None
+    packed = open_packed(data.root, folder=cache_folder, cache_gb=data.cache_gb)
+    known = packed.manifest
+    return LabelledPhotos(
+        packed.sample_table(),
+        LabelSpace.from_plain(known.space),
+        tuple(known.strata),
+        data.root,
+        people_known=known.people_known,
+        split=known.split,
+    )
 
 
 def draw_portraits(people: int, outputs: Path) -> Path:
@@ -247,7 +291,7 @@ def _member_rows(train: pd.DataFrame, member: str, data: DataSettings, space: La
     return rows
 
 
-def replace_broken(settings: TrainSettings, photos: Photos, cache: PhotoCache | None) -> Photos:
+def replace_broken(settings: TrainSettings, photos: Photos, cache: PreparedPhotos | None) -> Photos:
     """Return the photos without those that cannot be decoded; the same object if all can.
 
     With `data.on_bad_photo=skip` another training photo of the same classes takes the place of a broken one, chosen by
@@ -296,7 +340,7 @@ def replace_rows(rows: pd.DataFrame, broken: Collection[str], tasks: Sequence[st
     return rows.iloc[place[place >= 0]].reset_index(drop=True)
 
 
-def _find_broken(paths: Sequence[str], cache: PhotoCache | None, *, progress: bool) -> Broken:
+def _find_broken(paths: Sequence[str], cache: PreparedPhotos | None, *, progress: bool) -> Broken:
     if cache is None:
         return find_broken(paths, progress=progress)
     return explain_broken([path for path in paths if not cache.holds(path)])

@@ -11,7 +11,7 @@ from mask_lightning.data.videos import camera_index, is_video
 from mask_lightning.errors import ConfigError, RunFolderError
 from mask_lightning.inference import prediction_file, submission
 from mask_lightning.inference.exported import Model, load_model, with_engine
-from mask_lightning.inference.photo_list import PhotoList, read_photo_list
+from mask_lightning.inference.photo_list import PhotoList, list_photos
 from mask_lightning.inference.predict import predict_chunks, with_options
 from mask_lightning.inference.shards import Shard, find_shards
 from mask_lightning.inference.temperatures import require_corrections
@@ -45,7 +45,7 @@ def predict_photos(settings: PredictSettings, folder: Path) -> None:
     if is_video(root) or camera_index(root) is not None:
         raise ConfigError(f"videos and cameras need faces=all, found data.root={root} beside faces=one; set faces=all")
     refuse_existing(folder, OUTPUT_NAMES)
-    photos = read_photo_list(root, follow_symlinks=settings.data.follow_symlinks)
+    photos = list_photos(settings.data, settings.outputs)
     networks = _load_networks(settings, len(photos.table))
     submit = _must_submit(networks, photos, settings)
     if settings.shard is not None:
@@ -100,6 +100,7 @@ def _predict_shard(
         photos.table.iloc[shard.rows(len(photos.table), settings.batch_size)].reset_index(drop=True),
         photos.kind,
         photos.root,
+        photos.packed,
     )
     with writable(folder), prediction_file.writing_predictions(path, about) as write:
         for parts in _chunks(settings, networks, part):
@@ -150,6 +151,7 @@ def _chunks(settings: PredictSettings, networks: list[Model], photos: PhotoList)
         batch_size=settings.batch_size,
         num_workers=settings.num_workers,
         progress=settings.progress,
+        cache=photos.packed,
     )
 
 

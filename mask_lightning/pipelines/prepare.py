@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,9 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 
-from mask_lightning.data.cache import PhotoCache, cached_photos
+from mask_lightning.data.cache import PreparedPhotos, cached_photos
 from mask_lightning.data.datamodule import FaceDataModule
+from mask_lightning.data.packed import open_packed, read_manifest
 from mask_lightning.data.prepared import (
     PhotoSize,
     Quantiles,
@@ -39,10 +41,13 @@ from mask_lightning.pipelines.photos import Photos, find_photos, replace_broken
 from mask_lightning.pipelines.soft_targets import SoftPart, check_leaks, make_soft_targets, read_extra_photos
 from mask_lightning.runs.folder import RunResult
 from mask_lightning.runs.photos import short_name
+from mask_lightning.settings.data import DataSettings
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.utils.system import share_of_cores
 
 log = logging.getLogger(__name__)
+
+CLEAN_TRAIN_POOL = 8  # packed photos from which each photo of clean_train is drawn
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class PreparedRun:
     transform: TransformSpec
     found: Photos
     photos: Photos
-    cache: PhotoCache | None = None
+    cache: PreparedPhotos | None = None
     sizes: Quantiles = field(default_factory=dict)
     soft: SoftPart | None = None
 
@@ -80,6 +85,15 @@ class PreparedRun:
         tasks = self.settings.data.balanced_by
         return balanced_weights(self.train_rows, self.photos.space.only(tasks).names) if tasks else None
 
+    def _clean_train_rows(self) -> pd.DataFrame:
+        """Return the training rows as labelled; of packed photos those of a few chunks, which one pass can read."""
+        rows = self.photos.labels
+        chunks = None if self.cache is None else self.cache.chunks_of(rows["path"].tolist())
+        if chunks is None:
+            return rows
+        first = np.sort(np.argsort(chunks, kind="stable")[: CLEAN_TRAIN_POOL * self.settings.data.clean_train_photos])
+        return rows.iloc[first].reset_index(drop=True)
+
     def build_data(self) -> FaceDataModule:
         """Build the data module over the split."""
         settings, photos = self.settings, self.photos
@@ -94,7 +108,7 @@ class PreparedRun:
             num_workers=settings.data.num_workers,
             sample_weights=self.sample_weights,
             mix=settings.mix,
-            clean_train=photos.labels,
+            clean_train=self._clean_train_rows(),
             numbers=number_reader(settings.head, settings.labels.age),
             cache=self.cache,
             device_augment=augments_on_device(settings),
@@ -215,7 +229,8 @@ def prepare_run(
         return PreparedRun(settings, transform, found, found, cache, soft=soft)
     photos = replace_broken(settings, found, cache)
     if transform.crop != "face":
-        sizes = sample_sizes(photos.labels["path"].tolist())
+        paths = photos.labels["path"].tolist()
+        sizes = sample_sizes(paths) if cache is None else sample_sizes(paths, cache.size_of)
     else:
         paths = list(dict.fromkeys([*photos.labels["path"], *photos.split.val["path"]]))
         known = find_faces(paths, transform, cache)
@@ -258,10 +273,18 @@ def choose_transform(settings: TrainSettings, recorded: RunResult | None = None)
             f"finetune.phases has image_size {largest}, found model.backbone={settings.model.backbone}, which is built "
             f"for photos of one size ({size}); leave it out of the phases, or take a CNN"
         )
-    if data.crop == "face":
+    if data.crop == "face" and data.name != "packed":
         require_detector()
     mean, std = _choose_normalisation(settings, recorded, native)
-    return TransformSpec(size=size, mean=mean, std=std, **data.crop_options)
+    return TransformSpec(size=size, mean=mean, std=std, **_choose_crop(data))
+
+
+def _choose_crop(data: DataSettings) -> dict[str, Any]:
+    """Return the options of the crop; packed photos have their own, and another that is named is refused later."""
+    if data.name != "packed" or data.crop_options != DataSettings().crop_options:
+        return data.crop_options
+    assert data.root is not None
+    return read_manifest(data.root).crop
 
 
 def _choose_normalisation(
@@ -282,10 +305,10 @@ def _choose_normalisation(
 
 def open_cache(
     settings: TrainSettings, photos: Photos, transform: TransformSpec, further: Sequence[str] = ()
-) -> PhotoCache | None:
+) -> PreparedPhotos | None:
     """Open the cache of prepared photos, and decode into it what no earlier run did; None with `data.cache=off`.
 
-    With `data.cache=auto`, None if there is no room for it, with a warning in the log.
+    With `data.cache=auto`, None if there is no room for it, with a warning in the log. Packed photos are opened.
 
     Args:
         settings: all options of the run.
@@ -295,8 +318,13 @@ def open_cache(
 
     Raises:
         CacheError: `data.cache=on`, and the cache cannot be written.
+        PackedError: packed photos cannot be read, or were prepared otherwise.
     """
     data = settings.data
+    if data.name == "packed":
+        packed = open_packed(photos.root, folder=settings.cache_folder, cache_gb=data.cache_gb)
+        packed.require(transform)
+        return packed
     if data.cache == "off":
         return None
     try:
@@ -315,7 +343,7 @@ def open_cache(
         return None
 
 
-def find_faces(paths: Sequence[str], transform: TransformSpec, cache: PhotoCache | None) -> dict[str, PhotoSize]:
+def find_faces(paths: Sequence[str], transform: TransformSpec, cache: PreparedPhotos | None) -> dict[str, PhotoSize]:
     """Return the sizes of photos and their faces by path, from the cache; photos that it lacks are read."""
     found = {path: None if cache is None else cache.size_of(path) for path in paths}
     with ThreadPoolExecutor(share_of_cores()) as pool:

@@ -154,6 +154,7 @@ def score_probe(
     trainer.best.compare(trainer.trainer, module, scores)
     write_atomically(folder.metrics, pd.DataFrame([{"epoch": 0, "step": 0, **scores}]).to_csv(index=False).encode())
     if trainer.trainer.logger is not None:
+        trainer.trainer.logger.log_hyperparams(dict(module.hparams))
         trainer.trainer.logger.log_metrics(scores, step=0)
         trainer.trainer.logger.finalize("success")
 

@@ -18,7 +18,12 @@ from mask_lightning.metrics.evaluation import Evaluation, evaluate
 from mask_lightning.metrics.mistakes import find_mistakes
 from mask_lightning.metrics.predictions import Predictions
 from mask_lightning.pipelines.evaluate import notes, temperatures_for
-from mask_lightning.pipelines.labelled import LabelledPredictions, predict_labelled
+from mask_lightning.pipelines.labelled import (
+    LabelledPredictions,
+    predict_labelled,
+    run_folder_of,
+    settings_of_run,
+)
 from mask_lightning.pipelines.output import refuse_existing, writable
 from mask_lightning.reports import report_page
 from mask_lightning.reports.html_page import Picture, figure_picture
@@ -41,6 +46,7 @@ def report_run(settings: ReportSettings, folder: Path) -> Report:
         MaskLightningError: the user can correct the cause; raised before anything is written.
     """
     refuse_existing(folder, [report_page.FILE_NAME])
+    _refuse_packed(settings)
     labelled = predict_labelled([settings.ckpt], settings, data=settings.photos)[0]
     trained = load_trained(settings.ckpt, choose_device(settings.accelerator))
     report = make_report(labelled, trained, seed=settings.seed)
@@ -48,6 +54,16 @@ def report_run(settings: ReportSettings, folder: Path) -> Report:
         _save(report, folder)
     report_page.print_report(report, folder)
     return report
+
+
+def _refuse_packed(settings: ReportSettings) -> None:
+    """Raise ConfigError for the held-out people of a run on packed photos, whose files the page would show."""
+    folder = run_folder_of(settings.ckpt)
+    if settings.photos is None and folder is not None and settings_of_run(folder).data.name == "packed":
+        raise ConfigError(
+            f"report shows photo files, found that {folder.path} was trained on packed photos; name the original "
+            "photos with data.root, or use python -m mask_lightning.evaluate"
+        )
 
 
 def make_report(labelled: LabelledPredictions, trained: Trained, *, seed: int = 0) -> Report:

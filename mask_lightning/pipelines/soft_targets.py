@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import log_softmax
 
-from mask_lightning.data.cache import PhotoCache
+from mask_lightning.data.cache import PreparedPhotos
 from mask_lightning.data.duplicates import match_sketches, read_sketches
 from mask_lightning.data.soft_targets import (
     ExtraPhotos,
@@ -28,7 +28,7 @@ from mask_lightning.data.soft_targets import (
     read_extra,
 )
 from mask_lightning.errors import CheckpointError, LabelError, PhotoError, RunFolderError, SplitError
-from mask_lightning.inference.predict import CacheLocation, predict_many
+from mask_lightning.inference.predict import place_of, predict_many
 from mask_lightning.inference.prediction_file import describe_space
 from mask_lightning.inference.trained import Trained, choose_device, load_trained
 from mask_lightning.labels import LabelSpace
@@ -106,7 +106,7 @@ def _refuse_held_out(rows: pd.DataFrame, photos: Photos, settings: TrainSettings
 
 
 def make_soft_targets(
-    settings: TrainSettings, photos: Photos, extra: ExtraPhotos | None, cache: PhotoCache | None
+    settings: TrainSettings, photos: Photos, extra: ExtraPhotos | None, cache: PreparedPhotos | None
 ) -> SoftPart | None:
     """Compute the soft targets of a run; None without `distill` and `data.extra`.
 
@@ -253,7 +253,7 @@ def _ask_teachers(
     teachers: Sequence[RunFolder],
     photos: Photos,
     rows: pd.DataFrame,
-    cache: PhotoCache | None,
+    cache: PreparedPhotos | None,
 ) -> SoftTargets:
     """Average the teachers' probabilities of the training rows and of the further photos; weights are 0 or 1."""
     device = choose_device(settings.trainer.accelerator)
@@ -267,7 +267,7 @@ def _ask_teachers(
         pd.DataFrame({"path": unique.to_numpy()}),
         num_workers=settings.data.num_workers,
         progress=settings.trainer.progress,
-        cache=None if cache is None else CacheLocation(settings.cache_folder, photos.root),
+        cache=None if cache is None else place_of(settings.data, settings.cache_folder, photos.root),
     )
     log_probs = [{task: to_log(values) for task, values in part.probs.items()} for part in parts]
     soft = _mean_probs(networks, log_probs, photos.space)

@@ -29,7 +29,8 @@ def run_job(settings: TrainSettings, path: Path, overrides: Sequence[str] = ()) 
     command continues although its sweep gets a new folder, and a larger sweep takes over the jobs of a smaller one. Two
     runs are the same if their options are, without paths, device and workers (`settings.identity`), and their photos.
     A finished run is skipped, an interrupted one resumed, a failed one trained again, and one that another process
-    trains is left alone. `skip_done=false` trains everything again, except what a cluster interrupted and queued again.
+    trains is left alone, or waited for if a cluster has repeated this job. `skip_done=false` trains everything again,
+    except what a cluster interrupted and queued again.
 
     Raises:
         MaskLightningError, KeyboardInterrupt: as `train_run`.
@@ -41,9 +42,11 @@ def run_job(settings: TrainSettings, path: Path, overrides: Sequence[str] = ()) 
     while True:
         with _claim(settings) as claimed:
             earlier = _earlier(settings, places)
-            if claimed or (earlier is not None and earlier.action != "resumed"):
+            if earlier is not None and earlier.action == "elsewhere" and records.was_requeued():
+                pass  # this job itself, on a machine that is ending or unreachable
+            elif claimed or (earlier is not None and earlier.action != "resumed"):
                 return _run(settings, path, overrides, earlier)
-        time.sleep(POLL_SECONDS)  # another job is about to start or resume this very run
+        time.sleep(POLL_SECONDS)  # another process is about to start, resume or leave this very run
 
 
 def _run(settings: TrainSettings, path: Path, overrides: Sequence[str], earlier: EarlierRun | None) -> RunResult:

@@ -25,7 +25,7 @@ from mask_lightning import __version__
 from mask_lightning.callbacks.pruning import Pruning
 from mask_lightning.data.loading import worker_errors_in_one_line
 from mask_lightning.engine.checkpoint_files import keep_weights
-from mask_lightning.engine.loggers import check_logger
+from mask_lightning.engine.loggers import check_logger, closing_tracker, log_figures
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.engine.trainer import build_trainer, fit, without_advice
 from mask_lightning.errors import ConfigError, RunFolderError, Terminated
@@ -41,6 +41,7 @@ from mask_lightning.settings.base import check
 from mask_lightning.settings.identity import config_hash
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.sweeps.studies import StudyTrial, current_trial
+from mask_lightning.utils.launch import find_launch
 from mask_lightning.utils.system import raise_on_sigterm
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def train_run(settings: TrainSettings, path: Path, overrides: Sequence[str] = ()
         MaskLightningError: the user can correct the cause; raised before training if possible.
         KeyboardInterrupt: Ctrl-C or SIGTERM (`Terminated`); the run can be resumed.
     """
-    check_logger(settings.logger)
+    check_logger(settings.logger, settings.outputs)
     identity = config_hash(settings)
     with _recorded_preparation(settings, path, overrides=overrides, config_hash=identity):
         run = prepare_run(settings)
@@ -142,18 +143,20 @@ def fit_run(run: PreparedRun, folder: RunFolder, module: MultiTaskModule, *, res
             seconds = round(earlier.seconds + perf_counter() - started, 1)
             return {**trainer.describe(), "score_of": module.score_of or earlier.score_of, "seconds": seconds}
 
-        with _recorded(folder, progress):
-            if probe is not None and not module.phases:
-                with raise_on_sigterm():
-                    score_probe(probe, run, trainer, folder, module, data)
-            else:
-                with raise_on_sigterm():
-                    run_report.save_augmented(folder.path, data, module.space)
-                fit(trainer, settings, folder, module, data, resume=resume, found_lr=earlier.lr)
-        result = _finish(settings, folder, {**progress(), "status": "pruned" if pruning.pruned else "finished"})
-        if trial:
-            trial.describe(run=folder.path, pruned=pruning.pruned)
-        run_report.save_figures(folder.path, pd.read_csv(folder.metrics), module, trainer.best.evidence)
+        with closing_tracker(trainer.trainer.logger):
+            with _recorded(folder, progress):
+                if probe is not None and not module.phases:
+                    with raise_on_sigterm():
+                        score_probe(probe, run, trainer, folder, module, data)
+                else:
+                    with raise_on_sigterm():
+                        run_report.save_augmented(folder.path, data, module.space)
+                    fit(trainer, settings, folder, module, data, resume=resume, found_lr=earlier.lr)
+            result = _finish(settings, folder, {**progress(), "status": "pruned" if pruning.pruned else "finished"})
+            if trial:
+                trial.describe(run=folder.path, pruned=pruning.pruned)
+            run_report.save_figures(folder.path, pd.read_csv(folder.metrics), module, trainer.best.evidence)
+            log_figures(trainer.trainer.logger, folder.path, step=trainer.trainer.global_step)
         run_report.print_result(folder, result, module.space)
         return result
 
@@ -174,17 +177,24 @@ def resume_run(path: Path, overrides: Sequence[str] = (), settings: TrainSetting
     if others:
         raise ConfigError(f"resume takes the run's own config, found {others[0]} beside it; leave that out")
     folder = RunFolder(path)
-    settings, earlier = settings or check(TrainSettings, folder.read_config()), folder.read_result()
+    settings, earlier = settings or _read_settings(folder), folder.read_result()
     if earlier.status == "finished":
         raise RunFolderError(f"{path} is finished (score {earlier.score}); start a new run instead")
     if not folder.last.is_file():
         raise RunFolderError(f"expected a checkpoint at {folder.last}, found none; start the run anew")
-    check_logger(settings.logger)
+    check_logger(settings.logger, settings.outputs)
     with raise_on_sigterm():
         run = prepare_run(settings, restore_photos(settings, folder), recorded=earlier)
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     module = run.build_module(found_lr=earlier.lr)
     return fit_run(run, folder, module, resume=True)
+
+
+def _read_settings(folder: RunFolder) -> TrainSettings:
+    """Read the recorded options of a run; torchrun may start it again with other processes than before."""
+    settings, launch = check(TrainSettings, folder.read_config()), find_launch()
+    anew = {"devices": 1, "num_nodes": 1} if launch else {}
+    return settings.model_copy(update={"trainer": settings.trainer.model_copy(update=anew)}).on(launch)
 
 
 def inspect_run(settings: TrainSettings) -> None:

@@ -24,8 +24,8 @@ from mask_lightning.ensemble.voting import Vote, Weights, vote_predictions
 from mask_lightning.errors import CheckpointError, RunFolderError, SubmissionError
 from mask_lightning.inference import prediction_file, submission
 from mask_lightning.inference.exported import Model, with_engine
-from mask_lightning.inference.photo_list import PhotoList, read_photo_list
-from mask_lightning.inference.predict import CacheLocation, predict_many
+from mask_lightning.inference.photo_list import PhotoList, list_photos
+from mask_lightning.inference.predict import PhotoPlace, predict_many
 from mask_lightning.inference.trained import Trained, choose_device, load_trained
 from mask_lightning.labels import LabelSpace
 from mask_lightning.metrics.calibration import fit_corrections
@@ -55,7 +55,7 @@ def vote(settings: VoteSettings, folder: Path) -> None:
     """
     refuse_existing(folder, [RECORD])
     data = settings.data
-    photos_to_predict = read_photo_list(data.root, follow_symlinks=data.follow_symlinks) if data.root else None
+    photos_to_predict = list_photos(data, settings.outputs) if data.root else None
     found = find_members(settings.runs, allow_missing=settings.allow_missing)
     loaded = load_members(found.members, choose_device(settings.accelerator))
     weights = _choose_weights(loaded, settings)
@@ -74,7 +74,7 @@ def vote(settings: VoteSettings, folder: Path) -> None:
         [member.name for member in found.members], loaded.megabytes, found.left_out, found.missing
     )
     with writable(folder):
-        voted = _vote_on_photos(loaded, photos_to_predict.table, weights, settings) if photos_to_predict else None
+        voted = _vote_on_photos(loaded, photos_to_predict, weights, settings) if photos_to_predict else None
         scores, remarks = None, ["no scores: the members held nobody out (data.val_fraction=0)"]
         if len(photos.split.val):
             scores, remarks = _score(loaded, photos, weights, settings, folder)
@@ -113,9 +113,10 @@ def _must_submit(space: LabelSpace, photos_to_predict: PhotoList, settings: Vote
     return possible and settings.submission is not False
 
 
-def _vote_on_photos(loaded: LoadedMembers, rows: pd.DataFrame, weights: Weights | None, settings: VoteSettings) -> Vote:
+def _vote_on_photos(loaded: LoadedMembers, photos: PhotoList, weights: Weights | None, settings: VoteSettings) -> Vote:
     """Predict other photos by the kind of vote that the options name."""
-    parts = _predict(_with_engine(loaded.networks, len(rows), settings), rows, settings)
+    rows = photos.table
+    parts = _predict(_with_engine(loaded.networks, len(rows), settings), rows, settings, photos.packed)
     if settings.kind == "weighted":
         return vote_predictions(parts, kind="hard", weights=weights)
     return vote_predictions(parts, kind=settings.kind)
@@ -127,7 +128,7 @@ def _with_engine(networks: Sequence[Trained], photos: int, settings: VoteSetting
 
 
 def _predict(
-    networks: Sequence[Model], rows: pd.DataFrame, settings: VoteSettings, cache: CacheLocation | None = None
+    networks: Sequence[Model], rows: pd.DataFrame, settings: VoteSettings, cache: PhotoPlace | None = None
 ) -> list[Predictions]:
     return predict_many(
         networks,

@@ -156,9 +156,9 @@ def print_result(folder: RunFolder, result: RunResult, space: LabelSpace) -> Non
     for line in describe_numbers(result.best, space):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     last = result.last.get(result.monitor)
+    speed = f"{result.photos_per_second:.1f} photos/s, " if result.photos_per_second else ""  # a probe trains on none
     console.print(
-        f"last epoch: {result.monitor} {last:.3f}; {result.photos_per_second:.1f} photos/s, {result.seconds:.0f} s; "
-        f"weights: {result.weights}",
+        f"last epoch: {result.monitor} {last:.3f}; {speed}{result.seconds:.0f} s; weights: {result.weights}",
         markup=False,
     )
     drawn = [name for name in ("augmented.png", "schedule.png") if (folder.path / name).is_file()]  # a probe has none

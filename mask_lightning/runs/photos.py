@@ -26,10 +26,10 @@ def fingerprint(table: pd.DataFrame) -> str:
     have the same fingerprint.
 
     Args:
-        table: a sample table whose photos exist.
+        table: a sample table whose photos exist, or are packed.
     """
     table = table.sort_values("path")
-    labels = table.drop(columns="path").to_csv(index=False)
+    labels = table.drop(columns=["path", "bytes"], errors="ignore").to_csv(index=False)
     digest = hashlib.sha256(labels.encode())
     for photo, size in identify_photos(table)[["photo", "bytes"]].itertuples(index=False):
         digest.update(f"{photo}:{size}\n".encode())
@@ -37,10 +37,14 @@ def fingerprint(table: pd.DataFrame) -> str:
 
 
 def identify_photos(table: pd.DataFrame) -> pd.DataFrame:
-    """Replace `path` by `photo` (folder and file name) and `bytes`, which a copy in another place shares."""
-    identified = table.drop(columns="path")
+    """Replace `path` by `photo` (folder and file name) and `bytes`, which a copy in another place shares.
+
+    Packed photos, which have no files, have `bytes` in their table.
+    """
+    identified = table.drop(columns=["path", "bytes"], errors="ignore")
+    known = table["bytes"] if "bytes" in table else [Path(path).stat().st_size for path in table["path"]]
     identified.insert(0, "photo", [short_name(path) for path in table["path"]])
-    identified.insert(1, "bytes", np.array([Path(path).stat().st_size for path in table["path"]], np.int64))
+    identified.insert(1, "bytes", np.array(known, np.int64))
     return identified
 
 
@@ -68,12 +72,14 @@ def describe_changes(before: pd.DataFrame, after: pd.DataFrame, *, ignore_new: b
     old, new = (_by_photo(table[columns]) for table in (before, after))
     kept = old.index.intersection(new.index)
     differs = old.loc[kept] != new.loc[kept]
-    relabelled = differs.drop(columns="bytes").any(axis=1) & ~differs["bytes"]
+    labels = differs.drop(columns="bytes")
+    relabelled = labels.any(axis=1) & ~differs["bytes"]
+    fields = labels.columns[labels[relabelled].any()]
     found = {
         "missing": old.index.difference(kept),
         "new": new.index[:0] if ignore_new else new.index.difference(kept),
         "another file": kept[differs["bytes"]],
-        "labelled otherwise": kept[relabelled],
+        f"labelled otherwise in {', '.join(fields)}": kept[relabelled],
     }
     return ", ".join(_count(photos.tolist(), change) for change, photos in found.items() if len(photos))
 

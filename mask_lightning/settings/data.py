@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from mask_lightning.errors import ConfigError, did_you_mean
-from mask_lightning.labels import FACE, FACE_SETS, LabelSpace
+from mask_lightning.labels import FACE, FACE_SETS, RESERVED, LabelSpace
 from mask_lightning.settings.base import Count, Positive, Seed, Settings, Share
 
 Crop = Annotated[int, Field(ge=8)] | None
@@ -18,11 +18,17 @@ CropMode = Literal["centre", "share", "face"]
 COMPETITION_CROP = 380, 256  # height and width, the default of conf/data/competition.yaml
 MARGIN = 0.25  # eyes to chin fill two thirds of the square, so that hair and chin are inside
 
+CacheGb = Annotated[
+    float, Field(gt=0, description="packed photos in S3: gigabytes that local copies of chunks may take")
+]
+CACHE_GB = 50.0
+
 ROOTS = {  # description of data.root for the kinds of data that need one
     "competition": "the folder that holds train/",
     "utkface": "the folder of the photos",
     "fairface": "the folder that holds fairface_label_train.csv, train/ and val/",
     "folder": "the folder that holds one folder per class",
+    "packed": "the folder or s3:// address that python -m mask_lightning.pack has written",
 }
 
 
@@ -34,7 +40,7 @@ def _as_text(name: Any) -> Any:
 class DataSettings(Settings):
     """Photos, the split by person, the crop, and how photos are loaded."""
 
-    name: Literal["auto", "competition", "folder", "table", "utkface", "fairface"] = Field(
+    name: Literal["auto", "competition", "folder", "packed", "table", "utkface", "fairface"] = Field(
         "auto", description="layout of the photos; set by data=NAME"
     )
     root: Path | None = Field(None, description="folder of the photos; never written to")
@@ -105,6 +111,7 @@ class DataSettings(Settings):
     cache_dir: Path | None = Field(
         None, description="folder of that cache, and of small thumbnails of all photos; null: cache below outputs"
     )
+    cache_gb: CacheGb = CACHE_GB
     device_augment: Literal["auto", "on", "off"] = Field(
         "auto",
         description="on: RandAugment on batches on the device; off: on single photos on the CPU; auto: on for a GPU",
@@ -158,6 +165,19 @@ class DataSettings(Settings):
                 f"data.crop_height and data.crop_width must both be pixels or both null, got {self.crop_height} and "
                 f"{self.crop_width}; set both"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _packed_photos_have_no_files(self) -> DataSettings:
+        if self.name != "packed":
+            return self
+        for name in ("corrections", "agreed_by", "follow_symlinks", "extra", "cache", "on_bad_photo"):
+            value, default = getattr(self, name), type(self).model_fields[name].default
+            if value != default:
+                raise ValueError(
+                    f"data.{name} is for photos in files, found {value} beside data=packed; leave it out, or give it "
+                    "when you pack the photos"
+                )
         return self
 
     @model_validator(mode="after")
@@ -296,12 +316,21 @@ def known_space(data: DataSettings, labels: LabelSettings) -> LabelSpace | None:
         ConfigError: labels are given to photos that have their own.
         LabelError: a task has less than two classes.
     """
+    if data.name == "packed":
+        if labels.tasks is not None:
+            raise ConfigError(
+                "labels.tasks are for data=table and data=folder, found them beside data=packed; give them when you "
+                "pack the photos"
+            )
+        return None
     if data.name in ("table", "folder"):
         if labels.tasks is not None:
             if data.name == "folder" and len(labels.tasks) > 1:
                 raise ConfigError(
                     f"data=folder has labels of one task, found labels.tasks of {', '.join(labels.tasks)}; name one"
                 )
+            if reserved := sorted(RESERVED & set(labels.tasks)):
+                raise ConfigError(f"labels.tasks names {reserved[0]}, which has another meaning; rename that task")
             return LabelSpace.from_plain(labels.tasks)
         face = FACE if data.name == "table" else FACE.only(["mask"])
         return face if labels.name == "face" else None

@@ -54,6 +54,12 @@ class EvaluateSettings(LabelledSettings):
 class ReportSettings(LabelledSettings):
     """Options of `python -m mask_lightning.report`."""
 
+    @model_validator(mode="after")
+    def _photos_are_in_files(self) -> ReportSettings:
+        if self.data.name == "packed":
+            raise ValueError("report shows photo files, found data=packed; name the original photos")
+        return self
+
 
 class SuspectsSettings(InferenceSettings):
     """Options of `python -m mask_lightning.suspects`."""
@@ -126,6 +132,12 @@ class AuditSettings(Settings):
     data: DataSettings
     labels: LabelSettings
     task: TaskSettings
+
+    @model_validator(mode="after")
+    def _photos_are_in_files(self) -> AuditSettings:
+        if self.data.name == "packed":
+            raise ValueError("audit reads photo files, found data=packed; name the original photos")
+        return self
 
     @property
     def known_space(self) -> LabelSpace | None:

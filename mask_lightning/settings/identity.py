@@ -20,6 +20,7 @@ IGNORED = frozenset(
         "ensemble",
         "data.num_workers",
         "data.cache",
+        "data.cache_gb",
         "data.device_augment",
         "checkpoint.keep",
         "checkpoint.every_minutes",
@@ -28,6 +29,7 @@ IGNORED = frozenset(
         "model.compile",
         "trainer.accelerator",
         "trainer.devices",
+        "trainer.num_nodes",
         "trainer.progress",
     }
 )

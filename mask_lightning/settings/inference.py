@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mask_lightning.settings.base import ONE_OR_SEVERAL, Count, Positive, Settings, required
+from mask_lightning.settings.data import CACHE_GB, CacheGb
 from mask_lightning.settings.export import ENGINE, Engine
 
 Tta = Literal["none", "flip", "randaugment", "blend"]
@@ -36,8 +37,9 @@ class PhotosSettings(Settings):
     root: Path | None = Field(
         None,
         description="folder that holds eval/ (info.csv, images/), any folder of photos, one photo, or a CSV; with "
-        "predict faces=all, a video or camera:0",
+        "predict faces=all, a video or camera:0; or packed photos, also s3://BUCKET/FOLDER",
     )
+    cache_gb: CacheGb = CACHE_GB
     follow_symlinks: bool = Field(False, description="allow a CSV to list symlinks that lead out of its folder")
 
 

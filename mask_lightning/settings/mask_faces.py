@@ -36,9 +36,10 @@ class MaskFacesSettings(Settings):
 
     @model_validator(mode="after")
     def _faces_and_a_folder(self) -> MaskFacesSettings:
-        if self.data.name == "auto":
+        if self.data.name in ("auto", "packed"):
             raise ValueError(
-                "mask_faces needs a set of faces, found data=auto; choose data=fairface, utkface, table or competition"
+                f"mask_faces needs a set of faces, found data={self.data.name}; choose data=fairface, utkface, table "
+                "or competition"
             )
         if self.out is None:
             raise ValueError("mask_faces needs out, found null; set it to a folder that does not exist yet")

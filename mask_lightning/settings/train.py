@@ -26,6 +26,7 @@ from mask_lightning.settings.optim import (
     ScheduleSettings,
 )
 from mask_lightning.settings.trainer import CheckpointSettings, LoggerSettings, TrainerSettings
+from mask_lightning.utils.launch import Launch, check_launch
 
 
 class TrainSettings(Settings):
@@ -78,6 +79,21 @@ class TrainSettings(Settings):
     def epochs(self) -> int:
         """Number of epochs of all phases together."""
         return sum(phase.epochs for phase in self.finetune.phases)
+
+    def on(self, launch: Launch | None) -> TrainSettings:
+        """Return the settings with the devices and machines on which torchrun has started the run, if it has.
+
+        Args:
+            launch: result of `find_launch`.
+
+        Raises:
+            ConfigError: `trainer.devices` or `trainer.num_nodes` contradict it.
+        """
+        check_launch(launch, devices=self.trainer.devices, num_nodes=self.trainer.num_nodes)
+        if launch is None:
+            return self
+        trainer = self.trainer.model_copy(update={"devices": launch.per_node, "num_nodes": launch.nodes})
+        return self.model_copy(update={"trainer": trainer})
 
     @model_validator(mode="before")
     @classmethod

@@ -43,6 +43,9 @@ class TrainerSettings(Settings):
     devices: Positive | Literal["auto"] = Field(
         1, description="number of devices, one process each, that share every batch; auto: all GPUs"
     )
+    num_nodes: Positive = Field(
+        1, description="machines that train one network together; torchrun starts the processes on each"
+    )
     precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = Field(
         "auto", description="auto: 16-mixed on CUDA, 32-true elsewhere"
     )
@@ -61,5 +64,7 @@ class TrainerSettings(Settings):
 class LoggerSettings(Settings):
     """Logger beside metrics.csv, which is always written."""
 
-    name: Literal["tensorboard", "csv", "wandb", "none"] = Field("tensorboard", description="set by logger=NAME")
-    project: str = Field("mask_lightning", description="project of logger=wandb")
+    name: Literal["tensorboard", "csv", "wandb", "mlflow", "trackio", "none"] = Field(
+        "tensorboard", description="set by logger=NAME"
+    )
+    project: str = Field("mask_lightning", description="project of wandb and trackio, experiment of mlflow")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tempfile
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,26 @@ def find_path(path: str | Path) -> Path:
     except RuntimeError:  # there is no such user, so it is a name
         return path
     return Path(match_composition("", str(path)))
+
+
+def location(path: str | Path) -> str:
+    """Return a path as text; an address in S3 as it was typed, of which `Path` joins the slashes.
+
+    Example:
+        >>> location(Path("s3://bucket/faces")), location(Path("faces"))
+        ('s3://bucket/faces', 'faces')
+    """
+    return re.sub(r"^s3:/+", "s3://", str(path))
+
+
+def is_remote(path: str | Path) -> bool:
+    """Return True for an address in S3.
+
+    Example:
+        >>> is_remote(Path("s3://bucket/faces")), is_remote("faces")
+        (True, False)
+    """
+    return location(path).startswith("s3://")
 
 
 def match_composition(root: str, name: str) -> str:

@@ -139,26 +139,27 @@ def test_an_ignored_signal_stays_ignored(fit, dictated, tmp_path: Path, number: 
 
 
 class Processes:
-    """Strategy of several processes: rank 0 has received `agreed`, and another signal arrives during the broadcast."""
+    """Strategy of several processes: another has received `agreed`, and a signal arrives here during the agreement."""
+
+    root_device = torch.device("cpu")
 
     def __init__(self, agreed: int | None, meanwhile: int | None) -> None:
         self.agreed, self.meanwhile = agreed, meanwhile
 
-    def broadcast(self, own: int | None) -> int | None:
+    def reduce(self, own: torch.Tensor, reduce_op: str) -> torch.Tensor:
+        assert reduce_op == "max"
         if self.meanwhile is not None:
             os.kill(os.getpid(), self.meanwhile)
-        return own if self.agreed is None else self.agreed
+        return own if self.agreed is None else own.clamp(min=self.agreed)
 
 
 @pytest.mark.parametrize(
     ("agreed", "meanwhile", "ends"),
     [(None, None, []), (None, signal.SIGINT, [1]), (signal.SIGTERM, None, [0]), (signal.SIGTERM, signal.SIGINT, [0])],
 )
-def test_all_processes_follow_rank_zero_at_the_same_batch(
-    agreed: int | None, meanwhile: int | None, ends: list[int]
-) -> None:
-    """A signal that arrives during the broadcast is handled at the next one: by all processes, and not lost."""
-    trainer = Mock(world_size=2, accumulate_grad_batches=1)
+def test_all_processes_end_at_the_same_batch(agreed: int | None, meanwhile: int | None, ends: list[int]) -> None:
+    """A signal that arrives during the agreement is handled at the next one: by all processes, and not lost."""
+    trainer = Mock(world_size=2, global_rank=0, accumulate_grad_batches=1)
     trainer.fit_loop.epoch_loop.batch_progress.current.ready = 10
     interruption = Interruption(Mock())
     former, ended = signal.getsignal(signal.SIGINT), []
@@ -175,6 +176,62 @@ def test_all_processes_follow_rank_zero_at_the_same_batch(
     finally:
         signal.signal(signal.SIGINT, former)
     assert ended == ends
+
+
+@pytest.mark.parametrize(
+    ("common", "seconds", "want"),
+    [
+        ([7], 5.0, range(7)),  # a slow batch: after each
+        ([7], 0.3, [0, 3, 6]),
+        ([7], 0.0, [0]),
+        ([0], 5.0, []),  # another process has no batch of this loader
+    ],
+)
+def test_processes_communicate_about_once_per_second_of_a_validation(
+    common: list[int], seconds: float, want: list[int]
+) -> None:
+    pace, due = interruption.Pace(common), []
+    for batch in range(8):  # of this process
+        if pace.is_due(batch, 0):
+            due.append(batch)
+            pace.plan_next(batch, seconds)
+    assert due == list(want)
+
+
+@pytest.mark.parametrize(
+    ("grace", "here", "there", "ends"), [(0, 15, 0, 1), (0, 0, 2, 1), (60, 15, 0, 0), (0, 0, 0, 0)]
+)
+def test_processes_abandon_a_long_validation_together(
+    monkeypatch: pytest.MonkeyPatch, grace: float, here: int, there: int, ends: int
+) -> None:
+    monkeypatch.setattr(interruption, "GRACE", grace)
+    former = signal.getsignal(signal.SIGINT)
+    trainer = Mock(world_size=2, global_rank=0, num_val_batches=[3, 1], strategy=Processes(None, None))
+    callback = Interruption(Mock())
+    callback.on_fit_start(trainer, Mock())
+    callback.on_validation_start(trainer, Mock())
+    trainer.strategy = Processes(there or None, None)
+    if here:
+        callback._receive(here, None)
+    ended = 0
+    try:
+        callback.on_validation_batch_end(trainer, Mock(), None, None, 0)
+    except (KeyboardInterrupt, SIGTERMException):
+        ended = 1
+    assert ended == ends
+    assert signal.getsignal(signal.SIGINT) == former
+
+
+@pytest.mark.parametrize(("rank", "raises"), [(0, True), (1, False)])
+def test_the_second_signal_is_for_rank_zero_which_ends_the_others(rank: int, raises: bool) -> None:
+    callback = Interruption(Mock())
+    callback.on_fit_start(Mock(global_rank=rank), Mock())
+    callback._receive(signal.SIGTERM, None)
+    if raises:
+        with pytest.raises(SIGTERMException):
+            callback._receive(signal.SIGTERM, None)
+    else:
+        callback._receive(signal.SIGTERM, None)
 
 
 def test_the_effect_of_a_signal_is_logged(fit, dictated, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

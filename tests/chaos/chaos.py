@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -67,15 +68,15 @@ class Place:
 Harm = Callable[[Place], Iterator[bool]]  # yields for each trial whether it was survived
 
 
-def train(run: Path, *options: str, largest_file: int | None = None) -> subprocess.Popen[str]:
-    """Start a training of a few seconds."""
+def train(run: Path, *options: str, largest_file: int | None = None, command: str = "train") -> subprocess.Popen[str]:
+    """Start a training of a few seconds, or another command."""
 
     def limit() -> None:
         if largest_file is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
     return subprocess.Popen(
-        [sys.executable, "-m", "mask_lightning.train", *options],
+        [sys.executable, "-m", f"mask_lightning.{command}", *options],
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -226,6 +227,57 @@ def kill_a_worker(place: Place) -> Iterator[bool]:
         yield tells(process, "a process that decodes photos", "num_workers") and goes_on(run)
 
 
+def kill_a_shard(place: Place) -> Iterator[bool]:
+    """A prediction in shards is killed; repeated and merged, its files are those of a single prediction."""
+    run, options = new_run(place, "run")
+    process = train(run, *options)
+    is_right(process, True, process.communicate(timeout=PATIENCE)[1])
+    folder = place.photos / "train"
+    same = (f"ckpt={run}", f"data.root={folder}", "batch_size=8", "num_workers=1", "accelerator=cpu", "progress=false")
+    whole, merged = place.folder / "whole", place.folder / "merged"
+    process = train(whole, *same, f"hydra.run.dir={whole}", command="predict")
+    is_right(process, True, process.communicate(timeout=PATIENCE)[1])
+    for i in range(place.times):
+        outputs = place.folder / f"shards-{i}"
+        shards = ("-m", "shards=4", f"outputs={outputs}", *same)
+        process = train(outputs, *shards, command="predict")
+        wait_for(lambda outputs=outputs: list(outputs.rglob("shard-*.parquet")))
+        sleep(place.rng.random() / 2)
+        process.kill()
+        process.communicate(timeout=PATIENCE)
+        again = train(outputs, *shards, command="predict")
+        said = again.communicate(timeout=PATIENCE)[1]
+        (parts,) = {path.parent for path in outputs.rglob("shard-*.parquet")}
+        shutil.rmtree(merged, ignore_errors=True)
+        merge = train(merged, f"shards={parts}", f"hydra.run.dir={merged}", command="merge")
+        said += merge.communicate(timeout=PATIENCE)[1]
+        names = ("predictions.parquet", "predictions.csv")
+        equal = merge.returncode == 0 and all((merged / n).read_bytes() == (whole / n).read_bytes() for n in names)
+        yield is_right(again, again.returncode == 0 and "skipped: shard 1/4" in said and equal, said)
+
+
+def kill_a_node(place: Place) -> Iterator[bool]:
+    """One of two machines of a Ray cluster is killed while both train; nothing is tried without Ray."""
+    if find_spec("ray") is None:
+        return
+    sys.path.append(str(Path(__file__).parents[1] / "shared"))
+    from ray_cluster import ray_cluster
+
+    for i in range(place.times):
+        sweep, options = new_run(place, f"node-{i}", "finetune.epochs=60", f"hydra.sweep.dir={place.folder}/node-{i}")
+        with ray_cluster() as cluster:
+            ray = ("launcher=ray", f"hydra.launcher.address={cluster.address}")
+            process = train(sweep, "-m", "seed=0,1", *ray, *options)
+            wait_for(lambda sweep=sweep: len(list(sweep.glob("*/metrics.csv"))) == 2)
+            sleep(place.rng.random())
+            cluster.kill_second()
+            said = process.communicate(timeout=2 * PATIENCE)[1]
+        ends = sorted(status(path.parent) for path in sweep.rglob("result.json"))
+        rows = [len(path.read_text().splitlines()) for path in sweep.rglob("metrics.csv")]
+        right = process.returncode == 0 and "is repeated" in said
+        yield is_right(process, right and ends == ["finished"] * 2 and rows == [61, 61], said)
+
+
 def break_photos(place: Place) -> Iterator[bool]:
     """Two photos are broken: both are named. One is: the run trains on without it."""
     photos = Path(shutil.copytree(place.photos, place.folder / "photos"))
@@ -313,6 +365,8 @@ HARMS: dict[str, Harm] = {
     "full disk": fill_the_disk,
     "folder vanished": remove_the_folder,
     "worker killed": kill_a_worker,
+    "killed shard": kill_a_shard,
+    "killed node": kill_a_node,
     "corrupt photos": break_photos,
     "malicious files": malicious_files,
     "mutated options": bad_options,

@@ -15,8 +15,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
+from mask_lightning.cli import command as command_module
 from mask_lightning.cli import compose
-from mask_lightning.cli.command import Job, lazy_help_accepted, run_command, shorten
+from mask_lightning.cli.command import Job, Ranks, lazy_help_accepted, run_command, shorten
 from mask_lightning.cli.explain import explain
 from mask_lightning.errors import ConfigError
 from mask_lightning.settings.train import TrainSettings
@@ -88,13 +89,48 @@ def test_a_mistake_is_one_line_and_exit_code_2(command: Command, argument: str, 
         assert part in error
 
 
-@pytest.mark.parametrize("choice", ["launcher/joblib", "launcher/submitit_slurm", "launcher/ray"])
+@pytest.mark.parametrize("choice", ["launcher/joblib", "launcher/submitit_slurm"])
 def test_a_plugin_that_is_not_installed_is_named_with_our_extra(choice: str) -> None:
     missing = MissingConfigException("no such file", f"hydra/{choice}", ["basic"])
     extra = choice.split("/")[1].replace("submitit_", "")
     assert explain(missing, list) == (
         f"hydra/{choice.replace('/', '=')} needs a plugin; pip install 'mask_lightning[{extra}]'"
     )
+
+
+def with_torchrun(monkeypatch: pytest.MonkeyPatch, rank: int) -> None:
+    values = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "LOCAL_WORLD_SIZE": 2, "GROUP_WORLD_SIZE": 1}
+    for name, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": 2, **values}.items():
+        monkeypatch.setenv(name, str(value))
+
+
+def test_a_command_that_is_one_process_refuses_torchrun(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_torchrun(monkeypatch, rank=0)
+    code, error = command()
+    assert code == 2
+    assert error == "error: train is one process, found 2 of torchrun; start python -m mask_lightning.train alone\n"
+
+
+@pytest.mark.parametrize(("rank", "argument", "code"), [(0, "seed=1", 0), (0, "sede=1", 2), (1, "sede=1", 7)])
+def test_the_process_of_rank_zero_runs_the_command_and_dismisses_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, handlers: None, rank: int, argument: str, code: int
+) -> None:
+    with_torchrun(monkeypatch, rank)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train", argument])
+    dismissed: list[int] = []
+    with pytest.raises(SystemExit) as left:
+        run_command("train", TrainSettings, nothing, ranks=lambda: Ranks(lambda: 7, dismissed.append))
+    assert left.value.code == code
+    assert dismissed == ([] if rank else [code])
+
+
+def test_a_launcher_and_torchrun_do_not_go_together(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_torchrun(monkeypatch, rank=0)
+    monkeypatch.setattr(command_module, "find_launch", lambda: None)  # as if the command took part
+    code, error = command("-m", "launcher=ray", "seed=0,1")
+    assert code == 2
+    assert "error: RayLauncher starts processes itself, found torchrun; leave one of them out" in error
 
 
 def test_choices_that_only_files_use_are_not_offered(command: Command) -> None:

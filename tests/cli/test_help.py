@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
+import sys
 from typing import get_type_hints
 
 import pytest
@@ -73,3 +75,14 @@ def test_help_fits_the_terminal(
     indented = [line for line in lines if line.startswith(" " * 34)]
     assert indented
     assert max(map(len, indented)) <= width
+
+
+def test_a_reader_that_stops_early_gets_no_traceback() -> None:
+    """As in `--help=all | head`."""
+    command = [sys.executable, "-m", "mask_lightning.compare", "--help=all"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0

@@ -188,21 +188,39 @@ def test_other_separators_headings_and_empty_lines_are_read(table: pd.DataFrame,
         {0},
         {61},
     )
-    path.write_text("person_id,field,value\n\n1,gender,men\n")
-    with pytest.raises(SampleTableError, match="line 3: gender cannot become 'men'"):
+    path.write_text("person_id,field,value\n\n1,gender,mann\n")
+    with pytest.raises(SampleTableError, match="line 3: gender cannot become 'mann'"):
         correct(table, path)
 
 
 @pytest.mark.parametrize(
     ("lines", "parts"),
     [
-        (["000001,colour,red,9"], ["expected a field of age, age_band, swap, mask, gender", "found colour", "line 2"]),
-        (["000001,gender,male,9", "000001,gender,men,9"], ["gender cannot become 'men'", "line 3"]),
+        (
+            ["000001,colour,red,9"],
+            ["expected a field of age, age_band, swap, mask, gender", "found 'colour'", "line 2"],
+        ),
+        (["000001,gender,male,9", "000001,gender,mann,9"], ["gender cannot become 'mann'", "line 3"]),
         (["000001,age,200,9"], ["age cannot become '200'", "0 to 120", "line 2"]),
         (["000001,age,-1,9"], ["age cannot become '-1'", "0 to 120"]),
         (["000001,age,old,9"], ["age cannot become 'old'", "correct the line"]),
         (["000001,age,,9"], ["age cannot become", "line 2"]),
-        (["000001,age_band,60+,9"], ["age_band cannot become '60+'"]),
+        (["000001,age_band,old,9"], ["age_band cannot become 'old' (expected one of <30, 30-59, >=60)"]),
+        (["000001,age_band,61,9"], ["age_band cannot become '61' (expected one of <30, 30-59, >=60)"]),
+        (["000001,swap,normal:normal,9"], ["swap cannot become 'normal:normal' (expected two of mask1"]),
+        (["000001,gender,mask1.jpg:male,9"], ["all photos of a person have one gender; leave out the photo"]),
+        (["000001,gender,male,inf"], ["expected a whole number as agreed_by", "line 2, found inf"]),
+        (["000001,gender,male,2.5"], ["expected a whole number as agreed_by", "line 2, found 2.5"]),
+        (["000001,gender,male,9", "1,gender,female,9"], ["line 3: gender of 000001 contradicts line 2; remove one"]),
+        (["000001,age,61,9", "000001,age_band,<30,9"], ["line 3: age_band of 000001 contradicts line 2"]),
+        (
+            ["000001,mask,mask1:normal,9", "000001,mask,mask1.jpg:wear,9"],
+            ["line 3: mask of 000001 contradicts line 2"],
+        ),
+        (
+            ["000001,swap,normal:mask1,9", "000001,mask,normal:incorrect,9"],
+            ["line 3: mask of 000001 contradicts line 2"],
+        ),
         (["000001,swap,normal,9"], ["swap cannot become 'normal'", "a colon between"]),
         (["000001,swap,normal:mask9,9"], ["swap cannot become 'normal:mask9'"]),
         (
@@ -220,6 +238,33 @@ def test_an_invalid_line_raises_with_its_number(table: pd.DataFrame, write, line
         correct(table, path)
     for part in (str(path), *parts):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "column", "want"),
+    [
+        (["000001,Gender,Male,9"], "gender", {0}),
+        (["000001,gender,M,9"], "gender", {0}),
+        (["000001,age band,60+,9"], "age", {2}),
+        (["000001,Age_Band,≥60,9"], "age", {2}),
+        (["000001,age_band,30 – 59,9"], "age", {1}),
+        (["000001,age,61 years,9"], "years", {61}),
+        (["000001,age,61.9,9"], "years", {61}),
+        (["000001,age,61,9", "000001,age_band,>=60,9"], "age", {2}),
+        (["000001,gender,male,9", "1,gender,male,3"], "gender", {0}),  # repeated
+        (["000001,mask,normal : Incorrect,9"], "mask", {0, 1}),
+    ],
+)
+def test_spellings_of_spreadsheets_and_repeated_lines_are_read(
+    table: pd.DataFrame, write, lines: list[str], column: str, want: set[int]
+) -> None:
+    corrected, _ = correct(table, write(*lines))
+    assert values(corrected, "000001", column) == want
+
+
+def test_a_swap_that_is_written_twice_is_made_once(table: pd.DataFrame, write) -> None:
+    corrected, _ = correct(table, write("000001,swap,normal:mask1,9", "1,swap,normal:mask1,2"))
+    assert (values(corrected, "000001", "mask", "normal"), values(corrected, "000001", "mask", "mask1")) == ({0}, {2})
 
 
 def test_a_swap_needs_both_photos(table: pd.DataFrame, write) -> None:

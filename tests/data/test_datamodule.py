@@ -199,7 +199,7 @@ def test_the_loaders_of_a_cuda_machine_fit_the_trainers_device(
     data = build(split, num_workers=None)
     if device is not None:
         strategy = SimpleNamespace(root_device=torch.device(device))
-        data.trainer = SimpleNamespace(strategy=strategy, global_rank=0, world_size=1)  # type: ignore[assignment]
+        data.trainer = SimpleNamespace(strategy=strategy, global_rank=0, world_size=1, num_devices=1)  # type: ignore[assignment]
     for loader in (data.train_dataloader(), *data.val_dataloader()):
         assert (loader.num_workers, loader.pin_memory) == (workers, pinned)
 

@@ -230,3 +230,17 @@ def test_all_of_fairmask_is_read(fairmask: Path) -> None:
     table = read_index(fairmask)
     assert (table["person_id"].nunique(), len(table)) == (600, 4200)
     assert list(table["mask"].value_counts().sort_index()) == [3000, 600, 600]
+
+
+def test_what_is_neither_a_photo_nor_a_person_is_named(images: Path, caplog: pytest.LogCaptureFixture) -> None:
+    person = images / "000001_female_Asian_45"
+    (person / "mask1.jpg").unlink()
+    (person / "mask1.jpg").symlink_to("gone.jpg")
+    add(person, "more", "mask1.jpg")
+    add(person, "@eaDir", "mask1.jpg")
+    (images / "000002_male_Asian_45").symlink_to("gone")
+    with caplog.at_level(logging.WARNING):
+        assert len(read_index(images)) == 6
+    assert "1 file left out, symlinks to nothing: mask1.jpg" in caplog.text
+    assert "1 file left out, symlinks to nothing: 000002_male_Asian_45" in caplog.text
+    assert "1 folders inside people's folders are left out: 000001_female_Asian_45/more" in caplog.text

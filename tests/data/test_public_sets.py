@@ -41,6 +41,12 @@ def test_utkface_labels_are_read_from_the_names(tmp_path: Path, below: str) -> N
     assert all(Path(path).is_absolute() for path in table["path"])
 
 
+def test_utkface_photos_in_further_folders_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(*(tmp_path / below / name for name in UTK for below in ("", "more")))
+    assert len(read_utkface(tmp_path)) == len(UTK)
+    assert f"photos in folders of {tmp_path} are left out: more" in caplog.text
+
+
 def test_utkface_photos_with_other_names_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     touch(*(tmp_path / name for name in (*UTK, *ODD, "._25_0_2_2017.jpg", "readme.txt")))
     with caplog.at_level(logging.WARNING):
@@ -208,6 +214,18 @@ def test_fairface_reads_both_tables(fairface: Path) -> None:
     assert Path(table["path"][2]) == fairface.resolve() / "val" / "1.jpg"
 
 
+@pytest.mark.parametrize("line", ["train/1.jpg,50-59,Male,White,True", "./train/1.jpg,20-29,Female,White,True"])
+def test_a_photo_that_fairface_lists_twice_is_refused(fairface: Path, line: str) -> None:
+    (fairface / "fairface_label_val.csv").write_text(HEAD + line + "\n")
+    with pytest.raises(SampleTableError, match=r"name 1 photos twice \(.*train/1.jpg\); keep one line of each"):
+        read_fairface(fairface)
+
+
+def test_fairface_genders_may_be_letters(fairface: Path) -> None:
+    (fairface / "fairface_label_val.csv").write_text(HEAD + "val/1.jpg,３－９,F,White,False\n")
+    assert read_fairface(fairface)[["gender", "years"]].iloc[-1].tolist() == [1, 6]
+
+
 def test_one_fairface_table_is_enough(fairface: Path) -> None:
     (fairface / "fairface_label_train.csv").unlink()
     assert read_fairface(fairface)["person_id"].tolist() == ["val1"]
@@ -241,7 +259,9 @@ def test_missing_fairface_photos_are_left_out(fairface: Path, caplog: pytest.Log
         ("../x.jpg,20-29,Male,White,True", "line 2: expected a path inside"),
         ("train/1.jpg,20-92x,Male,White,True", "line 2: expected an age band"),
         ("train/1.jpg,,Male,White,True", "line 2: expected an age band"),
-        ("train/1.jpg,20-29,man,White,True", "line 2: gender has no class 'man'"),
+        ("train/1.jpg,20-29,0,White,True", "line 2: expected the gender Male or Female, found 0; correct"),
+        ("train/1.jpg,20-29,,White,True", "line 2: expected the gender Male or Female, found an empty cell"),
+        ("train/1.jpg,25,Male,White,True", "line 2: expected an age band such as 20-29, found '25'; correct"),
     ],
 )
 def test_a_wrong_fairface_cell_raises_with_its_line(fairface: Path, line: str, message: str) -> None:

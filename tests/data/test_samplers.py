@@ -195,3 +195,39 @@ def test_photos_of_a_person_come_in_pairs_once_each(shots: list[int]) -> None:
 def test_processes_get_whole_pairs() -> None:
     shares = [list(ShardedBatches(range(18), 8, rank=rank, world_size=2, together=2)) for rank in (0, 1)]  # type: ignore[arg-type]
     assert shares == [[[0, 1, 4, 5], [8, 9, 12, 13, 16, 17]], [[2, 3, 6, 7], [10, 11, 14, 15]]]
+
+
+def test_chunks_enter_and_leave_one_by_one() -> None:
+    """Each chunk is in use for about `mixed` times its size, and every row comes once."""
+    size, per_chunk, mixed = 4000, 100, 8
+    chunks = np.arange(size) // per_chunk
+    sampler = EpochSampler(size, seed=1, chunks=chunks)
+    rows = [row for _, row in sampler]
+    assert sorted(rows) == list(range(size))
+    places = pd.Series(range(size)).groupby(chunks[rows])
+    assert (places.max() - places.min()).max() < (mixed + 1.5) * per_chunk
+    in_use = [len(set(chunks[rows[i : i + per_chunk]])) for i in range(0, size, per_chunk)]
+    assert mixed - 2 <= np.median(in_use) <= mixed + 2
+
+
+def test_the_order_of_chunks_depends_on_seed_and_epoch_alone() -> None:
+    chunks = np.arange(60) // 7
+
+    def order(seed: int, epoch: int) -> list[tuple[int, int]]:
+        sampler = EpochSampler(60, seed=seed, chunks=chunks)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert order(3, 5) == order(3, 5)
+    assert order(3, 5) != order(3, 6) != order(4, 5)
+
+
+def test_drawn_rows_and_pairs_stay_with_their_chunks() -> None:
+    chunks, people = np.arange(1200) // 30, np.arange(1200) // 4
+    weights = np.where(np.arange(1200) % 2, 3.0, 1.0)
+    drawn = [row for _, row in EpochSampler(1200, seed=0, weights=weights, chunks=chunks)]
+    assert 0.7 < np.mean(np.array(drawn) % 2) < 0.8
+    for rows in (drawn, [row for _, row in EpochSampler(1200, seed=0, people=people, chunks=chunks)]):
+        places = pd.Series(range(1200)).groupby(chunks[rows])
+        assert np.median(places.max() - places.min()) < 10 * 30
+    assert (people[rows[::2]] == people[rows[1::2]]).mean() > 0.95

@@ -327,6 +327,25 @@ def test_classes_of_single_photos_are_covered_too(seed: int) -> None:
     assert len(split.val) == 8
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_correction_does_not_undo_an_exchange_for_a_class(seed: int) -> None:
+    """Two families with the only incorrect masks are exchanged; a correction makes a held-out one incorrect, too."""
+    table = small("my ma mo fy fa fo my ma fy fa " * 4)
+    space = LabelSpace((Task("mask", ("wear", "incorrect")), *PERSON.tasks))
+    base = hold_out(table, val_fraction=0.2, seed=seed)
+    rare = base.train["person_id"][:2]
+    table = table.assign(mask=table["person_id"].isin(rare).astype(int))
+    corrected = table.assign(mask=table["mask"].where(table["person_id"] != base.val["person_id"][0], 1))
+    before = hold_out(table, val_fraction=0.2, seed=seed, space=space)
+    after = hold_out(corrected, val_fraction=0.2, seed=seed, space=space, labels=table)
+    assert set(before.val["person_id"]) != set(base.val["person_id"])
+    if base.val["person_id"][0] in set(before.val["person_id"]):
+        assert set(after.val["person_id"]) == set(before.val["person_id"])
+    check_classes(after, space)
+    assert len(after.train) + len(after.val) == len(corrected)
+    assert after.val["mask"].sum() == corrected["mask"][corrected["person_id"].isin(after.val["person_id"])].sum()
+
+
 def test_a_split_that_has_every_class_stays(competition: Path) -> None:
     for table in (read_index(competition), TABLE):
         for fraction in (0.2, 0.34):

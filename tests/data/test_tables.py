@@ -9,7 +9,8 @@ from unicodedata import normalize
 import pandas as pd
 import pytest
 
-from mask_lightning.data.tables import MAX_CLASSES, find_target, infer_space, person_tasks, read_table
+from mask_lightning.data.label_cells import find_target
+from mask_lightning.data.tables import MAX_CLASSES, infer_space, person_tasks, read_table
 from mask_lightning.errors import ConfigError, LabelError, SampleTableError
 from mask_lightning.labels import AGE, FACE, GENDER, LabelSpace, Task
 
@@ -123,6 +124,9 @@ def test_a_family_column_is_kept_and_filled(folder: Path) -> None:
         ("age", ["<30", ">=60", "", "<30"], ("<30", ">=60")),
         ("age", ["25", "30-59", "70", ""], AGE.classes),
         ("age", ["young", "old", "", "old"], ("old", "young")),
+        ("age", ["<30", "30 – 59", "≥60", "60+"], AGE.classes),
+        ("gender", ["men", "women", "Boys", "girls"], GENDER.classes),
+        ("stars", ["1", "1", "1.0", "2"], ("1", "2")),  # numbers that a spreadsheet writes otherwise
         ("mask", ["normal", "wear", "wear", "wear"], ("wear", "normal")),
     ],
 )
@@ -132,7 +136,7 @@ def test_classes_are_inferred(folder: Path, column: str, cells: list[str], class
     table, space = read_table(write(folder, "\n".join([f"path,person_id,{column}", *rows])))
     assert space == LabelSpace((Task(column, classes),))
     named = [space[column].classes[i] if i >= 0 else "" for i in table[column]]
-    if column not in FACE.names and column != "hair":
+    if column not in FACE.names and column != "hair" and "1.0" not in cells:
         assert named == cells
 
 
@@ -181,7 +185,10 @@ WRONG = [
     ("path,person_id,smiles\na/1.jpg,1,no\n", r"expected a column smile .*task.tasks"),
     ("path,person_id,smile\n", r"expected a row per photo"),
     ("", r"cannot read .*faces.csv"),
-    ("path,person_id,smile\na/1.jpg,1,no,2,3\na/1.jpg,1,no\n", r"more cells than headings; quote"),
+    (
+        "path,person_id,smile\na/1.jpg,1,no,2,3\na/1.jpg,1,no\n",
+        r"line 2 has 5 cells, the headings are 3; quote cells that contain a comma",
+    ),
 ]
 
 
@@ -274,7 +281,27 @@ def test_find_target(task: Task, value: str, want: int | None) -> None:
         ("age", ["0", "1", "2", "1"], "expected ages in .*, found 0, 1, 2: years, or numbers of classes"),
         ("gender", ["0", "1", "1", ""], r"line 2: .*UTKFace: 0 = male, 1 = female; IMDB-WIKI: 0 = female, 1 = male"),
         ("gender", ["male", "female", "1.0", ""], "line 4: .*found gender 1.0, which has two meanings"),
-        ("gender", ["M", "F", "X", ""], "line 4: expected male or female as M, F, found gender 'X'; .*labels.tasks"),
+        (
+            "gender",
+            ["male", "female", "femal", ""],
+            "line 4: expected male or female, as male in line 2, found gender 'fem",
+        ),
+        (
+            "gender",
+            ["male", "female", "?", ""],
+            "line 4: expected male or female, .*found gender '\\?'; correct it, leave",
+        ),
+        ("gender", ["unknown", "female", "male", ""], "line 2: expected male or female, .*found gender 'unknown'"),
+        ("gender", ["male", "#REF!", "", ""], "line 3: gender is #REF!, an error of the spreadsheet; correct it, or"),
+        ("mask", ["wear", "normal", "incorect", ""], "line 4: expected wear or incorrect or normal, .*mask 'incorect'"),
+        ("age", ["<30", "middle", ">=60", ""], "line 3: expected <30 or 30-59 or >=60, .*found age 'middle'"),
+        ("age", ["03-Sep", "20-29", "10-19", ""], "line 2: expected an age, found '03-Sep', which is a date"),
+        ("age", ["20", "1990-01-02", "", ""], "line 3: expected an age, found '1990-01-02', which is a date"),
+        (
+            "gender",
+            ["M", "F", "X", ""],
+            "line 4: expected male or female, as M in line 2, found gender 'X'; .*labels.tasks",
+        ),
     ],
 )
 @pytest.mark.parametrize("space", [None, FACE], ids=["inferred", "face"])
@@ -286,6 +313,74 @@ def test_what_may_mean_two_things_or_nothing_is_refused(
     with pytest.raises(SampleTableError, match=message) as caught:
         read_table(write(folder, "\n".join([f"path,person_id,{column}", *rows])), space=space)
     assert "\n" not in str(caught.value)
+
+
+def test_further_classes_of_a_known_task_are_logged(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_table(write(folder, "path,person_id,gender\na/1.jpg,1,male\na/2.jpg,2,female\nb.png,3,other\n"))
+    assert "gender: classes beside male, female: other" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("path,person_id,smile,smile\na/1.jpg,1,y,n\n", SampleTableError, r"2 columns smile \(smile, smile\); rename"),
+        ("path,person_id,x,X\na/1.jpg,1,y,n\na/2.jpg,2,n,y\n", LabelError, "found x and X; rename or remove one"),
+        ("path,person_id,side\na/1.jpg,1,train\na/2.jpg,2,val\n", LabelError, "side: a name with another meaning"),
+        ('path,person_id,x\na/1.jpg,1,"y\nb.png,2,n"\na/2.jpg,3,n\n', LabelError, "x: cells of several lines"),
+        ("path,person_id,x\na/1.jpg,None,y\n", SampleTableError, "line 2: person_id is None"),
+        ("path,person_id,x\na/1.jpg,2.02401E+10,y\n", SampleTableError, "line 2: .*save that column as text"),
+        ("path,person_id,x\nA/1.jpg,1,y\nb.png,2,n\n", SampleTableError, "not there .*restore them"),
+        ("path,person_id,x\na/1.JPG,1,y\nb.png,2,n\n", SampleTableError, r"the first is called 1.jpg on this disk"),
+        ("path,person_id,x\nC:/faces/a/1.jpg,1,y\nb.png,2,n\n", SampleTableError, "line 2: .*a path on Windows"),
+        ("path,person_id,x\nnowhere.jpg,1,y\nb.png,2,n\n", SampleTableError, "not there .*gone.jpg.*; restore them"),
+        ('path,person_id,x\na/1.jpg,1,"y\n', SampleTableError, r"line 2 \(unexpected end of data\); close its quot"),
+        ("path,person_id,x\na/1.jpg,1,y\na/2.jpg,2,n,z\n", SampleTableError, "line 3 has 4 cells, the headings are 3"),
+    ],
+)
+def test_tables_that_are_refused(folder: Path, text: str, error: type[Exception], message: str) -> None:
+    (folder / "nowhere.jpg").symlink_to(folder / "gone.jpg")
+    with pytest.raises(error, match=message) as caught:
+        read_table(write(folder, text))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n,,\npath,person_id,x\n\na/1.jpg,1,y,,\nb.png,2,n\n",  # lines and cells that are empty
+        "path\tperson_id\tx\tnotes, if any, or none\na/1.jpg\t1\ty\t\nb.png\t2\tn\t\n",
+        "path,person_id,x\ra/1.jpg,1,y\rb.png,2,n\r",
+        "path,person_id,x\na/1.jpg,1,y\u200b\nb.png,2,n\n",
+        'path,"person\nid",x\na/1.jpg,1,y\nb.png,2,n\n',
+    ],
+)
+def test_tables_of_spreadsheets_are_read(folder: Path, text: str) -> None:
+    table, space = read_table(write(folder, text))
+    assert (table["person_id"].tolist(), space.to_plain(), table["x"].tolist()) == (
+        ["1", "2"],
+        {"x": ["n", "y"]},
+        [1, 0],
+    )
+
+
+@pytest.mark.parametrize(
+    ("ids", "families"),
+    [
+        (["001", "1", "1.0", "2"], 2),
+        (["Ann", "ann", "Ann Lee", "Ann  Lee"], 2),
+        ([normalize("NFC", "é"), normalize("NFD", "é"), "e", "f"], 3),
+        (["2021-001", "2021-1", "2021-002", "x"], 4),
+    ],
+)
+def test_ids_that_may_be_one_person_are_one_family(
+    folder: Path, caplog: pytest.LogCaptureFixture, ids: list[str], families: int
+) -> None:
+    paths = ["a/1.jpg", "a/2.jpg", "b.png", "sub/c.jpg"]
+    rows = [f"{path},{id_},{i % 2}" for i, (path, id_) in enumerate(zip(paths, ids, strict=True))]
+    table, _ = read_table(write(folder, "\n".join(["path,person_id,x", *rows])))
+    assert table["person_id"].tolist() == ids
+    assert table["family"].nunique() == families
+    assert ("they are one family each; give one person one person_id" in caplog.text) == (families < 4)
 
 
 def test_ages_of_one_band_are_no_classes(folder: Path) -> None:
@@ -335,6 +430,10 @@ def test_text_in_another_encoding_is_refused(folder: Path) -> None:
     (folder / "faces.csv").write_bytes("path,person_id,hair\na/1.jpg,1,grün\n".encode("latin-1"))
     with pytest.raises(SampleTableError, match=r"cannot read .*faces.csv .*; save it as a CSV in UTF-8"):
         read_table(folder / "faces.csv")
+    for encoding in ("shift-jis", "gbk"):  # can be decoded as Korean, to other signs
+        (folder / "faces.csv").write_bytes("path,person_id,gender\na/1.jpg,田中,男\nb.png,山本,女\n".encode(encoding))
+        with pytest.raises(SampleTableError, match=r"save it as a CSV in UTF-8"):
+            read_table(folder / "faces.csv")
     (folder / "faces.csv").write_bytes(b"PK\x03\x04 and so on")
     with pytest.raises(SampleTableError, match=r"cannot read .*a workbook of a spreadsheet"):
         read_table(folder / "faces.csv")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import torch
 from tiny_runs import TINY_RUN, settings_for
 
+from mask_lightning.callbacks import interruption
 from mask_lightning.engine import ddp
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.errors import ProcessError, Terminated
@@ -83,7 +85,8 @@ def test_two_processes_end_together_and_resume_mid_epoch(
     monkeypatch.undo()
     assert again.read_result().status == "interrupted"
     saved = torch.load(again.last, weights_only=True)
-    assert saved["global_step"] == 32 + 10  # of 32 an epoch: at the next common moment
+    # At the next common moment. An epoch of 126 photos has 31 steps: the last two photos are too few for two processes.
+    assert saved["global_step"] == 31 + 10
     runs.resume_run(again.path)
     states = [torch.load(run.last, weights_only=True) for run in (whole, again)]
     for name, tensor in states[0]["state_dict"].items():
@@ -91,6 +94,43 @@ def test_two_processes_end_together_and_resume_mid_epoch(
     histories = [pd.read_csv(run.metrics) for run in (whole, again)]
     for name in histories[0]:
         np.testing.assert_allclose(histories[1][name], histories[0][name], rtol=1e-5, err_msg=name)
+
+
+def signal_at(monkeypatch: pytest.MonkeyPatch, step: str, batch: int, count: int) -> list[subprocess.Popen[str]]:
+    """Send SIGTERM to this process in a batch of `step`, and return the processes that the run starts."""
+    original, started, start = getattr(MultiTaskModule, step), [], subprocess.Popen
+
+    def signalled(self: MultiTaskModule, given: Any, batch_idx: int, *rest: Any) -> Any:
+        if batch_idx == batch:
+            for _ in range(count):
+                os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, given, batch_idx, *rest)
+
+    def recorded(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
+        started.append(start(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(MultiTaskModule, step, signalled)
+    monkeypatch.setattr(ddp.subprocess, "Popen", recorded)
+    return started
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("step", "batch", "count", "grace"), [("validation_step", 1, 1, 0.0), ("training_step", 5, 2, 20.0)]
+)
+def test_a_long_validation_and_a_second_signal_end_both_processes(
+    settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, batch: int, count: int, grace: float
+) -> None:
+    monkeypatch.setattr(interruption, "GRACE", grace)
+    started, run = signal_at(monkeypatch, step, batch, count), RunFolder(tmp_path / "run")
+    with pytest.raises(Terminated):
+        runs.train_run(settings("data.batch_size=4", "trainer.devices=2"), run.path)
+    assert run.read_result().status == "interrupted"
+    assert torch.load(run.last, weights_only=True)["global_step"] == 0  # of before the epoch
+    assert not run.metrics.exists()
+    assert [process.poll() is not None for process in started] == [True]
+    assert not torch.distributed.is_initialized()
 
 
 @pytest.mark.slow

@@ -126,3 +126,19 @@ def test_a_run_that_another_job_is_about_to_begin_is_waited_for(
     assert jobs.run_job(settings, tmp_path / "new").score == 0.5
     assert noted == {"waited": True, "action": "skipped", "folder": tmp_path / "runs" / "a"}
     assert not list(tmp_path.glob("sweeps/.claims/*"))
+
+
+def test_a_repeated_job_waits_until_its_run_is_left(settings: TrainSettings, noted, tmp_path, monkeypatch) -> None:
+    """The process of a machine that a cluster has lost may go on for a while, or a network disk keeps its lock."""
+    cut = leave(tmp_path / "sweep" / "0", settings, "running")
+    held = RunFolder(cut).held()
+
+    def pause(seconds: float) -> None:
+        noted["waited"] = True
+        held.__exit__(None, None, None)
+
+    monkeypatch.setattr(time, "sleep", pause)
+    monkeypatch.setattr(records, "was_requeued", lambda: True)
+    held.__enter__()
+    jobs.run_job(settings, tmp_path / "new")
+    assert noted == {"waited": True, "action": "resumed", "folder": cut, "called": ("resume", cut)}

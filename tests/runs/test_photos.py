@@ -78,7 +78,7 @@ BEFORE = pd.DataFrame(
         (BEFORE[:0], "3 are missing (a/1.jpg, a/2.jpg, b/1.jpg)"),
         (pd.concat([BEFORE, BEFORE.assign(photo=["c/1", "c/2", "c/3"])]), "3 are new (c/1, c/2, c/3)"),
         (BEFORE.assign(bytes=[10, 21, 30]), "1 is another file (a/2.jpg)"),
-        (BEFORE.assign(person_id=["001", "1", "2"]), "1 is labelled otherwise (a/2.jpg)"),
+        (BEFORE.assign(person_id=["001", "1", "2"]), "1 is labelled otherwise in person_id (a/2.jpg)"),
         (BEFORE[1:].assign(bytes=[20, 31]), "1 is missing (a/1.jpg), 1 is another file (b/1.jpg)"),
         (BEFORE.assign(photo=["d/1", "d/2", "d/3"])[:1], "3 are missing (a/1.jpg, a/2.jpg, b/1.jpg), 1 is new (d/1)"),
     ],

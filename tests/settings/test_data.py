@@ -184,3 +184,9 @@ def test_on_and_off_are_booleans_in_a_yaml_file(written: object, want: str) -> N
 def test_a_cache_is_auto_on_or_off() -> None:
     with pytest.raises(ConfigError, match="cache must be 'auto', 'on' or 'off', got 'yes'"):
         data(cache="yes")
+
+
+@pytest.mark.parametrize("name", ["side", "family", "photo"])
+def test_a_task_cannot_have_the_name_of_another_column(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"labels.tasks names {name}, which has another meaning; rename that task"):
+        known_space(TABLE, LabelSettings(tasks={name: ["a", "b"]}))

@@ -115,7 +115,7 @@ WRONG = [
     ("averaging.decay", 0, "greater than 0"),
     ("checkpoint.patience", 0, "greater than or equal to 1"),
     ("finetune.layer_decay", 1.5, "less than or equal to 1"),
-    ("logger.name", "tb", "'tensorboard', 'csv', 'wandb' or 'none'"),
+    ("logger.name", "tb", "'tensorboard', 'csv', 'wandb', 'mlflow', 'trackio' or 'none'"),
 ]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from ray_cluster import ray_cluster
 from slurm_cluster import slurm_cluster
 from tiny_runs import TINY_RUN
 
@@ -119,14 +120,52 @@ def test_a_slurm_cluster_loses_nothing_and_trains_nothing_twice(competition: Pat
 
 
 @pytest.mark.slow
-def test_ray_runs_the_jobs_and_reports_failures(competition: Path, tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="needs the extra `ray`")
-    init = "+hydra.launcher.ray.init.num_cpus=2"
-    with start(tmp_path, "launcher=ray", init, f"data.root={competition}", "seed=0,-1") as process:
-        _, message = process.communicate(timeout=300)
+def test_ray_repeats_the_job_of_a_killed_machine_and_reports_failures(competition: Path, tmp_path: Path) -> None:
+    """Two machines train at once; the job of the killed one continues on the other. The last job cannot be trained."""
+    pytest.importorskip("ray", reason="needs the extra `ray`")
+    options = ("launcher=ray", f"data.root={competition}", "finetune.epochs=20", "seed=0,1,-1")
+    with (
+        ray_cluster() as cluster,
+        start(tmp_path, *options, f"hydra.launcher.address={cluster.address}") as process,
+    ):
+        for run in ("0", "1"):
+            wait_for(f"sweep/{run}/metrics.csv", tmp_path, process)
+        cluster.kill_second()
+        _, message = process.communicate(timeout=500)
     assert process.returncode == 2, message
-    assert jobs(tmp_path)[["action", "status"]].to_numpy().tolist() == [["trained", "finished"], ["", "failed"]]
+    assert message.count("is repeated: ") == 1
+    table = jobs(tmp_path)
+    assert table["status"].tolist() == ["finished", "finished", "failed"]
+    assert sorted(table["action"][:2]) == ["resumed", "trained"]
     assert "seed must be greater than or equal to 0, got -1" in message
+    runs = sorted(tmp_path.rglob("metrics.csv"))
+    assert [pd.read_csv(path)["epoch"].tolist() for path in runs] == [list(range(20))] * 2
+    assert len(list(tmp_path.rglob("result.json"))) == 2
+
+
+@pytest.mark.slow
+def test_ray_predicts_shards_and_ctrl_c_lets_jobs_save(competition: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the extra `ray`")
+    options = ("launcher=ray", f"data.root={competition}", "seed=0")
+    with start(tmp_path, *options, "finetune.epochs=900") as process:
+        wait_for("sweep/*/metrics.csv", tmp_path, process)
+        process.send_signal(signal.SIGINT)
+        _, message = process.communicate(timeout=300)
+    assert process.returncode == 130, message
+    assert jobs(tmp_path)["status"].tolist() == ["interrupted"]
+    assert json.loads((tmp_path / "sweep" / "0" / "result.json").read_text())["status"] == "interrupted"
+    ckpt = f"ckpt={tmp_path / 'sweep' / '0'}"
+    command = ("predict", "-m", "shards=2", "launcher=ray", ckpt, f"data.root={competition}", "batch_size=64")
+    done = subprocess.run(
+        [sys.executable, "-m", f"mask_lightning.{command[0]}", *command[1:], "accelerator=cpu", "num_workers=0"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(config_dir().parent), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = [path.name for path in tmp_path.glob("outputs/predictions/shards-*/shard-*")]
+    assert sorted(found) == ["shard-1-of-2.parquet", "shard-2-of-2.parquet"]
 
 
 def children(parent: int, module: str) -> list[int]:

@@ -3,8 +3,10 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,9 +21,11 @@ from mask_lightning.synthetic.layout import SHOT_NAMES, TRAIN_COLUMNS, draft_fol
 from mask_lightning.synthetic.portraits.masks import MASK_KINDS, MISPLACEMENTS, Mask, sample_mask
 from mask_lightning.synthetic.portraits.people import Person, sample_people
 from mask_lightning.synthetic.portraits.photos import draw_photo, sample_shot
+from mask_lightning.utils.system import share_of_cores
 
 DRAWING_VERSION = 1  # increase it when the drawing changes: folders of older versions are drawn again
 STAMP_FILE = "portraits.json"
+MOST_PROCESSES, PEOPLE_PER_PROCESS = 4, 8  # a process takes a second to start, and as long to draw a person
 
 
 def write_portraits(root: Path, *, people: int = 60, seed: int = 0) -> Path:
@@ -79,14 +83,46 @@ def _draw(draft: Path, stamp: dict[str, int]) -> None:
     images = draft / "train" / "images"
     images.mkdir(parents=True)
     persons = sample_people(stamp["people"], seed=stamp["seed"])
-    console = Console(stderr=True)
-    for person in track(persons, description="drawing portraits", console=console, transient=True):
-        _write_person(images / person.folder, person, seed=stamp["seed"])
+    processes = max(1, min(share_of_cores(), MOST_PROCESSES, len(persons) // PEOPLE_PER_PROCESS))
+    with _other_processes(draft, stamp, processes) as others:
+        own = track(persons[::processes], "drawing portraits", console=Console(stderr=True), transient=True)
+        for person in own:
+            _write_person(images / person.folder, person, seed=stamp["seed"])
+        for i, process in enumerate(others, 1):
+            if process.wait():  # it could not start, or was killed
+                for person in persons[i::processes]:
+                    shutil.rmtree(images / person.folder, ignore_errors=True)
+                    _write_person(images / person.folder, person, seed=stamp["seed"])
     with (draft / "train" / "train.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(TRAIN_COLUMNS)
         table.writerows([p.person_id, p.gender, p.race, p.age, p.folder] for p in persons)
     (draft / STAMP_FILE).write_text(json.dumps(stamp) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _other_processes(draft: Path, stamp: dict[str, int], processes: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start the processes that draw all people but each `processes`-th; they end with the block.
+
+    A pool of multiprocessing would run a script of the user again in each of its processes.
+    """
+    code = f"from {__name__} import draw_share; draw_share({str(draft.absolute())!r}, {stamp!r}, "
+    others: list[subprocess.Popen[bytes]] = []
+    try:
+        for i in range(1, processes):
+            command = [sys.executable, "-c", f"{code}{i}, {processes})"]
+            others.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        yield others
+    finally:
+        for process in others:
+            process.kill()
+            process.wait()
+
+
+def draw_share(draft: str, stamp: dict[str, int], first: int, processes: int) -> None:
+    """Draw each `processes`-th person from number `first` on, in a process of its own."""
+    for person in sample_people(stamp["people"], seed=stamp["seed"])[first::processes]:
+        _write_person(Path(draft) / "train" / "images" / person.folder, person, seed=stamp["seed"])
 
 
 def _write_person(folder: Path, person: Person, *, seed: int) -> None:

@@ -1,8 +1,11 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -137,3 +140,27 @@ def test_an_interruption_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyte
 def test_numbers_out_of_range_are_errors(tmp_path: Path, people: int, seed: int, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         write_portraits(tmp_path / "drawn", people=people, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def drawn_by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_portraits(tmp_path_factory.mktemp("portraits") / "pair", people=2, seed=0)
+
+
+@pytest.mark.parametrize("program", [sys.executable, "false"])
+def test_several_processes_draw_the_same_even_if_one_fails(
+    drawn_by_one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    started: list[str] = []
+    popen = subprocess.Popen
+
+    def record(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        started.append(command[0])
+        return popen(command, **options)
+
+    monkeypatch.setattr(folder, "PEOPLE_PER_PROCESS", 1)
+    monkeypatch.setattr(folder, "share_of_cores", lambda: 2)
+    monkeypatch.setattr(sys, "executable", program)
+    monkeypatch.setattr(subprocess, "Popen", record)
+    assert contents(write_portraits(tmp_path / "several", people=2, seed=0)) == contents(drawn_by_one)
+    assert started == [program]

@@ -269,6 +269,31 @@ def targets() -> str:
     return table(["measured", "value", "target", "file"], rows)
 
 
+PROBE_TASKS = {"f1": "macro F1 (18)", "mask": "mask", "gender": "gender", "age": "age"}
+
+
+def probe_crops() -> str:
+    """Return the probes on features of each crop mode, with the paired difference to the first one."""
+    runs = read("probe_crops")
+    base = runs[runs.crop == runs.crop[0]].set_index("seed").f1
+    rows = []
+    for crop, own in runs.groupby("crop", sort=False):
+        difference = own.set_index("seed").f1 - base
+        paired = signed([difference.mean(), difference.sem()]) if difference.any() else ""
+        rows.append([str(crop), *(spread(own[name]) for name in PROBE_TASKS), paired])
+    return table(["crop", *PROBE_TASKS.values(), "macro F1, difference"], rows)
+
+
+def probe_curve() -> str:
+    """Return the probes on features of two networks over the number of training people."""
+    runs = read("probe_curve")
+    rows = [
+        [str(weights), str(people), *(spread(own[name]) for name in PROBE_TASKS)]
+        for (weights, people), own in runs.groupby(["weights", "people"], sort=False)
+    ]
+    return table(["features", "people", *PROBE_TASKS.values()], rows)
+
+
 def chaos() -> str:
     """Return each kind of damage with the number of losses."""
     harms = json.loads((RESULTS / "chaos.json").read_text())["harms"]
@@ -289,6 +314,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "label issues": label_issues,
     "chosen votes": chosen_votes,
     "unstable splits": unstable_splits,
+    "probe crops": probe_crops,
+    "probe curve": probe_curve,
     "targets": targets,
     "chaos": chaos,
 }

@@ -81,7 +81,8 @@ def test_the_photos_of_the_cache_and_the_split_are_packed(
     for path in table["path"]:
         original = path.replace(str(packed), str(competition.resolve()))
         assert (found.find(path) == cache.find(original)).all()
-        assert tuple(found.size_of(path))[:2] == Image.open(original).size
+        with Image.open(original) as photo:
+            assert tuple(found.size_of(path))[:2] == photo.size
     held_out = set(table.loc[table["side"] == "val", "person_id"])
     assert held_out == set(files.split.val["person_id"])
     assert len(read_manifest(packed).chunks) == -(-168 // PER_CHUNK)

@@ -99,8 +99,13 @@ def fit_and_score(
             preds.append((x[val] @ fitted.weight.T + fitted.bias).argmax(1))
             scores[task.name] = macro_f1(count_confusion(truth[-1], preds[-1], task.num_classes))
         sizes = [task.num_classes for task in FACE.tasks]
-        codes = [np.ravel_multi_index(each, sizes) for each in (truth, preds)]
-        yield {"people": count, "seed": seed, "f1": macro_f1(count_confusion(*codes, int(np.prod(sizes)))), **scores}
+        true_codes, codes = (np.ravel_multi_index(each, sizes) for each in (truth, preds))
+        yield {
+            "people": count,
+            "seed": seed,
+            "f1": macro_f1(count_confusion(true_codes, codes, int(np.prod(sizes)))),
+            **scores,
+        }
 
 
 def plot_curve(curve: pd.DataFrame, path: Path) -> None:

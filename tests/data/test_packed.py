@@ -31,7 +31,7 @@ from mask_lightning.data.packed import (
 )
 from mask_lightning.data.packing import PackWriter, order_rows, photo_names, refuse_existing
 from mask_lightning.data.prepared import PhotoSize
-from mask_lightning.data.s3 import hash_file
+from mask_lightning.data.s3 import FileFacts, hash_file
 from mask_lightning.data.splits import Split
 from mask_lightning.data.transforms import TransformSpec, train_pipeline
 from mask_lightning.errors import PackedError, PhotoError, SplitError
@@ -271,7 +271,7 @@ def test_random_draws_depend_on_seed_and_row_alone(written, workers: int) -> Non
 )
 def test_copies_need_room(written, tmp_path: Path, monkeypatch, gigabytes: float, free: int, message: str) -> None:
     chunks = read_manifest(written[0]).chunks
-    files = {chunk.name: packed_module.FileFacts(chunk.size, chunk.sha256) for chunk in chunks}
+    files = {chunk.name: FileFacts(chunk.size, chunk.sha256) for chunk in chunks}
     usage = type("Usage", (), {"free": free})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(PackedError, match=message):

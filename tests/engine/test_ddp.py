@@ -111,7 +111,7 @@ def signal_at(monkeypatch: pytest.MonkeyPatch, step: str, batch: int, count: int
         return started[-1]
 
     monkeypatch.setattr(MultiTaskModule, step, signalled)
-    monkeypatch.setattr(ddp.subprocess, "Popen", recorded)
+    monkeypatch.setattr(subprocess, "Popen", recorded)
     return started
 
 

@@ -19,6 +19,8 @@ from tiny_runs import TINY_RUN
 from mask_lightning.cli.compose import config_dir
 from mask_lightning.pipelines import train as runs
 from mask_lightning.runs.folder import RunFolder
+from mask_lightning.settings.base import check
+from mask_lightning.settings.train import TrainSettings
 
 pytestmark = pytest.mark.slow
 
@@ -110,7 +112,7 @@ def test_two_machines_end_at_a_signal_to_the_second_and_one_machine_resumes(
 
     trainer = {**config["trainer"], "devices": 2, "num_nodes": 1}
     whole = RunFolder(tmp_path / "whole")
-    runs.train_run(runs.check(runs.TrainSettings, {**config, "trainer": trainer}), whole.path)
+    runs.train_run(check(TrainSettings, {**config, "trainer": trainer}), whole.path)
     states = [torch.load(each.last, weights_only=True)["state_dict"] for each in (run, whole)]
     for name, tensor in states[1].items():
         torch.testing.assert_close(states[0][name], tensor, rtol=1e-4, atol=1e-6, msg=name)

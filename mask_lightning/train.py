@@ -37,9 +37,10 @@ def main(settings: TrainSettings, job: Job) -> float | None:
 
 def ranks() -> Ranks:
     """Load what the processes of torchrun do."""
+    from mask_lightning.engine import torchrun
     from mask_lightning.pipelines import ddp_process
 
-    return Ranks(ddp_process.follow, ddp_process.dismiss)
+    return Ranks(ddp_process.follow, torchrun.dismiss)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Ranks:
-    """What the processes of a command do that torchrun has started.
+    """Work of the processes of a command that torchrun has started.
 
     Attributes:
         follow: called in the processes of rank 1 and above in place of the command; returns the exit code.

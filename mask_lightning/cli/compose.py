@@ -18,8 +18,7 @@ from mask_lightning.cli.path_options import quote_paths
 from mask_lightning.errors import ConfigError
 from mask_lightning.runs.folder import new_run_name
 from mask_lightning.settings.base import Settings, default_options
-from mask_lightning.settings.launcher import RaySettings
-from mask_lightning.settings.search import SearchSettings
+from mask_lightning.settings.multirun import RaySettings, SearchSettings
 from mask_lightning.sweeps.ray_jobs import LAUNCHER
 from mask_lightning.sweeps.studies import SWEEPER
 

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mask_lightning.errors import MaskLightningError
 from mask_lightning.labels import FACE
 from mask_lightning.settings.base import check
-from mask_lightning.settings.search import SearchSettings
+from mask_lightning.settings.multirun import SearchSettings
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.sweeps import records, studies
 from mask_lightning.utils.launch import find_launch

@@ -15,8 +15,9 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter
 from typing import BinaryIO, NamedTuple, Protocol
 
 import numpy as np
@@ -33,7 +34,7 @@ from mask_lightning.data.prepared import PhotoSize, read_prepared
 from mask_lightning.data.transforms import TransformSpec
 from mask_lightning.errors import CacheError, PhotoError
 from mask_lightning.faces.detector import LONG_SIDES, MODEL_SHA256, UNCERTAIN_SCORE
-from mask_lightning.utils.files import hold
+from mask_lightning.utils.files import wait_for_lock
 from mask_lightning.utils.system import keep_memory, share_of_cores
 
 log = logging.getLogger(__name__)
@@ -233,16 +234,9 @@ def _open_complete(file: Path, wanted: Mapping[str, FileStamp]) -> PhotoCache | 
 def _locked(lock: Path, file: Path) -> Iterator[None]:
     """Hold the lock for the block; log once if another process has it, and wait."""
     lock.touch()
-    logged = False
-    while True:
-        with hold(lock) as got:
-            if got:
-                yield
-                return
-        if not logged:
-            log.info("photo cache: another process prepares %s; waiting for it", file)
-        logged = True
-        sleep(POLL_SECONDS)
+    report = partial(log.info, "photo cache: another process prepares %s; waiting for it", file)
+    with wait_for_lock(lock, poll=POLL_SECONDS, on_wait=report):
+        yield
 
 
 def _build(

@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from time import sleep
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -24,7 +23,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mask_lightning.errors import PhotoError, SampleTableError, one_line
-from mask_lightning.utils.files import hold, match_composition
+from mask_lightning.utils.files import match_composition, wait_for_lock
 from mask_lightning.utils.system import share_of_cores
 
 log = logging.getLogger(__name__)
@@ -318,12 +317,8 @@ def _turn(pixels: int) -> Iterator[None]:
     lock = Path(tempfile.gettempdir()) / f"mask_lightning-{getpass.getuser()}.lock"
     with suppress(OSError):  # without the lock, memory is the only thing at risk
         lock.touch()
-    while True:
-        with hold(lock) as got:
-            if got:
-                yield
-                return
-        sleep(POLL_SECONDS)
+    with wait_for_lock(lock, poll=POLL_SECONDS):
+        yield
 
 
 def _open(path: PhotoSource) -> Image.Image:

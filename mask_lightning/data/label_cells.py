@@ -1,4 +1,4 @@
-"""What the cells of a table of labels mean: class names in any spelling, missing labels, genders and ages.
+"""Meaning of the cells in a table of labels: class names in any spelling, missing labels, genders and ages.
 
 A cell that may mean two things, or nothing, is refused with the number of its line.
 """

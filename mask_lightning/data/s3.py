@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from mask_lightning.errors import PackedError, one_line
-from mask_lightning.utils.files import hold, is_held
+from mask_lightning.utils.files import is_held, sha256_of, wait_for_lock
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class FileFacts(NamedTuple):
-    """What a downloaded file must be: size in bytes, and SHA-256 in hexadecimal digits."""
+    """Size of a file in bytes, and its SHA-256 in hexadecimal digits; a download is compared with them."""
 
     size: int
     sha256: str
@@ -272,15 +272,10 @@ def _name_of(path: Path) -> str:
 def _locked(lock: Path) -> Iterator[None]:
     """Hold a file's lock for the block, after waiting for it."""
     lock.touch()
-    while True:
-        with hold(lock) as got:
-            if got:
-                yield
-                return
-        time.sleep(POLL_SECONDS)
+    with wait_for_lock(lock, poll=POLL_SECONDS):
+        yield
 
 
 def hash_file(path: Path) -> FileFacts:
     """Return size and SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return FileFacts(path.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest())
+    return FileFacts(path.stat().st_size, sha256_of(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,7 +15,7 @@ from mask_lightning.exporting.runtimes import MODEL_FILES
 from mask_lightning.labels import LabelSpace
 from mask_lightning.metrics.predictions import Source
 from mask_lightning.settings.export import ExportFormat, Precision
-from mask_lightning.utils.files import find_path, write_json
+from mask_lightning.utils.files import find_path, sha256_of, write_json
 
 MANIFEST, LABELS, PREPROCESSING = "manifest.json", "labels.json", "preprocessing.json"
 EDITABLE = ("README.md", "example.py")  # for people: not part of the model, so they have no hash
@@ -68,7 +67,7 @@ def write_folder(folder: Path, exported: Exported) -> None:
     write_json(folder / PREPROCESSING, exported.spec.to_plain())
     described = {name: value for name, value in vars(exported).items() if name not in ("space", "spec")}
     described["sources"] = [asdict(source) for source in exported.sources]
-    hashes = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name not in (MANIFEST, *EDITABLE)}
+    hashes = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name not in (MANIFEST, *EDITABLE)}
     write_json(folder / MANIFEST, {"mask_lightning": __version__, "layout": LAYOUT, **described, "files": hashes})
 
 
@@ -106,17 +105,11 @@ def read_folder(folder: Path) -> Exported:
     return exported
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _check_hash(folder: Path, name: str, expected: str) -> None:
     path = folder / name
     if Path(name).name != name or not path.is_file():
         raise ExportError(f"expected {name} in {folder}, found none; copy the whole folder, or export the model again")
-    found = sha256(path)
+    found = sha256_of(path)
     if found != expected:
         raise ExportError(
             f"expected the SHA-256 {expected[:12]}... of {path} as in {MANIFEST}, found {found[:12]}...: the file has "

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from mask_lightning.data.prepared import Quantiles
 from mask_lightning.data.transforms import TransformSpec
 from mask_lightning.errors import ConfigError, ExportError, one_line
-from mask_lightning.exporting.folder import is_export, read_folder, sha256
+from mask_lightning.exporting.folder import is_export, read_folder
 from mask_lightning.exporting.formats import check_packages, write_model
 from mask_lightning.exporting.graph import Member
 from mask_lightning.exporting.runtimes import Images, Runtime, installed, open_model
@@ -28,7 +28,7 @@ from mask_lightning.inference.trained import Trained, load_trained
 from mask_lightning.labels import LabelSpace
 from mask_lightning.metrics.predictions import Source
 from mask_lightning.settings.export import Engine
-from mask_lightning.utils.files import write_atomically
+from mask_lightning.utils.files import sha256_of, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def load_exported(folder: Path, *, engine: Engine = "auto", threads: int | None 
     runtime = open_model(path, engine=None if engine == "auto" else engine, threads=threads)
     source = Source(
         checkpoint=str(path),
-        sha256=sha256(path),
+        sha256=sha256_of(path),
         backbone=" + ".join(dict.fromkeys(each.backbone for each in exported.sources)),
         tasks=exported.space.names,
         transform=exported.spec.to_plain(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from mask_lightning.faces.detector import require_detector
 from mask_lightning.labels import LabelSpace
 from mask_lightning.metrics.predictions import Source
 from mask_lightning.runs.folder import RunFolder
-from mask_lightning.utils.files import find_path
+from mask_lightning.utils.files import find_path, sha256_of
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def load_trained(path: Path, device: torch.device) -> Trained:
     module.to(device=device, memory_format=torch.channels_last)
     source = Source(
         checkpoint=str(checkpoint),
-        sha256=_sha256(checkpoint),
+        sha256=sha256_of(checkpoint),
         backbone=options["backbone"],
         tasks=module.space.names,
         transform=spec.to_plain(),
@@ -126,8 +125,3 @@ def choose_device(accelerator: str) -> torch.device:
             f"accelerator={accelerator} is not available to torch {torch.__version__}; use accelerator=cpu"
         )
     return torch.device("cuda" if accelerator == "gpu" else accelerator)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -63,7 +63,7 @@ def _read(settings: AuditSettings) -> tuple[LabelledPhotos, list[Finding]]:
 def _link_people(photos: LabelledPhotos, settings: AuditSettings) -> tuple[LabelledPhotos, list[Finding]]:
     """Join people who share photos, as training does before it splits, and report them as leakage."""
     data = settings.data
-    folder = data.cache_dir or settings.outputs / "cache"
+    folder = data.cache_below(settings.outputs)
     pairs = find_shared_photos(photos.table, root=photos.root, folder=folder)
     if not len(pairs):
         return photos, []

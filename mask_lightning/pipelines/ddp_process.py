@@ -66,11 +66,6 @@ def follow() -> int:
     return torchrun.follow(main)
 
 
-def dismiss(code: int) -> None:
-    """Let the other processes of torchrun end with the exit code of the command."""
-    torchrun.dismiss(code)
-
-
 def _exit_with_rank_zero() -> None:
     """Exit as soon as rank 0 closes its end of the pipe, however it ends."""
     sys.stdin.read()

@@ -24,7 +24,7 @@ from mask_lightning.ensemble.soups import CLEAN_PHOTOS, SoupMember, uniform_soup
 from mask_lightning.ensemble.voting import vote_predictions
 from mask_lightning.errors import CheckpointError, ExportError, MaskLightningError, RunFolderError
 from mask_lightning.exporting.example import example_script
-from mask_lightning.exporting.folder import MANIFEST, Exported, sha256, write_folder
+from mask_lightning.exporting.folder import MANIFEST, Exported, write_folder
 from mask_lightning.exporting.formats import check_packages, convert_to_openvino, write_model
 from mask_lightning.exporting.quantise import quantise
 from mask_lightning.exporting.runtimes import MODEL_FILES, Images
@@ -40,6 +40,7 @@ from mask_lightning.pipelines.output import writable
 from mask_lightning.pipelines.photos import draw_portraits
 from mask_lightning.reports.export_report import ModelCard, print_export, quantisation_of
 from mask_lightning.settings.export import ExportFormat, ExportSettings
+from mask_lightning.utils.files import sha256_of
 
 log = logging.getLogger(__name__)
 
@@ -274,7 +275,7 @@ def _copy_calibration(trained: Trained, model_file: Path) -> None:
     """Write the calibration of a checkpoint for its exported model, so that `predict` finds it as for a checkpoint."""
     calibration = read_calibration(trained.source.checkpoint)
     assert calibration is not None
-    write_calibration(model_file, replace(calibration, sha256=sha256(model_file)))
+    write_calibration(model_file, replace(calibration, sha256=sha256_of(model_file)))
 
 
 def calibration_batches(networks: Networks) -> list[Images]:

@@ -187,7 +187,7 @@ def _place_of_photos(
 ) -> PhotoPlace | None:
     """Return where prepared photos are: the packed ones that `data` names, or those of the run."""
     if data is not None and data.name == "packed":
-        return place_of(data, data.cache_dir or options.outputs / "cache", root)
+        return place_of(data, data.cache_below(options.outputs), root)
     return cache_of_run(folder, root)
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
-from mask_lightning.data.images import log_and_shorten, photo_size
+from mask_lightning.data.images import photo_size
 from mask_lightning.data.loading import LeanLoader, leave_signals_to_the_trainer, worker_errors_in_one_line
 from mask_lightning.data.packed import OPTIONS, Manifest, require_litdata
 from mask_lightning.data.packing import (
@@ -28,10 +28,10 @@ from mask_lightning.data.prepared import PhotoSize
 from mask_lightning.data.sources import LabelledPhotos
 from mask_lightning.data.splits import Split
 from mask_lightning.data.transforms import TransformSpec
-from mask_lightning.errors import PackedError, PhotoError
+from mask_lightning.errors import PackedError
 from mask_lightning.faces.detector import require_detector
 from mask_lightning.inference.predict import CacheLocation, PredictionDataset, collate_photos
-from mask_lightning.pipelines.photos import MAX_SKIPPED, read_labelled, split_photos
+from mask_lightning.pipelines.photos import check_few_broken, read_labelled, split_photos
 from mask_lightning.runs.photos import short_name
 from mask_lightning.settings.pack import PackSettings
 from mask_lightning.utils.files import is_remote, location
@@ -130,19 +130,10 @@ def _write(
                 if paths[position] not in broken and (skip or not broken):
                     writer.add(position, image)
                 position += 1
-    _check_broken(broken, len(paths), skip=skip)
-    return sizes
-
-
-def _check_broken(broken: dict[str, str], total: int, *, skip: bool) -> None:
-    few = len(broken) <= MAX_SKIPPED * total
-    if broken and not (skip and few):
-        limit = f", more than the {MAX_SKIPPED:.0%} that data.on_bad_photo=skip leaves out" if skip else ""
-        remedy = ", or pack the others: data.on_bad_photo=skip" if few else ""
-        names = log_and_shorten(list(broken.values()))
-        raise PhotoError(f"{len(broken)} of {total} photos cannot be decoded{limit}: {names}{remedy}")
+    check_few_broken(broken, len(paths), settings.data, remedy="pack the others")
     for reason in broken.values():
         log.warning("left out: %s", reason)
+    return sizes
 
 
 def _facts(paths: list[str], sizes: dict[str, PhotoSize]) -> pd.DataFrame:

@@ -251,7 +251,7 @@ def read_labelled(
     """
     portraits = draw_portraits(data.portraits, outputs) if data.is_drawn else None
     if data.name == "packed":
-        return _read_packed(data, data.cache_dir or outputs / "cache")
+        return _read_packed(data, data.cache_below(outputs))
     return read_labelled_photos(data, space=space, needed=needed, portraits=portraits, readers=readers)
 
 
@@ -291,6 +291,23 @@ def _member_rows(train: pd.DataFrame, member: str, data: DataSettings, space: La
     return rows
 
 
+def check_few_broken(broken: Mapping[str, str], total: int, data: DataSettings, *, remedy: str) -> None:
+    """Raise PhotoError unless broken photos are skipped and are at most MAX_SKIPPED of all.
+
+    Args:
+        broken: path -> reason; may be empty.
+        total: number of all photos.
+        data: has `on_bad_photo`.
+        remedy: what skipping them means, for the message.
+    """
+    few, skip = len(broken) <= MAX_SKIPPED * total, data.on_bad_photo == "skip"
+    if broken and not (few and skip):
+        limit = f", more than the {MAX_SKIPPED:.0%} that data.on_bad_photo=skip leaves out" if skip else ""
+        advice = f", or {remedy}: data.on_bad_photo=skip" if few else ""
+        names = log_and_shorten(list(broken.values()))
+        raise PhotoError(f"{len(broken)} of {total} photos cannot be decoded{limit}: {names}{advice}")
+
+
 def replace_broken(settings: TrainSettings, photos: Photos, cache: PreparedPhotos | None) -> Photos:
     """Return the photos without those that cannot be decoded; the same object if all can.
 
@@ -309,12 +326,7 @@ def replace_broken(settings: TrainSettings, photos: Photos, cache: PreparedPhoto
     broken = _find_broken(paths, cache, progress=settings.trainer.progress)
     if not broken:
         return photos
-    few, skip = len(broken) <= MAX_SKIPPED * len(paths), settings.data.on_bad_photo == "skip"
-    if not (few and skip):
-        limit = f", more than the {MAX_SKIPPED:.0%} that data.on_bad_photo=skip leaves out" if skip else ""
-        remedy = ", or train without them: data.on_bad_photo=skip" if few else ""
-        names = log_and_shorten(list(broken.values()))
-        raise PhotoError(f"{len(broken)} of {len(paths)} photos cannot be decoded{limit}: {names}{remedy}")
+    check_few_broken(broken, len(paths), settings.data, remedy="train without them")
     for reason in broken.values():
         log.warning("skipped: %s", reason)
     log.warning("%d of %d photos are skipped (data.on_bad_photo=skip)", len(broken), len(paths))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mask_lightning.reports.figures import save_figure
-from mask_lightning.settings.search import SearchSettings
+from mask_lightning.settings.multirun import SearchSettings
 from mask_lightning.sweeps.studies import open_study
 
 PLOTS = {

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from mask_lightning.reports.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, literal, new_figure, save_figure
 from mask_lightning.reports.study_plots import save_study_plots
-from mask_lightning.settings.search import SearchSettings
+from mask_lightning.settings.multirun import SearchSettings
 from mask_lightning.sweeps.paired import PairedDifference
 from mask_lightning.sweeps.table import to_frame, varied_overrides, write_summary
 

@@ -226,6 +226,15 @@ class DataSettings(Settings):
         """True if the photos are portraits that are drawn, because no root is named."""
         return self.name == "auto" and self.root is None
 
+    def cache_below(self, outputs: Path) -> Path:
+        """Return the folder of the photo caches: `cache_dir`, or one in the folder of the outputs."""
+        return self.cache_dir or outputs / "cache"
+
+    def require_files(self, purpose: str) -> None:
+        """Raise ValueError for packed photos, which a command cannot use that says its `purpose`."""
+        if self.name == "packed":
+            raise ValueError(f"{purpose}, found data=packed; name the original photos")
+
     @property
     def crop_options(self) -> dict[str, Any]:
         """Options as arguments of `data.transforms.TransformSpec`."""

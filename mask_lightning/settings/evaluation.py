@@ -56,8 +56,7 @@ class ReportSettings(LabelledSettings):
 
     @model_validator(mode="after")
     def _photos_are_in_files(self) -> ReportSettings:
-        if self.data.name == "packed":
-            raise ValueError("report shows photo files, found data=packed; name the original photos")
+        self.data.require_files("report shows photo files")
         return self
 
 
@@ -135,8 +134,7 @@ class AuditSettings(Settings):
 
     @model_validator(mode="after")
     def _photos_are_in_files(self) -> AuditSettings:
-        if self.data.name == "packed":
-            raise ValueError("audit reads photo files, found data=packed; name the original photos")
+        self.data.require_files("audit reads photo files")
         return self
 
     @property

@@ -34,8 +34,7 @@ class PackSettings(Settings):
 
     @model_validator(mode="after")
     def _photos_are_in_files(self) -> PackSettings:
-        if self.data.name == "packed":
-            raise ValueError("pack reads photo files, found data=packed; name the original photos")
+        self.data.require_files("pack reads photo files")
         if self.data.extra is not None:
             raise ValueError(f"pack takes labelled photos, found data.extra={self.data.extra}; leave it out")
         return self
@@ -43,7 +42,7 @@ class PackSettings(Settings):
     @property
     def cache_folder(self) -> Path:
         """Folder of the photo caches."""
-        return self.data.cache_dir or self.outputs / "cache"
+        return self.data.cache_below(self.outputs)
 
     @property
     def known_space(self) -> LabelSpace | None:

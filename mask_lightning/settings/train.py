@@ -215,7 +215,7 @@ class TrainSettings(Settings):
     @property
     def cache_folder(self) -> Path:
         """Folder of the photo caches."""
-        return self.data.cache_dir or self.outputs / "cache"
+        return self.data.cache_below(self.outputs)
 
     @property
     def known_space(self) -> LabelSpace | None:

@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mask_lightning.errors import ConfigError, one_line
 from mask_lightning.settings.base import check
-from mask_lightning.settings.launcher import RaySettings
+from mask_lightning.settings.multirun import RaySettings
 from mask_lightning.utils.system import JOBS, raise_on_sigterm
 
 LAUNCHER = "hydra_plugins.mask_lightning_launcher.RayLauncher"
@@ -37,7 +37,7 @@ INTERRUPTED = "it was interrupted"
 
 @dataclass(frozen=True)
 class Sweep:
-    """What the jobs of a multirun have in common.
+    """Common part of the jobs of a multirun.
 
     Attributes:
         context: of Hydra.

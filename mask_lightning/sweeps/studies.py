@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from mask_lightning.errors import ConfigError
 from mask_lightning.metrics.names import lower_is_better
 from mask_lightning.settings.base import check
-from mask_lightning.settings.search import SearchSettings
+from mask_lightning.settings.multirun import SearchSettings
 from mask_lightning.sweeps.records import in_sweep
 from mask_lightning.utils.files import hold, is_held
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import re
 import tempfile
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from time import sleep
 from typing import IO, Any
 
 try:
@@ -141,6 +143,32 @@ def hold(path: Path) -> Iterator[bool]:
         if descriptor is not None:
             _held.discard(descriptor)
             os.close(descriptor)
+
+
+@contextmanager
+def wait_for_lock(path: Path, *, poll: float, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Lock an existing file for the block, after waiting for another process that holds the lock.
+
+    Args:
+        path: the file.
+        poll: seconds between attempts.
+        on_wait: called once if another process holds the lock.
+    """
+    while True:
+        with hold(path) as got:
+            if got:
+                yield
+                return
+        if on_wait is not None:
+            on_wait()
+            on_wait = None
+        sleep(poll)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_held(path: Path) -> bool:

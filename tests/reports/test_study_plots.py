@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mask_lightning.reports import study_plots
-from mask_lightning.settings.search import SearchSettings
+from mask_lightning.settings.multirun import SearchSettings
 from mask_lightning.sweeps.studies import open_study
 
 optuna = pytest.importorskip("optuna", reason="needs the extra `optuna`", exc_type=ImportError)

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from mask_lightning.errors import ConfigError
 from mask_lightning.settings.base import default_options
-from mask_lightning.settings.search import SearchSettings
+from mask_lightning.settings.multirun import SearchSettings
 from mask_lightning.sweeps import studies
 from mask_lightning.sweeps.search import OptunaSweeper
 

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from mask_lightning.errors import ConfigError
-from mask_lightning.settings.search import SearchSettings
+from mask_lightning.settings.multirun import SearchSettings
 from mask_lightning.sweeps import studies
 
 optuna = pytest.importorskip("optuna", reason="needs the extra `optuna`", exc_type=ImportError)

@@ -1,4 +1,4 @@
-"""Options of a hyperparameter search: `hydra.sweeper.*` with `sweeper=optuna`."""
+"""Options of multiruns: `hydra.sweeper.*` with `sweeper=optuna`, `hydra.launcher.*` with `launcher=ray`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mask_lightning.settings.base import Positive, Seed, Settings
+from mask_lightning.settings.base import Count, Positive, Seed, Settings
 
 
 class SearchSettings(Settings):
@@ -39,3 +39,16 @@ class SearchSettings(Settings):
     )
     params: dict[str, Any] | None = Field(None, description="swept options, as in Hydra's own sweeper")
     trial: int | None = Field(None, description="id of the job's trial in the storage; set by the sweeper")
+
+
+class RaySettings(Settings):
+    """Jobs of a multirun as tasks of Ray (Moritz et al. 2018, "Ray: a distributed framework for emerging AI")."""
+
+    address: str | None = Field(
+        None, description="null: start Ray on this machine; auto or HOST:PORT: connect to a running cluster"
+    )
+    num_cpus: Annotated[float, Field(gt=0)] = Field(
+        1, description="cores and threads per job; the number of parallel jobs follows from it"
+    )
+    num_gpus: Annotated[float, Field(ge=0)] = Field(0, description="GPUs per job; 0.5: two jobs share one")
+    max_retries: Count = Field(10, description="how often a job is repeated after its machine or process has died")

@@ -54,6 +54,7 @@ def mask_faces(settings: MaskFacesSettings) -> MaskedFolder:
         to_face_table(rows),
         settings.out,
         seed=settings.seed,
+        masks=settings.masks,
         crop=settings.crop or choose_crop(data.name, Path(rows["path"].iloc[0])),
         landmarks=settings.landmarks,
         max_yaw=settings.max_yaw,

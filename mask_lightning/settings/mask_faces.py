@@ -21,6 +21,9 @@ class MaskFacesSettings(Settings):
         None, description="a folder that does not exist yet: it gets train/images/, train.csv and provenance.csv"
     )
     seed: Seed = Field(0, description="seed of masks, framing and light; a person is drawn the same in any set")
+    masks: Annotated[int, Field(ge=1, le=5)] = Field(
+        5, description="photos of a person with a mask worn right, beside one worn wrong and one without a mask"
+    )
     crop: CropName | None = Field(None, description="where the photos have the face; null: as usual for this data")
     landmarks: LandmarkSource = Field(
         "auto",

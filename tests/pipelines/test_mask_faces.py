@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from mask_lightning.cli.compose import config_dir
+from mask_lightning.data.auditing.audit import check_shots
 from mask_lightning.data.images import open_photo
 from mask_lightning.data.index import read_index
 from mask_lightning.errors import ConfigError, DatasetNotFoundError, SampleTableError
@@ -119,6 +120,16 @@ def test_every_layout_becomes_the_layout_of_the_competition(
         assert sorted(people[task]) == sorted(portraits[task])
     race = {as_utkface: "Asian", as_fairface: "EastAsian", as_table: "Black"}.get(layout)
     assert race is None or set(table["race"]) == {race}
+
+
+@pytest.mark.usefixtures("blank_shots")
+def test_one_mask_makes_three_photos_of_a_person_and_no_finding(
+    portraits: pd.DataFrame, settings, tmp_path: Path
+) -> None:
+    written = mask_faces(settings(*as_table(portraits.head(2), tmp_path / "set"), "masks=1"))
+    table = read_index(written.root)
+    assert table["mask"].value_counts().to_dict() == {0: 2, 1: 2, 2: 2}
+    assert check_shots(table) == []
 
 
 def test_limited_people_and_the_report(portraits: pd.DataFrame, settings, tmp_path: Path, capsys) -> None:

@@ -12,8 +12,9 @@ from mask_lightning.synthetic.masks.shots import DrawnShot, plan_shots
 
 
 def draw_blank_shots(
-    photos: Sequence[tuple[Image.Image, FaceLandmarks]], *, person_id: str, seed: int
+    photos: Sequence[tuple[Image.Image, FaceLandmarks]], *, person_id: str, seed: int, masks: int = 5
 ) -> Iterator[DrawnShot]:
-    """Yield the seven shots of `draw_shots` as small black images."""
-    for i, shot in enumerate(plan_shots(np.random.default_rng(seed))):
+    """Yield the shots of `draw_shots` as small black images."""
+    planned = plan_shots(np.random.default_rng(seed))
+    for i, shot in enumerate(planned[:masks] + planned[5:]):
         yield DrawnShot(shot, Image.new("RGB", (8, 8)), quality=90, source=i % len(photos))

@@ -169,14 +169,15 @@ def describe(row: Mapping[Hashable, Any], columns: Sequence[str], space: LabelSp
 
 
 def check_shots(table: pd.DataFrame) -> list[Finding]:
-    """Find people without exactly one photo of each shot, if the table has the competition's shots only."""
+    """Find people without exactly one photo of each shot that anybody has, if these are the competition's shots."""
     if not {"shot", "gender", "years"} <= set(table) or not table["shot"].isin(SHOTS).all():
         return []
     findings = []
+    expected = [shot for shot in SHOTS if (table["shot"] == shot).any()]
     for (person, *_), rows in table.groupby(["person_id", "gender", "years"]):
         counts = rows["shot"].value_counts()
-        lacking = [shot for shot in SHOTS if shot not in counts]
-        twice = [shot for shot in SHOTS if counts.get(shot, 0) > 1]
+        lacking = [shot for shot in expected if shot not in counts]
+        twice = [shot for shot in expected if counts.get(shot, 0) > 1]
         parts = [f"lacks {', '.join(lacking)}"] if lacking else []
         parts += [f"has two files of {', '.join(twice)}"] if twice else []
         if parts:

@@ -1,4 +1,4 @@
-"""Turn a face set into a folder in the competition's layout, with seven shots of each person."""
+"""Turn a face set into a folder in the competition's layout, with several shots of each person."""
 
 import multiprocessing
 import re
@@ -77,13 +77,14 @@ def mask_people(
     out: Path,
     *,
     seed: int = 0,
+    masks: int = 5,
     crop: CropName = "portrait",
     landmarks: LandmarkSource = "auto",
     max_yaw: float = 35.0,
     workers: int = 1,
     progress: bool = True,
 ) -> MaskedFolder:
-    """Draw seven shots of each person and write them in the competition's layout.
+    """Draw each person with masks and without, and write these shots in the competition's layout.
 
     Photos are written to `out/train/images/<id>_<gender>_<race>_<age>/`, tables to `out/train/train.csv`,
     `out/provenance.csv` and `out/left_out.csv`. `out` appears complete or not at all.
@@ -93,6 +94,7 @@ def mask_people(
             race.
         out: Folder that does not exist yet.
         seed: Seed of masks, framing and light; a person is drawn the same in any set.
+        masks: Shots of each person with a mask worn right, 1 to 5, beside one worn wrong and one without a mask.
         crop: Place of the face in the photos, a key of `CROPS`.
         landmarks: How faces are found.
         max_yaw: Heads turned further, in degrees, are left out (the source "geometry" does not measure it).
@@ -109,7 +111,8 @@ def mask_people(
     find_face = partial(_find_face, crop=crop, landmarks=landmarks, max_yaw=max_yaw)
     with draft_folder(out) as draft:
         draft.mkdir()
-        results = _mask_all(people, partial(_mask_person, root=draft, seed=seed, find_face=find_face), workers)
+        mask_one = partial(_mask_person, root=draft, seed=seed, masks=masks, find_face=find_face)
+        results = _mask_all(people, mask_one, workers)
         console = Console(stderr=True)  # stdout is reserved for results
         done = list(track(results, "drawing masks", total=len(people), console=console, disable=not progress))
         folder = _write_tables(draft, done, out)
@@ -189,7 +192,9 @@ def _mask_all(people: list[Person], mask_one: Callable[[Person], _Rows], workers
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _mask_person(person: Person, *, root: Path, seed: int, find_face: Callable[[Path], Face | str]) -> _Rows:
+def _mask_person(
+    person: Person, *, root: Path, seed: int, masks: int, find_face: Callable[[Path], Face | str]
+) -> _Rows:
     rows = _Rows()
     faces: list[Face] = []
     sources: list[Path] = []
@@ -204,7 +209,7 @@ def _mask_person(person: Person, *, root: Path, seed: int, find_face: Callable[[
         rows.people.append((person.person_id, person.gender, person.race, person.age, person.folder))
         folder = root / "train" / "images" / person.folder
         folder.mkdir(parents=True)
-        for drawn in draw_shots(faces, person_id=person.person_id, seed=seed):
+        for drawn in draw_shots(faces, person_id=person.person_id, seed=seed, masks=masks):
             shot, file = drawn.shot, folder / f"{drawn.shot.name}.jpg"
             drawn.portrait.save(file, quality=drawn.quality)
             provenance = {

@@ -1,4 +1,4 @@
-"""Draw the seven shots of one person: five masks worn right, one worn wrong, none.
+"""Draw the shots of one person: up to five masks worn right, one worn wrong, none.
 
 Each shot has its own framing, light and camera.
 """
@@ -71,19 +71,21 @@ def plan_shots(rng: np.random.Generator) -> list[Shot]:
 
 
 def draw_shots(
-    photos: Sequence[tuple[Image.Image, FaceLandmarks]], *, person_id: str, seed: int
+    photos: Sequence[tuple[Image.Image, FaceLandmarks]], *, person_id: str, seed: int, masks: int = 5
 ) -> Iterator[DrawnShot]:
-    """Draw the seven shots of one person, using the photos in turn.
+    """Draw the shots of one person, using the photos in turn.
 
     Args:
         photos: RGB photos of the person, each with its landmarks.
         person_id: Together with `seed` it determines the result.
         seed: Seed of the folder.
+        masks: Number of shots with a mask worn right, 1 to 5. With fewer, the other shots are drawn the same.
     """
     digest = hashlib.sha256(person_id.encode()).digest()
     rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
-    shots = plan_shots(rng)
-    for i, (shot, shot_rng) in enumerate(zip(shots, rng.spawn(len(shots)), strict=True)):
+    planned = plan_shots(rng)
+    pairs = list(zip(planned, rng.spawn(len(planned)), strict=True))
+    for i, (shot, shot_rng) in enumerate(pairs[:masks] + pairs[5:]):
         source = i % len(photos)
         portrait = draw_shot(*photos[source], shot, shot_rng)
         yield DrawnShot(shot, portrait, int(shot_rng.integers(60, 96)), source)

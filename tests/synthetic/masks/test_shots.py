@@ -69,6 +69,14 @@ def test_seed_and_person_determine_the_shots(face_photo, face, drawn):
     assert first not in (first_shot("2", 0), first_shot("1", 1))
 
 
+@pytest.mark.parametrize("masks", [1, 2])
+def test_fewer_masks_leave_the_other_shots_as_they_are(face_photo, face, drawn, masks):
+    fewer = list(draw_shots([(face_photo, face)], person_id="1", seed=0, masks=masks))
+    assert [each.shot for each in fewer] == [each.shot for each in drawn[:masks] + drawn[5:]]
+    one_photo = list(draw_shots([(face_photo, face)], person_id="1", seed=0))
+    assert [each.portrait.tobytes() for each in fewer[-2:]] == [each.portrait.tobytes() for each in one_photo[-2:]]
+
+
 def test_shots_differ_and_use_the_photos_in_turn(drawn):
     assert [shot.source for shot in drawn] == [0, 1, 2, 0, 1, 2, 0]
     assert {shot.portrait.size for shot in drawn} == {PHOTO_SIZE}

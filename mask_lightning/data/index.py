@@ -188,12 +188,13 @@ def mask_state(photo: Path) -> int:
 
 def _warn_about_counts(table: pd.DataFrame, without_photos: list[Path]) -> None:
     shots = table.groupby(["person_id", "years"])["shot"]
+    usual = table["shot"].nunique()
     counts = shots.nunique().reset_index().itertuples()
-    odd = [(row.person_id, row.shot) for row in counts if row.shot != len(SHOTS)]
+    odd = [(row.person_id, row.shot) for row in counts if row.shot != usual]
     odd += [(Person.parse(folder).person_id, 0) for folder in without_photos]
     if odd:
         people = ", ".join(f"{person} ({count})" for person, count in odd[:5])
-        log.warning("%d people do not have %d photos: %s; training goes on", len(odd), len(SHOTS), people)
+        log.warning("%d people do not have %d photos: %s; training goes on", len(odd), usual, people)
     twice = shots.count()[lambda count: count > shots.nunique()]
     if len(twice):
         people = ", ".join(twice.droplevel("years").head(5).index)

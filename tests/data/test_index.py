@@ -160,6 +160,15 @@ def test_an_odd_count_is_a_warning(
     assert warning in caplog.text
 
 
+def test_shots_that_nobody_has_are_not_missed(images: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for folder in images.iterdir():
+        for number in range(2, 6):
+            next(folder.glob(f"mask{number}.*")).unlink()
+    add(images, "000002_male_Asian_30", "mask1.jpg", "incorrect_mask.jpg", "normal.jpg")
+    assert len(read_index(images)) == 6
+    assert caplog.text == ""
+
+
 def test_a_complete_folder_logs_no_warning(competition: Path, caplog: pytest.LogCaptureFixture) -> None:
     read_index(competition)
     assert caplog.text == ""

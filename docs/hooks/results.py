@@ -187,6 +187,22 @@ def signed(value_and_error: Sequence[float | None]) -> str:
     return text.replace("0.", ".")
 
 
+def complementary_labels() -> str:
+    """Return the score of every epoch by either version, and the true scores of the epoch that each chooses."""
+    found = load("complementary_labels")
+    rows = []
+    for key, label in (("version_0_1", "0.1.0: the combined class"), ("today", "today: the mean of the tasks")):
+        seeds = found["by_seed"]
+        epochs = "; ".join(" / ".join(number(epoch[key]) for epoch in seed["epochs"]) for seed in seeds)
+        chosen = ", ".join(str(seed[key]["epoch"]) for seed in seeds)
+        true = [spread(pd.Series([seed[key][name] for seed in seeds])) for name in ("mean", "mask", "age")]
+        rows.append([label, epochs, chosen, *true])
+    differences = found["today_minus_version_0_1"]
+    rows.append(["difference", "", "", *(signed(differences[name]) for name in ("mean", "mask", "age"))])
+    head = ["`val/f1`", "by epoch; each seed", "best epochs", "on 300 other people: mean", "mask", "age"]
+    return table(head, rows)
+
+
 def shared_photos() -> str:
     """Return reported and true scores with people who are there twice, unknown to the split or kept together."""
     found = load("shared_photos")
@@ -310,6 +326,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "lr auto": lr_auto,
     "suspects": suspects,
     "ensembles": ensembles,
+    "complementary labels": complementary_labels,
     "shared photos": shared_photos,
     "label issues": label_issues,
     "chosen votes": chosen_votes,

@@ -72,7 +72,8 @@ def hold_out(
         seed: of the assignment.
         strata: see `split_people`.
         labels: see `split_people`.
-        space: tasks of which both sides must have every class, if that is possible; not for folds. See `cover_classes`.
+        space: tasks of which both sides must have every class, if that is possible (see `cover_classes`; not for
+            folds), and of which `limit` keeps every class.
 
     Raises:
         SplitError: see `split_people`, `given_split` and `cover_classes`.
@@ -88,7 +89,8 @@ def hold_out(
         split = k_folds(table, folds, seed=seed, strata=strata, labels=labels)[fold]
     if not limit:
         return split
-    return Split(limit_people(split.train, limit, seed=seed, strata=strata, labels=labels), split.val)
+    kept = limit_people(split.train, limit, seed=seed, strata=strata, labels=labels, space=space)
+    return Split(kept, split.val)
 
 
 def given_split(table: pd.DataFrame) -> Split:
@@ -323,12 +325,8 @@ def cover_classes(split: Split, table: pd.DataFrame, space: LabelSpace, *, seed:
     Raises:
         SplitError: no division of the families has every class on both sides.
     """
-    has_class = {
-        f"{task.name} {name}": (table[task.name] == i).groupby(table["family"]).any()
-        for task in space.tasks
-        for i, name in enumerate(task.classes)
-    }
-    members, names = pd.DataFrame(has_class).to_numpy(bool), next(iter(has_class.values())).index
+    has_class = _has_classes(table, space)
+    members, names = has_class.to_numpy(bool), has_class.index
     held_out = np.asarray(names.isin(split.val["family"]))
     if split.val.empty or (members[held_out].any(0) & members[~held_out].any(0)).all() or (members.sum(0) < 2).any():
         return split
@@ -340,7 +338,7 @@ def cover_classes(split: Split, table: pd.DataFrame, space: LabelSpace, *, seed:
             f"{len(names)} families that has it; add people of the rare classes, train fewer tasks, or set "
             "data.val_fraction=0"
         )
-    for larger in range(count, min(count + len(has_class) + 1, len(names))):
+    for larger in range(count, min(count + len(has_class.columns) + 1, len(names))):
         sides = _divide(members, preferred, count=larger)
         if sides is not None:
             break
@@ -420,11 +418,16 @@ def class_counts(
     return counts
 
 
-def check_classes(split: Split, space: LabelSpace) -> None:
+def check_classes(split: Split, space: LabelSpace, *, table: pd.DataFrame | None = None) -> None:
     """Check that both sides have every class of every task; without held-out people, only the training side.
 
+    Args:
+        split: a split.
+        space: the tasks.
+        table: all people, also those whom the split leaves out; None: those of the split.
+
     Raises:
-        SplitError: names the side and its missing classes.
+        SplitError: names the side, its missing classes, and who has the first of them.
     """
     for side, rows in (("training", split.train), ("validation", split.val)):
         if side == "validation" and rows.empty:
@@ -432,14 +435,25 @@ def check_classes(split: Split, space: LabelSpace) -> None:
         for task in space.tasks:
             absent = [i for i in range(task.num_classes) if not (rows[task.name] == i).any()]
             if absent:
-                everyone = pd.concat([split.train, split.val])
-                owners = everyone.loc[everyone[task.name] == absent[0], "family"].unique()
-                only = f" (only family {owners[0]} has {task.classes[absent[0]]})" if len(owners) == 1 else ""
+                everyone = pd.concat([split.train, split.val]) if table is None else table
+                owners = everyone.loc[everyone[task.name] == absent[0], "family"].unique().tolist()
                 raise SplitError(
                     f"expected people of every class on the {side} side, found none of {task.name} "
-                    f"{', '.join(task.classes[i] for i in absent)} among {rows['person_id'].nunique()} people{only}; "
-                    "add such people, or change data.val_fraction, data.folds or data.split_seed"
+                    f"{', '.join(task.classes[i] for i in absent)} among {rows['person_id'].nunique()} people "
+                    f"{_name_owners(owners, task.classes[absent[0]])}"
                 )
+
+
+def _name_owners(owners: Sequence[str], name: str) -> str:
+    """Say how many families have a class, and what can be done if a side of the split has none of them."""
+    if not owners:
+        return f"(nobody has {name}); add such people, or train without that class or task"
+    if len(owners) == 1:
+        return f"(only family {owners[0]} has {name}); add such people, or set data.val_fraction=0"
+    return (
+        f"({len(owners)} families have {name}); add such people, or change data.val_fraction, data.folds, "
+        "data.limit_people or data.split_seed"
+    )
 
 
 def limit_people(
@@ -449,6 +463,7 @@ def limit_people(
     seed: int,
     strata: Sequence[str] = STRATA,
     labels: pd.DataFrame | None = None,
+    space: LabelSpace | None = None,
 ) -> pd.DataFrame:
     """Keep all photos of `limit` families, in the order of a hash so that the strata keep their shares.
 
@@ -458,14 +473,47 @@ def limit_people(
         seed: of the hash.
         strata: columns whose classes keep their shares; each combination has at least one family if possible.
         labels: see `split_people`; may have more photos than `rows`.
+        space: tasks of which every class is kept if the limit allows it; None: the strata only.
     """
     labels = rows if labels is None else labels
     families = find_families(labels[labels["family"].isin(rows["family"])], strata)
     ranked = families.iloc[_hash_order(families.index, seed)]
     groups = ranked.assign(stratum=0).groupby([*strata, "stratum"])["stratum"]
     position = groups.cumcount() / groups.transform("size")
-    kept = position.sort_values(kind="stable").index[:limit]
+    order = position.sort_values(kind="stable").index
+    members = np.zeros((len(order), 0), bool) if space is None else _has_classes(rows, space).loc[order].to_numpy(bool)
+    kept = order[_first_with_all_classes(members, limit)]
     return rows[rows["family"].isin(kept)].reset_index(drop=True)
+
+
+def _has_classes(table: pd.DataFrame, space: LabelSpace) -> pd.DataFrame:
+    """Return a row per family and a column per class: True if the family has photos of the class."""
+    return pd.DataFrame(
+        {
+            f"{task.name} {name}": (table[task.name] == i).groupby(table["family"]).any()
+            for task in space.tasks
+            for i, name in enumerate(task.classes)
+        }
+    )
+
+
+def _first_with_all_classes(members: Bools, count: int) -> list[int]:
+    """Return the first `count` of (F, C) families; others if these lack classes: for the rarest class first.
+
+    Example:
+        >>> _first_with_all_classes(np.array([[True, False], [True, False], [False, True]]), 2)
+        [2, 0]
+    """
+    order, missing = list(range(len(members))), members.any(0)
+    if (members[order[:count]].any(0) == missing).all():
+        return order[:count]
+    chosen: list[int] = []
+    while missing.any():
+        rarest = min(np.flatnonzero(missing).tolist(), key=lambda class_: int(members[:, class_].sum()))
+        having = np.flatnonzero(members[:, rarest]).tolist()
+        chosen.append(max(having, key=lambda i: int((members[i] & missing).sum())))
+        missing = missing & ~members[chosen[-1]]
+    return [*chosen, *(i for i in order if i not in chosen)][:count]
 
 
 def draw_stratified(rows: pd.DataFrame, count: int, *, strata: Sequence[str], seed: int) -> pd.DataFrame:

@@ -253,9 +253,14 @@ def why_no_joint(space: LabelSpace, supports: Mapping[str, Array]) -> str | None
     return None
 
 
+def explain_mean(reason: str) -> str:
+    """Say that the mean of the tasks' scores replaces the score of the combined class, and why."""
+    return f"{reason}: the score of all tasks is the mean of the tasks' scores"
+
+
 def log_mean_score(log: logging.Logger, what: str, reason: str) -> None:
     """Log that the mean of the tasks' scores replaces the score of the combined class, and why."""
-    log.warning("%s: %s; the score of all tasks is the mean of the tasks' scores", what, reason)
+    log.warning("%s: %s", what, explain_mean(reason))
 
 
 def labelled_preds(predictions: Predictions) -> dict[str, LabelledPreds]:

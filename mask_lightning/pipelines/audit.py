@@ -82,7 +82,7 @@ def _try_split(photos: LabelledPhotos, tasks: LabelSpace, settings: AuditSetting
         split = hold_out(
             photos.table, **data.split_options, strata=photos.strata, labels=photos.labels_as_read, space=tasks
         )
-        check_classes(split, tasks)
+        check_classes(split, tasks, table=photos.table)
     except SplitError as error:
         return [Finding("split", str(error))]
     return []

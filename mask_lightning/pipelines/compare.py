@@ -16,7 +16,15 @@ from mask_lightning.metrics.scores import METRICS
 from mask_lightning.reports.sweep_report import paired_frame, print_paired, print_table
 from mask_lightning.settings.evaluation import CompareSettings
 from mask_lightning.sweeps.paired import Configuration, PairedDifference, find_baseline, group_by_seed, pair
-from mask_lightning.sweeps.table import Row, best_first, collect_runs, differing_options, to_frame, write_csv
+from mask_lightning.sweeps.table import (
+    Row,
+    best_first,
+    collect_runs,
+    differing_options,
+    to_frame,
+    warn_of_means,
+    write_csv,
+)
 from mask_lightning.utils.files import write_json
 
 
@@ -33,7 +41,8 @@ def compare_runs(settings: CompareSettings) -> None:
         if not place.is_dir():
             raise RunFolderError(f"expected a folder with runs at {place}, found none; set runs to where they are")
     found = collect_runs(settings.runs)
-    for line in found.unreadable:
+    mixed = warn_of_means(found.rows)
+    for line in [*found.unreadable, *([mixed] if mixed else [])]:
         print(f"warning: {line}", file=sys.stderr)
     if not found.rows:
         raise RunFolderError(f"expected runs below {names}, found none; train one first")

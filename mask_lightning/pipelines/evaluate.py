@@ -21,6 +21,7 @@ from mask_lightning.metrics.bootstrap import Difference, compare
 from mask_lightning.metrics.calibration import fit_corrections
 from mask_lightning.metrics.decisions import decide, decided_together
 from mask_lightning.metrics.evaluation import Evaluation, evaluate, to_plain
+from mask_lightning.metrics.scores import explain_mean
 from mask_lightning.pipelines.labelled import LabelledPredictions, predict_labelled, run_folder_of
 from mask_lightning.pipelines.output import refuse_existing, writable
 from mask_lightning.reports import evaluation_report
@@ -165,7 +166,7 @@ def notes(everyone: Sequence[LabelledPredictions], evaluation: Evaluation, calib
                 f"no photo is labelled {name} {', '.join(scores.absent)}: such a class counts 0 in the macro F1"
             )
     if evaluation.why_mean is not None:
-        found.append(f"{evaluation.why_mean}: the score of all tasks is the mean of the tasks' scores")
+        found.append(explain_mean(evaluation.why_mean))
     if evaluation.people == 1:
         found.append("a single person says nothing about others: no intervals")
     if calibration is not None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mask_lightning.data.sources import LabelledPhotos
@@ -19,7 +20,7 @@ from mask_lightning.labels import UNLABELLED
 from mask_lightning.metrics.predictions import Predictions, join_spaces
 from mask_lightning.pipelines.output import engine_cache
 from mask_lightning.pipelines.photos import Photos, read_labelled, restore_photos, without_skipped
-from mask_lightning.runs.folder import RunFolder
+from mask_lightning.runs.folder import RunFolder, with_earlier_runs
 from mask_lightning.runs.photos import identify_photos, mark_photos, read_split
 from mask_lightning.settings.base import check
 from mask_lightning.settings.data import DataSettings
@@ -40,7 +41,7 @@ class LabelledPredictions:
         folder: run that trained the network; None for a checkpoint outside of a run folder.
         held_out: True if the photos are all those of the people whom the (first) run held out.
         root: folder that the photos are below.
-        seen: number of these photos that the network was trained on; None if unknown.
+        seen: number of these photos that the network, or one that it learned from, was trained on; None if unknown.
     """
 
     predictions: Predictions
@@ -97,7 +98,9 @@ def predict_labelled(
             folder=folder,
             held_out=data is None,
             root=photos.root,
-            seen=0 if data is None and folder == folders[0] else _count_seen(photos.table, folder),
+            seen=_count_leaked(folder)
+            if data is None and folder is not None and folder == folders[0]
+            else _count_seen(photos.table, folder),
         )
         for each, folder in zip(predictions, folders, strict=True)
     ]
@@ -135,17 +138,18 @@ def cache_of_run(folder: RunFolder | None, root: Path) -> PhotoPlace | None:
     return place_of(settings.data, settings.cache_folder, root)
 
 
-def photos_of_run(folder: RunFolder) -> Photos:
+def photos_of_run(folder: RunFolder, *, remedy: str = "restore them, or name labelled photos with data.root") -> Photos:
     """Return the photos of a run on the sides that its split.csv records.
+
+    Args:
+        folder: the run.
+        remedy: end of the message if photos have changed.
 
     Raises:
         RunFolderError: the photos have changed since.
         MaskLightningError: they cannot be read.
     """
-    photos = restore_photos(
-        settings_of_run(folder), folder, remedy="restore them, or name labelled photos with data.root"
-    )
-    return without_skipped(folder, photos)
+    return without_skipped(folder, restore_photos(settings_of_run(folder), folder, remedy=remedy))
 
 
 def held_out_rows(ckpt: Path, networks: Sequence[Model]) -> pd.DataFrame:
@@ -220,15 +224,25 @@ def _class_names(targets: pd.Series[int], classes: Sequence[str]) -> list[str]:
     return ["" if target == UNLABELLED else classes[target] for target in targets]
 
 
+def _count_leaked(folder: RunFolder) -> int:
+    """Return how many held-out photos of a run earlier networks know, at least; more than 0 after allow_leak only."""
+    result = folder.read_result()
+    records = (result.pretrained, result.data.get("soft_targets") or {})
+    return max(int(each.get("leaked_photos") or 0) for each in records)
+
+
 def _count_seen(rows: pd.DataFrame, folder: RunFolder | None) -> int | None:
-    """Return how many of the photos a run was trained on; None if that cannot be found out."""
+    """Return on how many of the photos a run, or a run that it learned from, was trained; None if unknown."""
     if folder is None:
         return None
-    try:
-        recorded, skipped = read_split(folder.split), folder.read_result().data.get("skipped", [])
-    except MaskLightningError as error:
-        log.warning("cannot tell whether the network was trained on these photos: %s", error)
-        return None
-    trained_on = mark_photos(recorded[~recorded["photo"].isin(skipped)], role="train")
     photos = identify_photos(rows)
-    return int((photos["photo"] + ":" + photos["bytes"].astype(str)).isin(trained_on).sum())
+    marks = photos["photo"] + ":" + photos["bytes"].astype(str)
+    seen = np.zeros(len(rows), np.bool_)
+    for run in with_earlier_runs([folder]):
+        try:
+            recorded, skipped = read_split(run.split), run.read_result().data.get("skipped", [])
+        except MaskLightningError as error:
+            log.warning("cannot tell whether %s was trained on these photos: %s", run.path, error)
+            return None
+        seen |= marks.isin(mark_photos(recorded[~recorded["photo"].isin(skipped)], role="train")).to_numpy()
+    return int(seen.sum())

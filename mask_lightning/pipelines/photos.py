@@ -137,7 +137,7 @@ def split_photos(
         pairs = find_shared_photos(photos.table, root=photos.root, folder=cache_folder, progress=progress)
         photos = link_people(photos, pairs)
     split = hold_out(photos.table, **options, strata=photos.strata, labels=photos.labels_as_read, space=space)
-    check_classes(split, space)
+    check_classes(split, space, table=photos.table)
     return photos, split
 
 

@@ -34,7 +34,7 @@ from mask_lightning.inference.trained import Trained, choose_device, load_traine
 from mask_lightning.labels import LabelSpace
 from mask_lightning.metrics.calibration import to_log
 from mask_lightning.pipelines.photos import Photos
-from mask_lightning.runs.folder import RunFolder
+from mask_lightning.runs.folder import RunFolder, with_earlier_runs
 from mask_lightning.runs.photos import identify_photos, mark_photos, read_split, short_name
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.sweeps.records import find_runs
@@ -206,7 +206,7 @@ def check_leaks(folders: Iterable[RunFolder], val: pd.DataFrame, *, allowed: boo
     marks = identified["photo"] + ":" + identified["bytes"].astype(str)
     people = val["person_id"].astype(str)
     seen = np.zeros(len(val), np.bool_)
-    for folder in _with_teachers(folders):
+    for folder in with_earlier_runs(folders):
         try:
             recorded = read_split(folder.split)
         except RunFolderError as error:
@@ -228,24 +228,6 @@ def check_leaks(folders: Iterable[RunFolder], val: pd.DataFrame, *, allowed: boo
             "allow_leak: earlier networks know %d of %d held-out photos: the scores are too good", seen.sum(), len(val)
         )
     return int(seen.sum())
-
-
-def _with_teachers(folders: Iterable[RunFolder]) -> list[RunFolder]:
-    """Return the runs, and the runs that taught them or that they started from."""
-    found: dict[Path, RunFolder] = {}
-    waiting = list(folders)
-    while waiting:
-        folder = waiting.pop()
-        if folder.path.resolve() in found:
-            continue
-        found[folder.path.resolve()] = folder
-        try:
-            earlier = folder.read_result()
-        except RunFolderError:
-            continue  # its missing split is logged
-        taught, start = earlier.data.get("soft_targets") or {}, earlier.pretrained.get("run")
-        waiting += [RunFolder(Path(path)) for path in (*taught.get("networks", []), *([start] if start else []))]
-    return list(found.values())
 
 
 def _ask_teachers(

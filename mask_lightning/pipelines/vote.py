@@ -31,7 +31,7 @@ from mask_lightning.labels import LabelSpace
 from mask_lightning.metrics.calibration import fit_corrections
 from mask_lightning.metrics.decisions import decide
 from mask_lightning.metrics.predictions import Predictions
-from mask_lightning.metrics.scores import METRICS
+from mask_lightning.metrics.scores import METRICS, explain_mean, why_mean
 from mask_lightning.pipelines.labelled import cache_of_run, photos_of_run
 from mask_lightning.pipelines.output import engine_cache, refuse_existing, writable
 from mask_lightning.pipelines.photos import Photos
@@ -60,7 +60,7 @@ def vote(settings: VoteSettings, folder: Path) -> None:
     loaded = load_members(found.members, choose_device(settings.accelerator))
     weights = _choose_weights(loaded, settings)
     submit = photos_to_predict is not None and _must_submit(loaded.space, photos_to_predict, settings)
-    photos = photos_of_run(found.members[0].folder)
+    photos = photos_of_run(found.members[0].folder, remedy="restore them, or train the members again")
     if photos.split.val.empty and photos_to_predict is None:
         raise RunFolderError(
             "the members held nobody out to score on (data.val_fraction=0); name photos to predict: data.root=PHOTOS"
@@ -148,7 +148,7 @@ def _score(
     settings: VoteSettings,
     folder: Path,
 ) -> tuple[EnsembleScores, list[str]]:
-    """Score members, votes and soups on the people that all members held out; also return remarks on missing soups."""
+    """Score members, votes and soups on the people that all members held out; also return remarks on the scores."""
     train, val = photos.split.train, photos.split.val
     cache = cache_of_run(loaded.members[0].folder, photos.root)
     parts = _predict(_with_engine(loaded.networks, len(val), settings), val, settings, cache)
@@ -164,11 +164,13 @@ def _score(
         for name, soup in made.items():
             write_checkpoint(folder / f"{name}.ckpt", soup)
         written = [load_trained(folder / f"{name}.ckpt", loaded.networks[0].module.device) for name in made]
-        served = zip(made.items(), _predict(written, val, settings, cache), strict=True)
+        served = zip(made.items(), _predict(written, val, settings, cache) if written else [], strict=True)
         soups = {name: SoupPredictions(soup.names, soup.cross_fitted or part) for (name, soup), part in served}
     by_score = weights is not None and settings.weights is None
     decided = settings.decision == "macro_f1"
     scores = score_ensemble(loaded, parts, weights=weights, by_score=by_score, decided=decided, soups=soups)
+    reason = why_mean(scores.votes["hard"].predictions)
+    remarks += [explain_mean(reason)] if reason else []
     return scores, [*remarks, *_explain_scores(parts[0], by_score=by_score, greedy=bool(soups), decided=decided)]
 
 

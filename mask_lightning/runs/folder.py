@@ -6,7 +6,7 @@ import errno
 import json
 import math
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
@@ -212,3 +212,21 @@ class RunFolder:
         result = replace(self.read_result(), **changes)
         self.write_result(result)
         return result
+
+
+def with_earlier_runs(folders: Iterable[RunFolder]) -> list[RunFolder]:
+    """Return the runs, and the runs that taught them or that they started from; these may have been deleted."""
+    found: dict[Path, RunFolder] = {}
+    waiting = list(folders)
+    while waiting:
+        folder = waiting.pop()
+        if folder.path.resolve() in found:
+            continue
+        found[folder.path.resolve()] = folder
+        try:
+            earlier = folder.read_result()
+        except RunFolderError:
+            continue  # whoever reads its split reports that
+        taught, start = earlier.data.get("soft_targets") or {}, earlier.pretrained.get("run")
+        waiting += [RunFolder(Path(path)) for path in (*taught.get("networks", []), *([start] if start else []))]
+    return list(found.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ import yaml
 
 from mask_lightning.errors import RunFolderError
 from mask_lightning.metrics.names import lower_is_better
-from mask_lightning.metrics.scores import MAIN_METRIC
+from mask_lightning.metrics.scores import JOINT, MAIN_METRIC, MEAN
 from mask_lightning.runs.folder import RunFolder, RunResult
 from mask_lightning.settings.identity import added_defaults, flatten
 from mask_lightning.sweeps.records import JobRecord, find_runs, read_record
@@ -233,6 +234,17 @@ def best_first(rows: Sequence[Row]) -> list[int]:
         return False, result.score if lower_is_better(result.monitor) else -result.score
 
     return sorted(range(len(rows)), key=key)
+
+
+def warn_of_means(rows: Iterable[Row]) -> str | None:
+    """Return a warning if some scores are of the combined class and others the mean of the tasks; None if not."""
+    counts = Counter(row.result.score_of for row in rows if row.result and row.result.score is not None)
+    if not (counts[JOINT] and counts[MEAN]):
+        return None
+    return (
+        f"the score of {counts[JOINT]} runs is of the combined class, that of {counts[MEAN]} is the {MEAN}, as too few "
+        "of their held-out photos are labelled for all tasks: compare the tasks' scores"
+    )
 
 
 def _text(value: Any) -> str:

@@ -358,7 +358,7 @@ def test_a_split_that_has_every_class_stays(competition: Path) -> None:
     ("labels", "message"),
     [
         ("my my fy fa ma mo", r"none of age >=60 among . people \(only family 005 has >=60\); add such people"),
-        ("my my fy fa ma ma", r"none of age >=60 among"),
+        ("my my fy fa ma ma", r"none of age >=60 among . people \(nobody has >=60\); .* train without that class"),
         ("my fa mo my fa mo".replace("mo", "fo", 1), None),
     ],
 )
@@ -397,6 +397,27 @@ def test_limited_people_are_whole_and_stratified(count: int) -> None:
         found = (families[STRATA] == list(stratum)).all(axis=1).sum()
         assert found >= 1
         assert found == pytest.approx(size * count / len(everyone), abs=1.01)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("limit", [3, 6, 12])
+def test_limited_people_have_every_class_that_fits(limit: int, seed: int) -> None:
+    """Two of forty people have the only incorrect masks, which are no stratum."""
+    table = small("my ma mo fy fa fo my ma fy fa " * 4, mask=[1 if i in (3, 17) else 0 for i in range(40)])
+    space = LabelSpace((Task("mask", ("wear", "incorrect")), *PERSON.tasks))
+    kept = limit_people(table, limit, seed=seed, space=space)
+    assert kept["person_id"].nunique() == limit
+    check_classes(Split(kept, kept.iloc[:0]), space)
+    plain = limit_people(table, limit, seed=seed)
+    if all((plain[task.name] == i).any() for task in space.tasks for i in range(task.num_classes)):
+        pd.testing.assert_frame_equal(kept, plain)
+
+
+def test_a_limit_below_the_classes_is_named() -> None:
+    table = small(TWELVE)
+    split = hold_out(table, val_fraction=0.25, limit=2, seed=0, space=PERSON)
+    with pytest.raises(SplitError, match=r"on the training side, .* families have .*data\.limit_people"):
+        check_classes(split, PERSON, table=table)
 
 
 def test_a_limit_above_all_people_keeps_every_row() -> None:

@@ -241,7 +241,7 @@ def test_a_missing_or_wrong_key_is_one_line_and_leaves_no_folder(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,  # a process of its own loads everything, perhaps beside other work
         check=False,
     )
     assert done.returncode == 2

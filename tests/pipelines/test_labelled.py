@@ -19,7 +19,13 @@ from mask_lightning.errors import CheckpointError, LabelError, MaskLightningErro
 from mask_lightning.inference.trained import choose_device, load_trained
 from mask_lightning.labels import FACE, UNLABELLED, LabelSpace, Task
 from mask_lightning.pipelines import train as runs
-from mask_lightning.pipelines.labelled import LabelledPredictions, _count_seen, check_labels, predict_labelled
+from mask_lightning.pipelines.labelled import (
+    LabelledPredictions,
+    _count_leaked,
+    _count_seen,
+    check_labels,
+    predict_labelled,
+)
 from mask_lightning.pipelines.photos import find_photos
 from mask_lightning.runs.folder import RunFolder, RunResult
 from mask_lightning.runs.photos import identify_photos
@@ -198,3 +204,48 @@ def test_photos_that_vanished_since_training(trained: Path, competition: Path, t
 def test_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"run's folder or a \.ckpt at .*nowhere, found nothing"):
         ask(tmp_path / "nowhere")
+
+
+ROLES_OF = {  # run -> role of the photos 0 to 7
+    "a": ["train"] * 3 + ["val"] * 5,
+    "b": ["val"] * 2 + ["train"] * 3 + ["val"] * 3,
+    "c": ["val"] * 5 + ["train", "left out", "val"],
+}
+
+
+@pytest.mark.parametrize(
+    ("records", "seen"),
+    [
+        ({"a": {}}, 3),
+        ({"a": {"data": {"skipped": ["p/0.jpg"]}}}, 2),
+        ({"a": {"pretrained": {"weights": "ImageNet"}}}, 3),
+        ({"a": {"pretrained": {"run": "b"}}, "b": {}}, 5),
+        ({"a": {"data": {"soft_targets": {"networks": ["b"]}}}, "b": {"pretrained": {"run": "c"}}, "c": {}}, 6),
+        ({"a": {"pretrained": {"run": "deleted"}}}, None),
+    ],
+)
+def test_photos_of_earlier_runs_count_as_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: dict[str, Any], seen: int | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = pd.DataFrame({"path": [f"p/{i}.jpg" for i in range(8)], "bytes": range(8)})
+    for name, record in records.items():
+        RunFolder(Path(name)).claim({}, RunResult("finished", "val/f1", **record))
+        identify_photos(rows).assign(role=ROLES_OF[name]).to_csv(Path(name) / "split.csv", index=False)
+    assert _count_seen(rows, RunFolder(Path("a"))) == seen
+
+
+@pytest.mark.parametrize(
+    ("record", "leaked"),
+    [
+        ({}, 0),
+        ({"pretrained": {"leaked_photos": 2}}, 2),
+        ({"pretrained": {"leaked_photos": 1}, "data": {"soft_targets": {"leaked_photos": 4}}}, 4),
+    ],
+)
+def test_held_out_photos_that_earlier_networks_know_are_counted(
+    tmp_path: Path, record: dict[str, Any], leaked: int
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.claim({}, RunResult("finished", "val/f1", **record))
+    assert _count_leaked(folder) == leaked

@@ -18,6 +18,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from tiny_runs import ONE_EPOCH, TINY_RUN, settings_for, without_figures
 
 from mask_lightning.data import images
+from mask_lightning.data.index import read_index
 from mask_lightning.ensemble.cross_fit import cross_fitted_decision, person_folds
 from mask_lightning.errors import MaskLightningError
 from mask_lightning.inference.prediction_file import read_predictions
@@ -238,3 +239,32 @@ def test_the_soft_vote_is_calibrated_and_decided_on_its_held_out_people(vote: Vo
     assert any(
         "scores of the weighted vote and decision=macro_f1 are cross-fitted" in line for line in record["remarks"]
     )
+
+
+@pytest.fixture(scope="module")
+def complementary(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of two seeds, which have no soup: half of the people are labelled for mask, the others for gender."""
+    folder = tmp_path_factory.mktemp("complementary")
+    table = read_index(competition)
+    has_mask = table["person_id"].isin(sorted(set(table["person_id"]))[::2])
+    names = {task: table[task].map(dict(enumerate(FACE[task].classes))) for task in ("mask", "gender")}
+    labels = table.assign(mask=names["mask"].where(has_mask, ""), gender=names["gender"].where(~has_mask, ""))
+    labels[["path", "person_id", "mask", "gender"]].to_csv(folder / "labels.csv", index=False)
+    data = ("data=table", f"data.table={folder / 'labels.csv'}", f"data.root={competition}", "labels=face")
+    for seed in (0, 1):
+        options = (*TINY, *data, "task.tasks=[mask,gender]", f"seed={seed}", f"outputs={folder}")
+        with without_figures():
+            runs.train_run(settings_for("train", TrainSettings, *options), folder / f"seed{seed}")
+    return folder
+
+
+def test_a_vote_on_complementary_labels_says_what_it_scores(vote: Vote, complementary: Path) -> None:
+    out = vote(names=(str(complementary / "seed0"), str(complementary / "seed1")))
+    record = json.loads((out / "vote.json").read_text())
+    assert any("labelled for all tasks: the score of all tasks is the mean" in each for each in record["remarks"])
+    assert any("no soup for mask, gender: they started from different seeds" in each for each in record["remarks"])
+    values = {(each["task"], each["name"]): each["f1"]["value"] for each in record["held_out"]["scores"]}
+    for name in ("soft vote", "weighted vote"):
+        mean = np.mean([values[task, name] for task in ("mask", "gender")])
+        assert values["mean of the tasks", name] == pytest.approx(mean)
+    assert not {name for task, name in values if task == "joint"}

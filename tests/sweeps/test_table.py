@@ -19,6 +19,7 @@ from mask_lightning.sweeps.table import (
     differing_options,
     to_frame,
     varied_overrides,
+    warn_of_means,
 )
 
 
@@ -149,3 +150,20 @@ def test_the_best_comes_first_and_rows_without_a_score_last() -> None:
 def test_the_monitor_is_shown_if_it_differs() -> None:
     rows = [row(), row(monitor="clean_train/f1")]
     assert to_frame(rows, differing_options(rows))["monitor"].tolist() == ["val/f1", "clean_train/f1"]
+
+
+@pytest.mark.parametrize(
+    ("score_of", "warned"),
+    [
+        (["joint", "joint"], False),
+        (["mean of the tasks", "mean of the tasks"], False),
+        (["age", "mask", "joint"], False),
+        (["joint", "mean of the tasks", ""], True),
+    ],
+)
+def test_scores_of_different_meaning_are_warned_of(score_of: list[str], warned: bool) -> None:
+    results = [RunResult("finished", "val/f1", best={"val/f1": 0.5}, score_of=each) for each in score_of]
+    warning = warn_of_means([Row("finished", Path("run"), each, {}) for each in results])
+    assert (warning is not None) == warned
+    if warning:
+        assert "of 1 runs is of the combined class, that of 1 is the mean of the tasks" in warning

@@ -145,6 +145,7 @@ class Bucket:
 
 def _connect() -> Any:
     boto3, config = import_boto3()
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # each process would tell where it found credentials
     # The caller repeats, and requests have the checksums that servers other than Amazon's know.
     options = config(
         retries={"total_max_attempts": 1},

@@ -130,10 +130,16 @@ def _connected(address: str | None) -> Iterator[None]:
     former = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address or "local", logging_level="ERROR", **local)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises bare exceptions, too, such as for a machine that is too slow to start it
+        reason = one_line(str(error), most=200)
+        if address is None:
+            raise ConfigError(
+                f"expected Ray to start on this machine, found an error ({reason}); repeat the command when it is "
+                "less busy, or set launcher=joblib"
+            ) from error
         raise ConfigError(
-            f"expected a Ray cluster at hydra.launcher.address={address}, found none "
-            f"({one_line(str(error), most=200)}); start one with `ray start --head`, or set it to null"
+            f"expected a Ray cluster at hydra.launcher.address={address}, found none ({reason}); start one with "
+            "`ray start --head`, or set it to null"
         ) from error
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray's handler would exit at once

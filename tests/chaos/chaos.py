@@ -13,130 +13,21 @@ import argparse
 import json
 import os
 import random
-import resource
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
 
+from cluster_harms import kill_a_node, kill_a_shard, lose_s3, requeue
 from file_fuzz import broken_photos, is_indexed, is_opened
 from malice import KINDS, Intruder, is_harmful
 from option_fuzz import COMMANDS, command_lines, is_taken
 from rich.console import Console
 from rich.table import Table
-
-PATIENCE = 300  # seconds for one run of a tiny network on a machine that has other things to do
-TINY = (
-    "model.backbone=test_resnet",
-    "model.pretrained=false",
-    "model.image_size=32",
-    "data.num_workers=1",
-    "data.clean_train_photos=28",
-    "finetune=none",
-    "finetune.epochs=6",
-    "logger=none",
-    "trainer.accelerator=cpu",
-    "trainer.progress=false",
-)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the harm is done, and how often.
-
-    Attributes:
-        folder: empty, for each harm its own.
-        photos: labelled photos that all share.
-        times: of harms that cost a training.
-        lines: command lines of the fuzz; of the cheaper files it takes twice as many.
-        rng: draws the moments.
-    """
-
-    folder: Path
-    photos: Path
-    times: int
-    lines: int
-    rng: random.Random
-
-
-Harm = Callable[[Place], Iterator[bool]]  # yields for each trial whether it was survived
-
-
-def train(run: Path, *options: str, largest_file: int | None = None, command: str = "train") -> subprocess.Popen[str]:
-    """Start a training of a few seconds, or another command."""
-
-    def limit() -> None:
-        if largest_file is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-
-    return subprocess.Popen(
-        [sys.executable, "-m", f"mask_lightning.{command}", *options],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=limit,
-    )
-
-
-def new_run(place: Place, name: str, *options: str, photos: Path | None = None) -> tuple[Path, list[str]]:
-    """A run's folder and its command line; what is prepared of the photos is shared."""
-    run = place.folder / name
-    places = (f"data.root={photos or place.photos}", f"outputs={place.folder}", f"hydra.run.dir={run}")
-    return run, [*TINY, *places, f"data.cache_dir={place.photos.parent / 'cache'}", *options]
-
-
-def wait_for(found: Callable[[], object]) -> None:
-    """Raises TimeoutError where it is not found in time."""
-    end = monotonic() + PATIENCE
-    while not found():
-        if monotonic() > end:
-            raise TimeoutError
-        sleep(0.02)
-
-
-def status(run: Path) -> str:
-    """What the record says."""
-    return str(json.loads((run / "result.json").read_text())["status"])
-
-
-def are_whole(run: Path) -> bool:
-    """Whether the checkpoints that are there can be read, and the one to go on from is among them."""
-    from mask_lightning.engine.checkpoint_files import read_checkpoint
-
-    return (
-        all(read_checkpoint(path) for path in run.glob("checkpoints/*.ckpt"))
-        and (run / "checkpoints/last.ckpt").exists()
-    )
-
-
-def goes_on(run: Path) -> bool:
-    """Whether the run comes to its end from its last checkpoint."""
-    resumed = train(run, f"resume={run}")
-    said = resumed.communicate(timeout=PATIENCE)[1]
-    return is_right(resumed, resumed.returncode == 0 and status(run) == "finished" and are_whole(run), said)
-
-
-def tells(process: subprocess.Popen[str], *parts: str) -> bool:
-    """Whether it ends by itself with exit code 2 and one line that holds these parts."""
-    said = process.communicate(timeout=PATIENCE)[1]
-    errors = [line for line in said.splitlines() if line.startswith("error: ")]
-    told = len(errors) == 1 and all(part in errors[0] for part in parts)
-    return is_right(process, process.returncode == 2 and told and "Traceback" not in said, said)
-
-
-def is_right(process: subprocess.Popen[str], right: bool, said: str) -> bool:
-    """The same; where it is wrong, what the process said is shown."""
-    if not right:
-        print(f"exit code {process.returncode}: {said[-8000:]}", file=sys.stderr)
-    return right
+from trials import PATIENCE, Harm, Place, are_whole, goes_on, is_right, new_run, status, tells, train, wait_for
 
 
 def end_by(place: Place, harm: signal.Signals, ends_well: Callable[[int, Path], bool]) -> Iterator[bool]:
@@ -227,57 +118,6 @@ def kill_a_worker(place: Place) -> Iterator[bool]:
         yield tells(process, "a process that decodes photos", "num_workers") and goes_on(run)
 
 
-def kill_a_shard(place: Place) -> Iterator[bool]:
-    """A prediction in shards is killed; repeated and merged, its files are those of a single prediction."""
-    run, options = new_run(place, "run")
-    process = train(run, *options)
-    is_right(process, True, process.communicate(timeout=PATIENCE)[1])
-    folder = place.photos / "train"
-    same = (f"ckpt={run}", f"data.root={folder}", "batch_size=8", "num_workers=1", "accelerator=cpu", "progress=false")
-    whole, merged = place.folder / "whole", place.folder / "merged"
-    process = train(whole, *same, f"hydra.run.dir={whole}", command="predict")
-    is_right(process, True, process.communicate(timeout=PATIENCE)[1])
-    for i in range(place.times):
-        outputs = place.folder / f"shards-{i}"
-        shards = ("-m", "shards=4", f"outputs={outputs}", *same)
-        process = train(outputs, *shards, command="predict")
-        wait_for(lambda outputs=outputs: list(outputs.rglob("shard-*.parquet")))
-        sleep(place.rng.random() / 2)
-        process.kill()
-        process.communicate(timeout=PATIENCE)
-        again = train(outputs, *shards, command="predict")
-        said = again.communicate(timeout=PATIENCE)[1]
-        (parts,) = {path.parent for path in outputs.rglob("shard-*.parquet")}
-        shutil.rmtree(merged, ignore_errors=True)
-        merge = train(merged, f"shards={parts}", f"hydra.run.dir={merged}", command="merge")
-        said += merge.communicate(timeout=PATIENCE)[1]
-        names = ("predictions.parquet", "predictions.csv")
-        equal = merge.returncode == 0 and all((merged / n).read_bytes() == (whole / n).read_bytes() for n in names)
-        yield is_right(again, again.returncode == 0 and "skipped: shard 1/4" in said and equal, said)
-
-
-def kill_a_node(place: Place) -> Iterator[bool]:
-    """One of two machines of a Ray cluster is killed while both train; nothing is tried without Ray."""
-    if find_spec("ray") is None:
-        return
-    sys.path.append(str(Path(__file__).parents[1] / "shared"))
-    from ray_cluster import ray_cluster
-
-    for i in range(place.times):
-        sweep, options = new_run(place, f"node-{i}", "finetune.epochs=60", f"hydra.sweep.dir={place.folder}/node-{i}")
-        with ray_cluster() as cluster:
-            ray = ("launcher=ray", f"hydra.launcher.address={cluster.address}")
-            process = train(sweep, "-m", "seed=0,1", *ray, *options)
-            wait_for(lambda sweep=sweep: len(list(sweep.glob("*/metrics.csv"))) == 2)
-            sleep(place.rng.random())
-            cluster.kill_second()
-            said = process.communicate(timeout=2 * PATIENCE)[1]
-        ends = sorted(status(path.parent) for path in sweep.rglob("result.json"))
-        rows = [len(path.read_text().splitlines()) for path in sweep.rglob("metrics.csv")]
-        right = process.returncode == 0 and "is repeated" in said
-        yield is_right(process, right and ends == ["finished"] * 2 and rows == [61, 61], said)
-
-
 def break_photos(place: Place) -> Iterator[bool]:
     """Two photos are broken: both are named. One is: the run trains on without it."""
     photos = Path(shutil.copytree(place.photos, place.folder / "photos"))
@@ -366,7 +206,9 @@ HARMS: dict[str, Harm] = {
     "folder vanished": remove_the_folder,
     "worker killed": kill_a_worker,
     "killed shard": kill_a_shard,
-    "killed node": kill_a_node,
+    "killed Ray machine": kill_a_node,
+    "Slurm requeue": requeue,
+    "S3 outage": lose_s3,
     "corrupt photos": break_photos,
     "malicious files": malicious_files,
     "mutated options": bad_options,
@@ -384,7 +226,7 @@ def try_harm(name: str, harm: Harm, place: Place) -> dict[str, object]:
             outcomes.append(survived)
             if not survived:
                 print(f"lost: {name}, trial {len(outcomes)}", file=sys.stderr)
-    except (OSError, TimeoutError, subprocess.TimeoutExpired, ValueError, KeyError) as error:
+    except Exception as error:  # such as of a cluster that does not start; the other harms are tried all the same
         print(f"lost: {name}, trial {len(outcomes) + 1}: {type(error).__name__}: {error}", file=sys.stderr)
         outcomes.append(False)
     counts = {"tried": len(outcomes), "survived": sum(outcomes), "lost": len(outcomes) - sum(outcomes)}

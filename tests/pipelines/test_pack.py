@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -21,7 +24,8 @@ from mask_lightning.data import s3
 from mask_lightning.data.cache import cached_photos
 from mask_lightning.data.packed import open_packed, read_manifest
 from mask_lightning.data.transforms import TransformSpec
-from mask_lightning.errors import ConfigError, MaskLightningError, PackedError, PhotoError
+from mask_lightning.engine.modules import MultiTaskModule
+from mask_lightning.errors import ConfigError, MaskLightningError, PackedError, PhotoError, Terminated
 from mask_lightning.inference.prediction_file import read_predictions
 from mask_lightning.pipelines import pack
 from mask_lightning.pipelines.labelled import predict_labelled
@@ -99,18 +103,49 @@ def whole(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_interrupted_in_an_epoch_ends_as_the_whole_one(
-    compose: Compose, whole: RunFolder, tmp_path: Path, monkeypatch
+    compose: Compose, whole: RunFolder, tmp_path: Path, monkeypatch, workers: int
 ) -> None:
+    """The first process has no loading workers, as the whole run; the second may have some."""
     settings, cut = compose(*TWO_EPOCHS), RunFolder(tmp_path / "cut")
     with monkeypatch.context() as patch:
         interrupt(patch, 10, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             train_run(settings, cut.path)
-    assert resume_run(cut.path).status == "finished"
+    other = compose(*TWO_EPOCHS, f"data.num_workers={workers}") if workers else None
+    assert resume_run(cut.path, settings=other).status == "finished"
     pd.testing.assert_frame_equal(pd.read_csv(cut.metrics), pd.read_csv(whole.metrics), check_exact=True)
     weights = [torch.load(run.last, weights_only=True)["state_dict"] for run in (whole, cut)]
     assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
+def test_two_processes_interrupted_in_an_epoch_end_as_one(compose: Compose, tmp_path: Path, monkeypatch) -> None:
+    """Two processes (gloo) are interrupted; one process with two loading workers continues the run."""
+    # LayerNorm, as a BatchNorm would see other batches; 14 steps in an epoch, and a signal is obeyed after the tenth.
+    options = ("model.backbone=test_convnext", "finetune=none", "finetune.epochs=2", "data.batch_size=9")
+    one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
+    train_run(compose(*options), one.path)
+    step = MultiTaskModule.training_step
+
+    def signalled(self: MultiTaskModule, batch: Any, batch_idx: int) -> Any:
+        if self.current_epoch == 1 and batch_idx == 2:
+            os.kill(os.getpid(), signal.SIGTERM)  # only to this process
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MultiTaskModule, "training_step", signalled)
+        with pytest.raises(Terminated):
+            train_run(compose(*options, "trainer.devices=2"), two.path)
+    assert torch.load(two.last, weights_only=True)["global_step"] == 14 + 10
+    assert resume_run(two.path, settings=compose(*options, "data.num_workers=2")).status == "finished"
+    weights = [torch.load(run.last, weights_only=True)["state_dict"] for run in (one, two)]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-3, atol=2e-5, msg=name)
+    histories = [pd.read_csv(run.metrics) for run in (one, two)]
+    pd.testing.assert_frame_equal(histories[1], histories[0], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MEMORY = 80 * 1024 * 1024  # bytes of each object store
+AGENTS = ("ray.dashboard.agent", "ray._private.runtime_env.agent.main")
 
 
 @dataclass
@@ -35,6 +38,8 @@ def ray_cluster() -> Iterator[RayCluster]:
         warnings.simplefilter("ignore")  # Ray's own
         from ray.cluster_utils import Cluster
 
+        # Ray waits 15 s for the agents of a machine, which import hundreds of files: let the system have read them.
+        subprocess.run([sys.executable, "-c", f"import {', '.join(AGENTS)}"], check=True)
         machine = {"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args=machine)
         try:

@@ -13,7 +13,7 @@ from hydra.core.utils import JobReturn
 
 from mask_lightning.errors import ConfigError
 from mask_lightning.sweeps import ray_jobs
-from mask_lightning.sweeps.ray_jobs import INTERRUPTED, RayLauncher, collect, run_in_worker
+from mask_lightning.sweeps.ray_jobs import INTERRUPTED, RayLauncher, _connected, collect, run_in_worker
 
 
 class RayError(Exception):
@@ -113,6 +113,25 @@ def test_ray_that_is_not_installed_is_named_with_our_extra(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"launcher=ray needs Ray .*pip install 'mask_lightning\[ray\]'"):
         RayLauncher().setup(hydra_context=None, task_function=None, config=None)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (None, r"^expected Ray to start on this machine, found an error \(too slow\); repeat the command .*=joblib$"),
+        (
+            "auto",
+            r"^expected a Ray cluster at .*address=auto, found none \(too slow\); start one with `ray start .*null$",
+        ),
+    ],
+)
+def test_a_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch, address: str, message: str) -> None:
+    def init(**_: Any) -> None:
+        raise Exception("too slow")  # as Ray does
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with pytest.raises(ConfigError, match=message), _connected(address):
+        pytest.fail("connected")
 
 
 @pytest.mark.parametrize(

@@ -285,6 +285,24 @@ def targets() -> str:
     return table(["measured", "value", "target", "file"], rows)
 
 
+def face_pretraining() -> str:
+    """Return `quick` and `from_faces` on the same seeds, and their paired difference with its standard error."""
+    runs = read("face_pretraining")
+    base, faces = (runs[runs.recipe == name].set_index("seed") for name in ("quick", "from_faces"))
+    rows = [[f"`experiment={own.recipe.iloc[0]}`", *(spread(own[column]) for column in TASKS)] for own in (base, faces)]
+    paired = [faces[column] - base[column] for column in TASKS]
+    errors = [(each.mean(), each.std() / len(each) ** 0.5) for each in paired]
+    rows.append(["difference", *(signed(each) for each in errors)])
+    return table(["seeds 0 to 4", *TASKS.values()], rows)
+
+
+def face_pretraining_by_seed() -> str:
+    """Return the macro F1 of the same runs by seed."""
+    runs = read("face_pretraining")
+    rows = [[f"`experiment={name}`", *map(number, own.f1)] for name, own in runs.groupby("recipe", sort=False)]
+    return table(["macro F1 (18) by seed", *map(str, sorted(runs.seed.unique()))], rows)
+
+
 PROBE_TASKS = {"f1": "macro F1 (18)", "mask": "mask", "gender": "gender", "age": "age"}
 
 
@@ -333,6 +351,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "unstable splits": unstable_splits,
     "probe crops": probe_crops,
     "probe curve": probe_curve,
+    "face pretraining": face_pretraining,
+    "face pretraining by seed": face_pretraining_by_seed,
     "targets": targets,
     "chaos": chaos,
 }

@@ -38,7 +38,6 @@ CHOICES = [
     if group != "experiment" and not path.stem.startswith("_")
 ]
 
-
 EVERY_MEMBER = tuple(member for ensemble in ENSEMBLES.values() for member in ensemble.members)  # 22
 
 NEEDS = {  # choices that make no sense alone
@@ -49,6 +48,7 @@ NEEDS = {  # choices that make no sense alone
     "data=packed": "data.root=packed",
     "data=table": "data.table=photos.csv",
     "ensemble=folds": "data.fold=0",
+    "experiment=from_faces": "model.pretrained=RUN",
 }
 
 

@@ -21,7 +21,7 @@ from mask_lightning.data.auditing.photos import (
     find_copies,
     find_near_duplicates,
 )
-from mask_lightning.data.index import SHOTS
+from mask_lightning.data.index import SHOTS, expected_shots
 from mask_lightning.labels import FACE, PERSON_TASKS, UNLABELLED, LabelSpace, Task
 
 
@@ -169,11 +169,11 @@ def describe(row: Mapping[Hashable, Any], columns: Sequence[str], space: LabelSp
 
 
 def check_shots(table: pd.DataFrame) -> list[Finding]:
-    """Find people without exactly one photo of each shot that anybody has, if these are the competition's shots."""
+    """Find people without exactly one photo of each expected shot, if the table has the competition's shots only."""
     if not {"shot", "gender", "years"} <= set(table) or not table["shot"].isin(SHOTS).all():
         return []
     findings = []
-    expected = [shot for shot in SHOTS if (table["shot"] == shot).any()]
+    expected = expected_shots(table)
     for (person, *_), rows in table.groupby(["person_id", "gender", "years"]):
         counts = rows["shot"].value_counts()
         lacking = [shot for shot in expected if shot not in counts]

@@ -7,6 +7,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -20,6 +21,8 @@ from mask_lightning.synthetic.masks.shapes import MaskKind, Worn
 EYES_AT, EYE_DISTANCE = (192.0, 206.0), 138.0  # place and size of a face in a shot, in pixels
 COARSE_SHARE = 0.3  # of the portraits have a lower resolution
 TIGHT_SHARE = 0.3  # of the portraits end close to the face
+T = TypeVar("T")
+
 # Probabilities of the kinds; a person may own several masks of one kind.
 KIND_SHARES: dict[MaskKind, float] = {
     "surgical": 0.32,
@@ -70,6 +73,16 @@ def plan_shots(rng: np.random.Generator) -> list[Shot]:
     return [*right, Shot("incorrect_mask", kinds[5].item(), worn.item()), Shot("normal", None, None)]
 
 
+def select_shots(shots: Sequence[T], masks: int) -> list[T]:
+    """Select the first `masks` of the five masks worn right, and the other two of the seven shots (or of their parts).
+
+    Example:
+        >>> select_shots(SHOT_NAMES, masks=1)
+        ['mask1', 'incorrect_mask', 'normal']
+    """
+    return [*shots[:masks], *shots[5:]]
+
+
 def draw_shots(
     photos: Sequence[tuple[Image.Image, FaceLandmarks]], *, person_id: str, seed: int, masks: int = 5
 ) -> Iterator[DrawnShot]:
@@ -85,7 +98,7 @@ def draw_shots(
     rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
     planned = plan_shots(rng)
     pairs = list(zip(planned, rng.spawn(len(planned)), strict=True))
-    for i, (shot, shot_rng) in enumerate(pairs[:masks] + pairs[5:]):
+    for i, (shot, shot_rng) in enumerate(select_shots(pairs, masks)):
         source = i % len(photos)
         portrait = draw_shot(*photos[source], shot, shot_rng)
         yield DrawnShot(shot, portrait, int(shot_rng.integers(60, 96)), source)

@@ -88,25 +88,41 @@ def run_command(
         main: receives the validated options and the job.
         ranks: returns what several processes of torchrun do; None if the command is one process.
     """
+    dismiss = _take_part(name, ranks)
+    code, outcome = EXIT_BUG, _Outcome()
+    try:
+        answered = _answer_before_hydra(name, settings)
+        if answered is None:
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them over several lines
+            SweepSummary.sweep = SweepSummary.launcher = None  # several commands may run in one process
+            start = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)
+            with lazy_help_accepted():
+                start(_make_job(name, settings, main, outcome))()
+        code = outcome.exit_code() if answered is None else answered
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else code
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        code = _report_error(error, name, outcome)
+    finally:
+        dismiss(code)
+    sys.exit(code)
+
+
+def _take_part(name: str, ranks: Callable[[], Ranks] | None) -> Callable[[int], None]:
+    """Return what the command calls with its exit code; exits in processes of torchrun that do not run the command."""
     try:
         launch = find_launch()
     except ConfigError as error:
         _print_error(str(error))
         sys.exit(EXIT_USAGE)
     if launch is None:
-        sys.exit(_run_here(name, settings, main))
+        return lambda _: None
     if ranks is None:
         sys.exit(_refuse_torchrun(name, launch))
     if launch.rank:
         sys.exit(ranks().follow())
-    code = EXIT_BUG
-    try:
-        code = _run_here(name, settings, main)
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else code
-    finally:
-        ranks().dismiss(code)
-    sys.exit(code)
+    return lambda code: ranks().dismiss(code)
 
 
 def _refuse_torchrun(name: str, launch: Launch) -> int:
@@ -120,8 +136,12 @@ def _refuse_torchrun(name: str, launch: Launch) -> int:
     return EXIT_USAGE
 
 
-def _run_here(name: str, settings: type[S], main: Callable[[S, Job], Any]) -> int:
-    """Run the command in this process, and return its exit code."""
+def _answer_before_hydra(name: str, settings: type[Settings]) -> int | None:
+    """Print the help if asked to, and quote paths for Hydra's grammar.
+
+    Returns:
+        Exit code of a command that ends here; None if it goes on.
+    """
     store_defaults(settings)
     try:
         if print_help(name, settings, sys.argv[1:]):
@@ -135,17 +155,7 @@ def _run_here(name: str, settings: type[S], main: Callable[[S, Job], Any]) -> in
     except ConfigError as error:
         _print_error(str(error))
         return EXIT_USAGE
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them over several lines
-    SweepSummary.sweep = SweepSummary.launcher = None  # several commands may run in one process
-    outcome = _Outcome()
-    try:
-        start = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)
-        with lazy_help_accepted():
-            start(_make_job(name, settings, main, outcome))()
-        code = outcome.exit_code()
-    except (Exception, KeyboardInterrupt) as error:
-        code = _report_error(error, name, outcome)
-    return code
+    return None
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Build the Trainer of a run with its callbacks and logger, and fit with it on all devices."""
+"""Build the Trainer of a run with its callbacks and logger, and prepare all devices for its fit."""
 
 from __future__ import annotations
 
@@ -119,26 +119,21 @@ def build_range_test_trainer(settings: TrainSettings, data: FaceDataModule, modu
     return make_trainer(settings, Path(), learning_callbacks(data, module))
 
 
-def fit(
-    run: RunTrainer,
-    settings: TrainSettings,
-    folder: RunFolder,
-    module: MultiTaskModule,
-    data: FaceDataModule,
-    *,
-    resume: bool,
-    found_lr: float | None = None,
-) -> None:
-    """Train on all devices of the run.
+@contextmanager
+def fitting(
+    run: RunTrainer, settings: TrainSettings, folder: RunFolder, *, resume: bool, found_lr: float | None = None
+) -> Iterator[Path | None]:
+    """Prepare all devices of the run for the `run.trainer.fit` of the block.
 
     Args:
         run: trainer of `build_trainer`.
         settings: options of the run; the other processes of DDP get them, too.
         folder: folder of the run.
-        module: module to train.
-        data: data of the run.
         resume: continue from the last checkpoint in `folder`.
         found_lr: lr that a range test has found for `optim.lr=auto`.
+
+    Yields:
+        Checkpoint to continue from, or None.
 
     Raises:
         ProcessError: another process of the run ended early.
@@ -152,7 +147,7 @@ def fit(
         "prunes": any(isinstance(callback, Pruning) for callback in run.trainer.callbacks),  # type: ignore[attr-defined]
     }
     with tracker_errors_in_one_line(settings.logger), on_all_devices(run.trainer, settings.trainer, task):
-        run.trainer.fit(module, data, ckpt_path=folder.last if resume else None, weights_only=True)
+        yield folder.last if resume else None
     run.interruption.after_fit()
 
 
@@ -168,7 +163,7 @@ def on_all_devices(trainer: pl.Trainer, options: TrainerSettings, task: Mapping[
         task: what the other processes do, see `other_ranks`.
 
     Raises:
-        ProcessError, ConfigError: as `fit`.
+        ProcessError, ConfigError: as `fitting`.
     """
     on_cuda = trainer.strategy.root_device.type == "cuda"
     with other_ranks(trainer.world_size, task), device_math(cuda=on_cuda, deterministic=options.deterministic):

@@ -18,7 +18,7 @@ import pytorch_lightning as pl
 
 from mask_lightning.callbacks.pruning import Pruning
 from mask_lightning.engine import torchrun
-from mask_lightning.engine.trainer import build_trainer, fit, without_advice
+from mask_lightning.engine.trainer import build_trainer, fitting, without_advice
 from mask_lightning.pipelines.find_lr import run_range_test
 from mask_lightning.pipelines.photos import restore_photos
 from mask_lightning.pipelines.prepare import prepare_run
@@ -52,7 +52,8 @@ def main(task: Mapping[str, Any]) -> None:
     data = run.build_data()
     with without_advice():
         trainer = build_trainer(settings, folder, data, module, [Pruning(settings.monitor)] if task["prunes"] else [])
-        fit(trainer, settings, folder, module, data, resume=task["resume"])
+        with fitting(trainer, settings, folder, resume=task["resume"]) as checkpoint:
+            trainer.trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
 
 
 def follow() -> int:

@@ -27,7 +27,7 @@ from mask_lightning.data.loading import worker_errors_in_one_line
 from mask_lightning.engine.checkpoint_files import keep_weights
 from mask_lightning.engine.loggers import check_logger, closing_tracker, log_figures
 from mask_lightning.engine.modules import MultiTaskModule
-from mask_lightning.engine.trainer import build_trainer, fit, without_advice
+from mask_lightning.engine.trainer import build_trainer, fitting, without_advice
 from mask_lightning.errors import ConfigError, RunFolderError, Terminated
 from mask_lightning.pipelines.find_lr import choose_lr
 from mask_lightning.pipelines.photos import find_photos, record_split, restore_photos
@@ -151,7 +151,8 @@ def fit_run(run: PreparedRun, folder: RunFolder, module: MultiTaskModule, *, res
                 else:
                     with raise_on_sigterm():
                         run_report.save_augmented(folder.path, data, module.space)
-                    fit(trainer, settings, folder, module, data, resume=resume, found_lr=earlier.lr)
+                    with fitting(trainer, settings, folder, resume=resume, found_lr=earlier.lr) as checkpoint:
+                        trainer.trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
             result = _finish(settings, folder, {**progress(), "status": "pruned" if pruning.pruned else "finished"})
             if trial:
                 trial.describe(run=folder.path, pruned=pruning.pruned)

@@ -22,11 +22,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from mask_lightning.cli.arguments import FLAGS_MULTIRUN, order_flags, quote_paths
 from mask_lightning.cli.compose import config_dir, option_values, store_defaults, to_plain
 from mask_lightning.cli.explain import explain, first_line
 from mask_lightning.cli.help import print_help
 from mask_lightning.cli.hydra_callbacks import SweepSummary
-from mask_lightning.cli.path_options import quote_paths
 from mask_lightning.errors import ConfigError, MaskLightningError, Terminated
 from mask_lightning.settings.base import Settings, check
 from mask_lightning.sweeps import records
@@ -34,7 +34,6 @@ from mask_lightning.utils.launch import Launch, find_launch
 from mask_lightning.utils.system import JOBS
 
 EXIT_BUG, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
-MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 EXPECTED = (MaskLightningError, OmegaConfBaseException)  # errors that the user can correct
 
 
@@ -88,41 +87,44 @@ def run_command(
         main: receives the validated options and the job.
         ranks: returns what several processes of torchrun do; None if the command is one process.
     """
-    dismiss = _take_part(name, ranks)
-    code, outcome = EXIT_BUG, _Outcome()
-    try:
-        answered = _answer_before_hydra(name, settings)
-        if answered is None:
+    outcome = _Outcome()
+    with _taking_part(name, ranks, outcome):
+        outcome.code = _answer_before_hydra(name, settings)
+        if outcome.code is None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them over several lines
             SweepSummary.sweep = SweepSummary.launcher = None  # several commands may run in one process
-            start = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)
-            with lazy_help_accepted():
-                start(_make_job(name, settings, main, outcome))()
-        code = outcome.exit_code() if answered is None else answered
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else code
-        raise
-    except (Exception, KeyboardInterrupt) as error:
-        code = _report_error(error, name, outcome)
-    finally:
-        dismiss(code)
-    sys.exit(code)
+            try:
+                start = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)
+                with lazy_help_accepted():
+                    start(_make_job(name, settings, main, outcome))()
+                outcome.code = outcome.code_of_jobs()
+            except (Exception, KeyboardInterrupt) as error:
+                outcome.code = _report_error(error, name, outcome)
+    sys.exit(outcome.code)
 
 
-def _take_part(name: str, ranks: Callable[[], Ranks] | None) -> Callable[[int], None]:
-    """Return what the command calls with its exit code; exits in processes of torchrun that do not run the command."""
+@contextlib.contextmanager
+def _taking_part(name: str, ranks: Callable[[], Ranks] | None, outcome: _Outcome) -> Iterator[None]:
+    """Exit in processes of torchrun that do not run the command; that of rank 0 ends them after the block."""
     try:
         launch = find_launch()
     except ConfigError as error:
         _print_error(str(error))
         sys.exit(EXIT_USAGE)
     if launch is None:
-        return lambda _: None
+        yield
+        return
     if ranks is None:
         sys.exit(_refuse_torchrun(name, launch))
     if launch.rank:
         sys.exit(ranks().follow())
-    return lambda code: ranks().dismiss(code)
+    try:
+        yield
+    except SystemExit as stop:
+        outcome.code = stop.code if isinstance(stop.code, int) else None
+        raise
+    finally:
+        ranks().dismiss(EXIT_BUG if outcome.code is None else outcome.code)
 
 
 def _refuse_torchrun(name: str, launch: Launch) -> int:
@@ -137,7 +139,7 @@ def _refuse_torchrun(name: str, launch: Launch) -> int:
 
 
 def _answer_before_hydra(name: str, settings: type[Settings]) -> int | None:
-    """Print the help if asked to, and quote paths for Hydra's grammar.
+    """Print the help if asked to, and write the arguments as Hydra reads them.
 
     Returns:
         Exit code of a command that ends here; None if it goes on.
@@ -151,7 +153,9 @@ def _answer_before_hydra(name: str, settings: type[Settings]) -> int | None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again when it exits
         return 0
     try:
-        sys.argv[1:] = quote_paths(sys.argv[1:], settings, multirun=bool(MULTIRUN & set(sys.argv)))
+        arguments = order_flags(sys.argv[1:])
+        is_multirun = not {*FLAGS_MULTIRUN, "hydra.mode=MULTIRUN"}.isdisjoint(arguments)
+        sys.argv[1:] = quote_paths(arguments, settings, multirun=is_multirun)
     except ConfigError as error:
         _print_error(str(error))
         return EXIT_USAGE
@@ -160,13 +164,21 @@ def _answer_before_hydra(name: str, settings: type[Settings]) -> int | None:
 
 @dataclass
 class _Outcome:
-    """Results of the jobs that ran in this process; records on disk tell about jobs of other processes."""
+    """Results of the jobs that ran in this process; records on disk tell about jobs of other processes.
 
+    Attributes:
+        code: exit code of the command; None before it is known.
+        started: True once a job has started.
+        failures: errors that ended jobs.
+        codes: exit codes that jobs returned.
+    """
+
+    code: int | None = None
     started: bool = False
     failures: list[Exception] = field(default_factory=list)
     codes: list[int] = field(default_factory=lambda: [0])
 
-    def exit_code(self) -> int:
+    def code_of_jobs(self) -> int:
         is_user_error = [isinstance(error, EXPECTED) for error in self.failures] + SweepSummary.failures()
         if is_user_error:
             return EXIT_USAGE if all(is_user_error) else EXIT_BUG

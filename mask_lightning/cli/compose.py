@@ -13,8 +13,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from mask_lightning.cli.arguments import quote_paths
 from mask_lightning.cli.explain import explain
-from mask_lightning.cli.path_options import quote_paths
 from mask_lightning.errors import ConfigError
 from mask_lightning.runs.folder import new_run_name
 from mask_lightning.settings.base import Settings, default_options

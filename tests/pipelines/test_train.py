@@ -334,7 +334,7 @@ def test_what_cannot_be_is_refused_before_training(compose, tmp_path: Path, over
 
 @pytest.fixture
 def no_collection():
-    """Switch the garbage collector off: Python ignores what a signal raises in its callbacks, and Hypothesis has one."""
+    """Switch the garbage collector off: Python ignores what a signal raises in its callbacks (Hypothesis has one)."""
     gc.disable()
     yield
     gc.enable()

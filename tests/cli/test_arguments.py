@@ -1,4 +1,4 @@
-"""Paths that Hydra would not read, on the command line, in a multirun and in notebooks."""
+"""Flags between overrides, and paths that Hydra would not read: on the command line, in a multirun and in notebooks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra._internal.utils import get_args_parser
 
+from mask_lightning.cli.arguments import FLAGS, order_flags, path_options, quote_paths
 from mask_lightning.cli.command import Job, run_command
 from mask_lightning.cli.compose import compose
-from mask_lightning.cli.path_options import path_options, quote_paths
 from mask_lightning.errors import ConfigError
 from mask_lightning.settings.inference import PredictSettings, VoteSettings
 from mask_lightning.settings.train import TrainSettings
@@ -22,6 +23,33 @@ NAMES = (
     "x:y", "$x", "(x)", "faces(1)/a=b", "a: b",
     "choice", "사진 (1), 2024=새 폴더", "+x", "=", "a=", "null/x",
 )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("typed", "want"),
+    [
+        (["a=1", "-m", "b=1,2"], ["-m", "a=1", "b=1,2"]),
+        (["a=1", "b=1,2", "--multirun"], ["--multirun", "a=1", "b=1,2"]),
+        (["--cfg", "job", "a=1"], ["--cfg", "job", "a=1"]),
+        (["~a", "a=-1"], ["~a", "a=-1"]),
+    ],
+)
+def test_m_may_stand_anywhere(typed: list[str], want: list[str]) -> None:
+    assert order_flags(typed) == want
+    get_args_parser().parse_args(want)
+
+
+@pytest.mark.parametrize(
+    ("typed", "remedy"),
+    [("--lr", "write lr=VALUE"), ("--data.root=x", "write data.root=x"), ("-batch-size=3", "write batch_size=3")],
+)
+def test_a_flag_that_hydra_lacks_is_refused_in_one_line(typed: str, remedy: str) -> None:
+    with pytest.raises(ConfigError, match=f"^expected options .* found {typed}; {remedy}$"):
+        order_flags([typed])
+
+
+def test_the_flags_are_those_of_hydra() -> None:
+    assert set(FLAGS) == {flag for action in get_args_parser()._actions for flag in action.option_strings}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,4 +1,7 @@
-"""Quote the values of path options, because Hydra does not read `a=b`, `faces(1)`, `2024` or `얼굴` as text."""
+"""Write the arguments of a command as Hydra reads them: flags in order, and paths in quotes.
+
+Hydra does not read `a=b`, `faces(1)`, `2024` or `얼굴` as text, and refuses `-m` between overrides.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,32 @@ from mask_lightning.errors import ConfigError
 
 OF_HYDRA = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 KEPT = ("", "null", "???")  # values that are no paths
+FLAGS_MULTIRUN = ("--multirun", "-m")
+FLAGS = (
+    "--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p", "--run", "-r",
+    *FLAGS_MULTIRUN, "--shell-completion", "-sc", "--config-path", "-cp", "--config-name", "-cn",
+    "--config-dir", "-cd", "--experimental-rerun", "--info", "-i",
+)  # fmt: skip
+
+
+def order_flags(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with `-m` in front, because argparse refuses it between overrides.
+
+    Raises:
+        ConfigError: a flag that Hydra does not have, such as `--lr`.
+
+    Example:
+        >>> order_flags(["model=lite0", "-m", "seed=1,2"])
+        ['-m', 'model=lite0', 'seed=1,2']
+    """
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if name.startswith("-") and name not in FLAGS:
+            option = name.lstrip("-").replace("-", "_")
+            raise ConfigError(
+                f"expected options as option=value without dashes, found {argument}; write {option}={value or 'VALUE'}"
+            )
+    return sorted(arguments, key=lambda argument: argument not in FLAGS_MULTIRUN)
 
 
 def quote_paths(arguments: Sequence[str], settings: type[BaseModel], *, multirun: bool = False) -> list[str]:

@@ -21,7 +21,7 @@ from mask_lightning.metrics.predictions import Predictions, join_spaces
 from mask_lightning.pipelines.output import engine_cache
 from mask_lightning.pipelines.photos import Photos, read_labelled, restore_photos, without_skipped
 from mask_lightning.runs.folder import RunFolder, with_earlier_runs
-from mask_lightning.runs.photos import identify_photos, mark_photos, read_split
+from mask_lightning.runs.photos import identify_photos, mark_trained
 from mask_lightning.settings.base import check
 from mask_lightning.settings.data import DataSettings
 from mask_lightning.settings.export import Engine
@@ -240,9 +240,9 @@ def _count_seen(rows: pd.DataFrame, folder: RunFolder | None) -> int | None:
     seen = np.zeros(len(rows), np.bool_)
     for run in with_earlier_runs([folder]):
         try:
-            recorded, skipped = read_split(run.split), run.read_result().data.get("skipped", [])
+            trained, skipped = mark_trained(run.split, run.extra), run.read_result().data.get("skipped", [])
         except MaskLightningError as error:
             log.warning("cannot tell whether %s was trained on these photos: %s", run.path, error)
             return None
-        seen |= marks.isin(mark_photos(recorded[~recorded["photo"].isin(skipped)], role="train")).to_numpy()
+        seen |= (marks.isin(trained) & ~photos["photo"].isin(skipped)).to_numpy()
     return int(seen.sum())

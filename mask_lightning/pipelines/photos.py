@@ -366,6 +366,13 @@ def record_split(folder: RunFolder, photos: Photos) -> None:
     write_atomically(folder.split, rows.to_csv(index=False).encode())
 
 
+def record_extra(folder: RunFolder, rows: pd.DataFrame) -> None:
+    """Write extra.csv: photo and size of each photo of `data.extra`, so that nobody is scored on them unnoticed."""
+    if len(rows):
+        identified = identify_photos(rows)[["photo", "bytes"]].assign(role=ROLES[0])
+        write_atomically(folder.extra, identified.to_csv(index=False).encode())
+
+
 def without_skipped(folder: RunFolder, photos: Photos) -> Photos:
     """Return the photos of both sides without those that the run skipped because they cannot be decoded."""
     skipped = folder.read_result().data.get("skipped", [])

@@ -35,7 +35,7 @@ from mask_lightning.labels import LabelSpace
 from mask_lightning.metrics.calibration import to_log
 from mask_lightning.pipelines.photos import Photos
 from mask_lightning.runs.folder import RunFolder, with_earlier_runs
-from mask_lightning.runs.photos import identify_photos, mark_photos, read_split, short_name
+from mask_lightning.runs.photos import identify_photos, mark_photos, mark_trained, read_split, short_name
 from mask_lightning.settings.train import TrainSettings
 from mask_lightning.sweeps.records import find_runs
 
@@ -208,11 +208,11 @@ def check_leaks(folders: Iterable[RunFolder], val: pd.DataFrame, *, allowed: boo
     seen = np.zeros(len(val), np.bool_)
     for folder in with_earlier_runs(folders):
         try:
-            recorded = read_split(folder.split)
+            recorded, trained = read_split(folder.split), mark_trained(folder.split, folder.extra)
         except RunFolderError as error:
             log.warning("cannot tell whether %s was trained on people whom this run holds out: %s", folder.path, error)
             continue
-        leaked = marks.isin(mark_photos(recorded, role="train")).to_numpy()
+        leaked = marks.isin(trained).to_numpy()
         if "person_id" in recorded and marks.isin(mark_photos(recorded)).any():  # the same photos, the same ids
             known = set(recorded["person_id"][recorded["role"] == "train"])
             leaked = leaked | people.isin(known).to_numpy()

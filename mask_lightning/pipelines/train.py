@@ -30,7 +30,7 @@ from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.engine.trainer import build_trainer, fitting, without_advice
 from mask_lightning.errors import ConfigError, RunFolderError, Terminated
 from mask_lightning.pipelines.find_lr import choose_lr
-from mask_lightning.pipelines.photos import find_photos, record_split, restore_photos
+from mask_lightning.pipelines.photos import find_photos, record_extra, record_split, restore_photos
 from mask_lightning.pipelines.prepare import PreparedRun, choose_transform, prepare_run
 from mask_lightning.pipelines.probe import Probe, fit_probe, score_probe
 from mask_lightning.reports import run_report
@@ -124,6 +124,8 @@ def fit_run(run: PreparedRun, folder: RunFolder, module: MultiTaskModule, *, res
             folder.update_result(status="running", error=None)
         else:
             record_split(folder, run.found)
+            if run.soft:
+                record_extra(folder, run.soft.extra)
             probe = _fit_probe(run, folder, module) if settings.finetune.probe else None
             if settings.optim.lr == "auto":
                 _set_found_lr(run, folder, module)

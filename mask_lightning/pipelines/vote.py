@@ -21,7 +21,7 @@ from mask_lightning.ensemble.members import (
 from mask_lightning.ensemble.scoring import EnsembleScores, SoupPredictions, score_ensemble
 from mask_lightning.ensemble.soups import make_soups, write_checkpoint
 from mask_lightning.ensemble.voting import Vote, Weights, vote_predictions
-from mask_lightning.errors import CheckpointError, RunFolderError, SubmissionError
+from mask_lightning.errors import CheckpointError, MaskLightningError, RunFolderError, SubmissionError
 from mask_lightning.inference import prediction_file, submission
 from mask_lightning.inference.exported import Model, with_engine
 from mask_lightning.inference.photo_list import PhotoList, list_photos
@@ -40,6 +40,7 @@ from mask_lightning.reports import vote_report
 from mask_lightning.reports.figures import save_figure
 from mask_lightning.reports.predictions import print_decisions
 from mask_lightning.reports.vote_report import plot_agreement, plot_candidates
+from mask_lightning.runs.folder import RunFolder
 from mask_lightning.settings.inference import VoteSettings
 from mask_lightning.utils.files import write_atomically, write_json
 
@@ -60,23 +61,14 @@ def vote(settings: VoteSettings, folder: Path) -> None:
     loaded = load_members(found.members, choose_device(settings.accelerator))
     weights = _choose_weights(loaded, settings)
     submit = photos_to_predict is not None and _must_submit(loaded.space, photos_to_predict, settings)
-    photos = photos_of_run(found.members[0].folder, remedy="restore them, or train the members again")
-    if photos.split.val.empty and photos_to_predict is None:
-        raise RunFolderError(
-            "the members held nobody out to score on (data.val_fraction=0); name photos to predict: data.root=PHOTOS"
-        )
-    if photos.split.val.empty and settings.decision == "macro_f1":
-        raise RunFolderError(
-            "decision=macro_f1 calibrates the vote on held-out people, found none (data.val_fraction=0); set "
-            "decision=argmax, or predict with one run that has them: python -m mask_lightning.evaluate calibrate=true"
-        )
+    photos, remarks = _held_out(found.members[0].folder, settings, is_needed=photos_to_predict is None)
     vote_report.print_members(
         [member.name for member in found.members], loaded.megabytes, found.left_out, found.missing
     )
     with writable(folder):
         voted = _vote_on_photos(loaded, photos_to_predict, weights, settings) if photos_to_predict else None
-        scores, remarks = None, ["no scores: the members held nobody out (data.val_fraction=0)"]
-        if len(photos.split.val):
+        scores = None
+        if photos is not None:
             scores, remarks = _score(loaded, photos, weights, settings, folder)
         if voted and scores and settings.decision == "macro_f1":
             corrections = fit_corrections(scores.votes["soft"].predictions)
@@ -88,6 +80,42 @@ def vote(settings: VoteSettings, folder: Path) -> None:
         print_decisions(voted.predictions)
     vote_report.print_remarks(remarks)
     vote_report.print_files(folder, _next_command(folder, photos_to_predict, settings, submit=submit))
+
+
+def _held_out(folder: RunFolder, settings: VoteSettings, *, is_needed: bool) -> tuple[Photos | None, list[str]]:
+    """Return the photos of the members, to score on people whom they held out.
+
+    Args:
+        folder: run of a member.
+        settings: options of the command.
+        is_needed: True if there are no other photos to vote on.
+
+    Returns:
+        The photos, or None and a remark that says why there are no scores.
+
+    Raises:
+        RunFolderError: they are needed, for scores or for `decision=macro_f1`, and nobody was held out.
+        MaskLightningError: they are needed and cannot be read.
+    """
+    calibrates = settings.decision == "macro_f1"
+    try:
+        photos = photos_of_run(folder, remedy="restore them, or train the members again")
+    except MaskLightningError as error:
+        if is_needed or calibrates:
+            raise
+        return None, [f"no scores, as the photos of the members cannot be read: {error}"]
+    if len(photos.split.val):
+        return photos, []
+    if is_needed:
+        raise RunFolderError(
+            "the members held nobody out to score on (data.val_fraction=0); name photos to predict: data.root=PHOTOS"
+        )
+    if calibrates:
+        raise RunFolderError(
+            "decision=macro_f1 calibrates the vote on held-out people, found none (data.val_fraction=0); set "
+            "decision=argmax, or predict with one run that has them: python -m mask_lightning.evaluate calibrate=true"
+        )
+    return None, ["no scores: the members held nobody out (data.val_fraction=0)"]
 
 
 def _choose_weights(loaded: LoadedMembers, settings: VoteSettings) -> Weights | None:

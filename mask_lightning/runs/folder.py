@@ -108,6 +108,11 @@ class RunFolder:
         return self.path / "split.csv"
 
     @property
+    def extra(self) -> Path:
+        """One row per photo of `data.extra`; missing if there are none."""
+        return self.path / "extra.csv"
+
+    @property
     def best(self) -> Path:
         """The checkpoint to predict with."""
         return self.path / "checkpoints" / "best.ckpt"

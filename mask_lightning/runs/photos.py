@@ -96,6 +96,20 @@ def read_split(file: Path) -> pd.DataFrame:
     return recorded.assign(bytes=recorded["bytes"].str.removesuffix(".0"))
 
 
+def mark_trained(split: Path, extra: Path) -> set[str]:
+    """Return `photo:bytes` of the photos that a run was trained on: its training side, and those of `data.extra`.
+
+    Args:
+        split: its split.csv.
+        extra: its extra.csv, which may be missing.
+
+    Raises:
+        RunFolderError: a file cannot be read.
+    """
+    further = mark_photos(read_split(extra)) if extra.is_file() else set()
+    return mark_photos(read_split(split), role="train") | further
+
+
 def held_out_photos(file: Path) -> set[str] | None:
     """Return `photo:bytes` of the photos that split.csv records as held out; None if there is no such file."""
     return mark_photos(read_split(file), role="val") if file.is_file() else None

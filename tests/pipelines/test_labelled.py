@@ -26,7 +26,7 @@ from mask_lightning.pipelines.labelled import (
     check_labels,
     predict_labelled,
 )
-from mask_lightning.pipelines.photos import find_photos
+from mask_lightning.pipelines.photos import find_photos, record_extra
 from mask_lightning.runs.folder import RunFolder, RunResult
 from mask_lightning.runs.photos import identify_photos
 from mask_lightning.settings.base import check
@@ -102,15 +102,18 @@ def test_photos_that_it_was_trained_on_are_counted(trained: Path, competition: P
 
 
 @pytest.mark.parametrize(
-    ("roles", "skipped", "want"),
+    ("roles", "skipped", "extra", "want"),
     [
-        (["train", "train", "train", "val"], [], 3),
-        (["train", "left out", "train", "val"], [], 2),  # a member of an ensemble, or labels.age.leave_out
-        (["train", "left out", "train", "val"], ["p0/a.jpg"], 1),  # could not be decoded
-        (["left out", "left out", "left out", "val"], [], 0),
+        (["train", "train", "train", "val"], [], 0, 3),
+        (["train", "left out", "train", "val"], [], 0, 2),  # a member of an ensemble, or labels.age.leave_out
+        (["train", "left out", "train", "val"], ["p0/a.jpg"], 0, 1),  # could not be decoded
+        (["left out", "left out", "left out", "val"], [], 0, 0),
+        (["train", "train", "train", "val"], [], 1, 4),  # the last one was in data.extra
     ],
 )
-def test_only_rows_that_trained_count_as_seen(tmp_path: Path, roles: list[str], skipped: list[str], want: int) -> None:
+def test_only_rows_that_trained_count_as_seen(
+    tmp_path: Path, roles: list[str], skipped: list[str], extra: int, want: int
+) -> None:
     paths = [tmp_path / f"p{i}" / "a.jpg" for i in range(5)]  # the last one is not in split.csv
     for path in paths:
         path.parent.mkdir()
@@ -119,6 +122,7 @@ def test_only_rows_that_trained_count_as_seen(tmp_path: Path, roles: list[str], 
     folder.claim({}, RunResult("finished", "val/f1", data={"skipped": skipped}))
     rows = pd.DataFrame({"path": [str(path) for path in paths], "age": 0})
     identify_photos(rows.head(4)).assign(role=roles).to_csv(folder.split, index=False)
+    record_extra(folder, rows[["path"]].tail(extra))
     assert _count_seen(rows, folder) == want
     folder.split.unlink()
     assert _count_seen(rows, folder) is None

@@ -151,6 +151,7 @@ def test_a_student_learns_from_both_and_the_run_records_it(
     assert sorted(record["teachers"]) == [f"{place}/teachers/{name}" for name in ("age", "all")]
     assert record["extra"] == {"table": str(table), "photos": 11}
     assert record["leaked_photos"] == 0
+    assert len(pd.read_csv(tmp_path / "run" / "extra.csv")) == 11
     assert predicted(place, tmp_path / "run", tmp_path / "p", place / "eval").space == FACE
     # A student is a teacher, too; and what taught it is checked with it.
     prepared = prepare_run(student(place, competition, f"distill={tmp_path}/run"))

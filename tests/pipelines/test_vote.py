@@ -177,6 +177,23 @@ def test_members_that_held_nobody_out(vote, sweep: Path, eval_root: Path, compet
     assert len(read_predictions(tmp_path / "out")) == 5
 
 
+def test_members_whose_photos_are_gone_vote_on_others(eval_root: Path, competition: Path, tmp_path: Path) -> None:
+    shutil.copytree(competition, tmp_path / "photos")
+    for name in ("age_a", "age_b"):
+        train(tmp_path / "photos", tmp_path / "runs", name)
+    shutil.rmtree(tmp_path / "photos")
+    quiet = ("num_workers=0", "accelerator=cpu", "progress=false", "submission=false")
+    options = [f"runs={tmp_path}/runs", *quiet, f"data.root={eval_root}"]
+    vote_runs.vote(settings_for("vote", VoteSettings, *options), tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "vote.json").read_text())
+    assert record["held_out"] is None
+    assert "photos of the members cannot be read" in record["remarks"][0]
+    assert len(read_predictions(tmp_path / "out")) == 5
+    for others in ([*options, "kind=soft", "decision=macro_f1"], options[:-1]):
+        with pytest.raises(MaskLightningError, match="photos"):
+            vote_runs.vote(settings_for("vote", VoteSettings, *others), tmp_path / "other")
+
+
 @pytest.mark.parametrize(
     ("names", "overrides", "message"),
     [

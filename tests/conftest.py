@@ -1,4 +1,4 @@
-"""What tests share: a tiny competition folder, the fairmask photos where they are, and skipping without CUDA."""
+"""Shared fixtures: a tiny competition folder, the fairmask photos where they are, and skipping without CUDA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it costs to choose on held-out people: checkpoints, votes, soups, and splits that change.
+"""Cost of choosing on held-out people: checkpoints, votes, soups, and splits that change.
 
     python tests/benchmarks/bench_held_out_choices.py WORK --root PHOTOS [--seeds 0 1 2] [--people 200] [--epochs 5]
     python tests/benchmarks/bench_held_out_choices.py WORK --results tests/benchmarks/results      only compute again

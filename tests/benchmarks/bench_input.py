@@ -1,4 +1,4 @@
-"""What one core delivers: training photos from the cache against torchvision's pipeline on PIL images.
+"""Throughput of one core: training photos from the cache against torchvision's pipeline on PIL images.
 
     python tests/benchmarks/bench_input.py [result.json] [--root PHOTOS] [--photos 448] [--size 224] [--rounds 5]
 
@@ -94,7 +94,7 @@ def _batches(photos: int) -> Iterator[Sequence[int]]:
 
 
 def seconds_per_photo(work: Work, rows: pd.DataFrame, spec: TransformSpec, folder: Path) -> float:
-    """Of computing, in this process."""
+    """Return seconds of CPU time in this process."""
     start = time.process_time()
     photos = work(rows, spec, folder)
     return (time.process_time() - start) / photos

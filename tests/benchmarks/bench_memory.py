@@ -46,7 +46,7 @@ def repeat(root: Path, target: Path, people: int, copies: int) -> int:
 
 
 def peak_memory(root: Path, outputs: Path, backbone: str, batches: int | None) -> float:
-    """Of a training's largest process, in MB."""
+    """Return the peak memory of the largest process of a training, in MB."""
     options = [f"data.root={root}", f"outputs={outputs}", f"model.backbone={backbone}", *OPTIONS]
     options.append(f"trainer.max_batches={batches or 'null'}")
     command = [sys.executable, "-m", "mask_lightning.train", *options]

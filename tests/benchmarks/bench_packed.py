@@ -50,7 +50,7 @@ ADDRESS = Path("s3://bucket/packed")
 
 @dataclass(frozen=True)
 class Place:
-    """Where the photos are: `folder` holds the photos, the cache, the packed photos and the copies of those in S3."""
+    """Place of the photos: `folder` holds the photos, the cache, the packed photos and the copies of those in S3."""
 
     folder: Path
     size: int

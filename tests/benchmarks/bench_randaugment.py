@@ -72,7 +72,7 @@ def at_once(batch: Batch) -> Tensor:
 
 
 def seconds_per_photo(work: Callable[[Batch], Tensor], batch: Batch, seed: int, batches: int = 4) -> float:
-    """Of computing, in this process."""
+    """Return seconds of CPU time in this process."""
     torch.manual_seed(seed)
     start = time.process_time()
     for _ in range(batches):

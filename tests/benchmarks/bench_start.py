@@ -1,4 +1,4 @@
-"""How long a user waits: for `--help`, and from the command to the end of the first training step, with a warm cache.
+"""Seconds that a user waits: for `--help`, and for the first training step with a warm cache.
 
     python tests/benchmarks/bench_start.py [result.json] [--root PHOTOS] [--rounds 5] [--model lite0]
 
@@ -44,14 +44,14 @@ OPTIONS = ("finetune=none", "finetune.epochs=1", "trainer.accelerator=cpu", "tra
 
 
 def seconds_to_help() -> float:
-    """Of `train --help`."""
+    """Return the seconds that `train --help` takes."""
     start = perf_counter()
     subprocess.run([sys.executable, "-m", "mask_lightning.train", "--help"], check=True, stdout=subprocess.DEVNULL)
     return perf_counter() - start
 
 
 def seconds_to_step(options: Sequence[str]) -> float:
-    """Of a training until its first optimizer step is done; it is killed then."""
+    """Return the seconds until a training has done its first optimizer step; it is killed then."""
     start = perf_counter()
     command = [sys.executable, "-c", TELLS_ITS_STEP, *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, process_group=0) as process:

@@ -119,7 +119,7 @@ def speeds_of(times: Times) -> dict[str, float]:
 
 
 def bars_of(model: str, times: Times) -> list[dict[str, Any]]:
-    """What is asked of a model's figures."""
+    """Return the limits that a model's figures must keep."""
     bars: list[dict[str, Any]] = []
     for peer, (theirs, own) in times.items():
         if peer == PHASE_ONE:

@@ -83,7 +83,7 @@ class Judge:
 
 
 def _logits(outputs: Any, number: int, task: str) -> Tensor:
-    """Of one task: our module names them, the other one counts them."""
+    """Return the logits of one task: our module names them, the other one counts them."""
     logits: Tensor = outputs[task] if isinstance(outputs, dict) else outputs[number]
     return logits
 

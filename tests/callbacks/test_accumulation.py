@@ -127,7 +127,7 @@ def test_more_than_an_epoch_is_reported(
 
 
 class Process:
-    """What CommonStep and AccumulationMean read of the trainer of one of two processes."""
+    """Trainer of one of two processes, with the attributes that CommonStep and AccumulationMean read."""
 
     def __init__(self, sizes: Sequence[int], other: int, accumulated: int) -> None:
         self.num_training_batches, self.accumulate_grad_batches, self.is_global_zero = len(sizes), accumulated, True

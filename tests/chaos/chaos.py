@@ -1,4 +1,4 @@
-"""Does to runs and files what people, disks and clusters do to them, and counts what is lost.
+"""Damage runs and files as people, disks and clusters do, and count what is lost.
 
     make chaos
     python tests/chaos/chaos.py [result.json] [--only kill] [--times 2] [--lines 1200]
@@ -188,7 +188,7 @@ def bad_folders(place: Place) -> Iterator[bool]:
 
 
 def holds(trial: Callable[..., bool], *arguments: object) -> bool:
-    """Whether a trial of the fuzz came to any of its right ends; a wrong one is shown."""
+    """Return True if a trial of the fuzz ended in a right way; print a wrong end."""
     try:
         trial(*arguments)
     except AssertionError as error:
@@ -234,7 +234,7 @@ def try_harm(name: str, harm: Harm, place: Place) -> dict[str, object]:
 
 
 def print_table(rows: Sequence[dict[str, object]]) -> None:
-    """Harm, times tried, survived, lost."""
+    """Print harm, times tried, survived and lost."""
     table = Table(title="what was done, and what it cost")
     for heading in rows[0]:
         table.add_column(heading, justify="left" if heading == "harm" else "right")
@@ -244,7 +244,7 @@ def print_table(rows: Sequence[dict[str, object]]) -> None:
 
 
 def main() -> int:
-    """Do all of it; 1 where something was lost."""
+    """Try all harms, and return 1 if something was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", nargs="?", type=Path)
     parser.add_argument("--only", default="", help="harms whose name holds this")

@@ -1,4 +1,4 @@
-"""Whether two runs came to the same checkpoint."""
+"""Comparison of the checkpoints of two runs."""
 
 from __future__ import annotations
 

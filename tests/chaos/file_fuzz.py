@@ -95,7 +95,7 @@ def broken_photos(count: int, *, seed: int) -> Iterator[tuple[str, bytes]]:
 
 
 def is_opened(content: bytes, path: Path) -> bool:
-    """Whether the photo is opened; False where it is refused as it should be.
+    """Return True if the photo is opened; False if it is refused as it should be.
 
     Raises:
         AssertionError: neither, or not in time.
@@ -191,7 +191,7 @@ def write_table(root: Path, rng: random.Random) -> Path:
 
 
 def is_indexed(root: Path, seed: int) -> bool:
-    """Whether a folder, or a table, of this seed becomes a sample table; False where it is refused as it should be.
+    """Return True if a folder or table of this seed becomes a sample table; False if it is refused as it should be.
 
     Raises:
         AssertionError: neither, or not in time.

@@ -51,7 +51,7 @@ KINDS: tuple[Callable[[Path, Intruder], None], ...] = (bare_pickle, torch_zip, t
 
 
 def is_harmful(mark: Path) -> bool:
-    """Whether an intruder makes its mark where nothing stops it; takes the mark away again."""
+    """Return True if an intruder makes its mark where nothing stops it; removes the mark again."""
     pickle.loads(pickle.dumps(Intruder(mark)))
     there = mark.exists()
     mark.unlink(missing_ok=True)

@@ -65,14 +65,14 @@ Mutation = Callable[["Vocabulary", random.Random], str]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What one command knows: its options, and its groups with their choices."""
+    """Options of a command, and its groups with their choices."""
 
     options: tuple[str, ...]
     groups: dict[str, tuple[str, ...]]
 
     @classmethod
     def of(cls, command: str) -> Vocabulary:
-        """Of the command as it is composed without overrides."""
+        """Return those of a command that is composed without overrides."""
         folders = [path for path in sorted(config_dir().iterdir()) if path.is_dir()]
         store_defaults(COMMANDS[command][0])
         choices = {folder.name: tuple(sorted(path.stem for path in folder.glob("*.yaml"))) for folder in folders}
@@ -146,7 +146,7 @@ def command_lines(command: str, count: int, *, seed: int) -> Iterator[Line]:
 
 
 def is_taken(command: str, line: Sequence[str]) -> bool:
-    """Whether the command takes the line; False where it refuses it as it should.
+    """Return True if the command accepts the line; False if it refuses it as it should.
 
     Raises:
         AssertionError: it answers with anything but one line, or not in time.

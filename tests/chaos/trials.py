@@ -30,7 +30,7 @@ TINY = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where the harm is done, and how often.
+    """Folders of a harm, and how often it is tried.
 
     Attributes:
         folder: empty, for each harm its own.
@@ -76,7 +76,7 @@ def new_run(place: Place, name: str, *options: str, photos: Path | None = None) 
 
 
 def wait_for(found: Callable[[], object]) -> None:
-    """Raises TimeoutError where it is not found in time."""
+    """Wait until it is found. Raises TimeoutError after PATIENCE seconds."""
     end = monotonic() + PATIENCE
     while not found():
         if monotonic() > end:
@@ -85,12 +85,12 @@ def wait_for(found: Callable[[], object]) -> None:
 
 
 def status(run: Path) -> str:
-    """What the record says."""
+    """Return the status in the record of the run."""
     return str(json.loads((run / "result.json").read_text())["status"])
 
 
 def are_whole(run: Path) -> bool:
-    """Whether the checkpoints that are there can be read, and the one to go on from is among them."""
+    """Return True if all checkpoints can be read, and the one to resume from exists."""
     from mask_lightning.engine.checkpoint_files import read_checkpoint
 
     return (
@@ -100,14 +100,14 @@ def are_whole(run: Path) -> bool:
 
 
 def goes_on(run: Path) -> bool:
-    """Whether the run comes to its end from its last checkpoint."""
+    """Return True if the run finishes from its last checkpoint."""
     resumed = train(run, f"resume={run}")
     said = resumed.communicate(timeout=PATIENCE)[1]
     return is_right(resumed, resumed.returncode == 0 and status(run) == "finished" and are_whole(run), said)
 
 
 def tells(process: subprocess.Popen[str], *parts: str) -> bool:
-    """Whether it ends by itself with exit code 2 and one line that holds these parts."""
+    """Return True if a process ends by itself with exit code 2 and one line of error with these parts."""
     said = process.communicate(timeout=PATIENCE)[1]
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     told = len(errors) == 1 and all(part in errors[0] for part in parts)
@@ -115,7 +115,7 @@ def tells(process: subprocess.Popen[str], *parts: str) -> bool:
 
 
 def is_right(process: subprocess.Popen[str], right: bool, said: str) -> bool:
-    """The same; where it is wrong, what the process said is shown."""
+    """Return `right`; if False, print the output of the process."""
     if not right:
         print(f"exit code {process.returncode}: {said[-8000:]}", file=sys.stderr)
     return right

@@ -1,4 +1,4 @@
-"""What the training photos are taught of ages, from options to the batch; held-out people keep their own labels."""
+"""Ages as training targets, from options to the batch; held-out people keep their own labels."""
 
 from __future__ import annotations
 

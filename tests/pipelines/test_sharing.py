@@ -43,7 +43,7 @@ def compose(competition: Path, tmp_path: Path) -> Callable[..., TrainSettings]:
 
 
 def train(settings: TrainSettings, folder: Path) -> Trained:
-    """What a run does, but for its figures; the network as another process loads it."""
+    """Train as a run does, without figures, and load the network as another process does."""
     run = prepared(settings)
     module, data = run.build_pretrained_module(), run.build_data()
     learning = [*trainers.learning_callbacks(data, module), *trainers.selection_callbacks(settings, module)]

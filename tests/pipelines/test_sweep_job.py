@@ -31,7 +31,7 @@ def settings(competition: Path, tmp_path: Path) -> TrainSettings:
 
 @pytest.fixture
 def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the job writes down, with a `trained` or `resumed` run that is not really trained."""
+    """Record of a job whose run is only said to be `trained` or `resumed`."""
     noted: dict[str, Any] = {}
 
     def fit(kind: str, path: Path) -> RunResult:

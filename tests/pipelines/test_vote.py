@@ -130,7 +130,7 @@ def test_everything_about_a_vote(vote, sweep: Path, eval_root: Path, monkeypatch
 
 
 def test_the_kinds_of_vote(vote) -> None:
-    """Of two members a hard vote is a tie wherever they differ, and then says what the soft vote says."""
+    """A hard vote of two members is a tie wherever they differ, and is then decided by the soft vote."""
 
     def said(out: str, *overrides: str) -> Any:
         return read_predictions(vote("soup=false", *overrides, names=("age_a", "age_b"), out=out)).preds["age"]

@@ -1,4 +1,4 @@
-"""What a worker answers: the probabilities of `predict`, for every face or for the crop of the training."""
+"""Answers of a worker: the probabilities of `predict`, for every face or for the crop of the training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command can be told of the photos and their labels."""
+"""Options about photos and their labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the mask_faces door can be told."""
+"""Options of mask_faces."""
 
 from __future__ import annotations
 

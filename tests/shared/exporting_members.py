@@ -1,4 +1,4 @@
-"""What tests of exported models share: a network with every kind of head."""
+"""Shared parts of the tests of exported models: a network with every kind of head."""
 
 from __future__ import annotations
 

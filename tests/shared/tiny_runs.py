@@ -1,4 +1,4 @@
-"""What whole runs are tested with: the options of a network of seconds, and validated settings."""
+"""Options of a network that trains in seconds, and validated settings, for tests of whole runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What torchrun has started, and options that contradict it."""
+"""Processes that torchrun has started, and options that contradict it."""
 
 from __future__ import annotations
 

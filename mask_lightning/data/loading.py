@@ -33,6 +33,9 @@ class LeanLoader(DataLoader[T]):
     def __iter__(self) -> Any:
         """Iterate, trimming memory before workers start; persistent workers start once."""
         if self.num_workers and not (self.persistent_workers and self._has_forked):
+            methods = multiprocessing.get_all_start_methods()  # the first is that of the system
+            if multiprocessing.get_start_method() not in methods:  # "loky" in a job of joblib; torch cannot use it
+                self.multiprocessing_context = methods[0]
             trim_memory()
             self._has_forked = True
         return super().__iter__()

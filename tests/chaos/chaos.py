@@ -35,7 +35,7 @@ def end_by(place: Place, harm: signal.Signals, ends_well: Callable[[int, Path], 
     for i in range(place.times):
         run, options = new_run(place, f"{harm.name}-{i}")
         process = train(run, *options)
-        wait_for(lambda run=run: (run / "checkpoints/last.ckpt").exists())
+        wait_for(process, lambda run=run: (run / "checkpoints/last.ckpt").exists())
         sleep(place.rng.random() * 2)
         send = os.kill if i % 2 else os.killpg  # a terminal and many clusters signal those that decode, too
         send(process.pid, harm)
@@ -64,7 +64,7 @@ def kill_again_and_again(place: Place) -> Iterator[bool]:
     for _ in range(20):
         before = last.stat().st_mtime_ns if last.exists() else 0
         process = train(run, *(options if before == 0 else [f"resume={run}"]))
-        wait_for(lambda before=before: last.exists() and last.stat().st_mtime_ns != before)
+        wait_for(process, lambda before=before: last.exists() and last.stat().st_mtime_ns != before)
         sleep(place.rng.random() / 2)
         process.kill()
         said = process.communicate(timeout=PATIENCE)[1]
@@ -100,7 +100,7 @@ def remove_the_folder(place: Place) -> Iterator[bool]:
     for i in range(place.times):
         run, options = new_run(place, f"gone-{i}")
         process = train(run, *options)
-        wait_for(lambda run=run: (run / "checkpoints/last.ckpt").exists())
+        wait_for(process, lambda run=run: (run / "checkpoints/last.ckpt").exists())
         shutil.rmtree(run, ignore_errors=True)
         shutil.rmtree(run, ignore_errors=True)  # what was written meanwhile
         yield tells(process, str(run))
@@ -111,9 +111,9 @@ def kill_a_worker(place: Place) -> Iterator[bool]:
     for i in range(place.times):
         run, options = new_run(place, f"worker-{i}", "data.cache=off")
         process = train(run, *options)
-        wait_for(lambda run=run: (run / "checkpoints/last.ckpt").exists())
+        wait_for(process, lambda run=run: (run / "checkpoints/last.ckpt").exists())
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        wait_for(lambda children=children: children.read_text().split())
+        wait_for(process, lambda children=children: children.read_text().split())
         os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
         yield tells(process, "a process that decodes photos", "num_workers") and goes_on(run)
 

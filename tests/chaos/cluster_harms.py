@@ -55,7 +55,7 @@ def kill_a_shard(place: Place) -> Iterator[bool]:
         launcher = ("launcher=joblib", "hydra.launcher.n_jobs=2") if i % 2 else ()
         shards = ("-m", "shards=8", f"outputs={outputs}", *launcher, *same, *PREDICT)
         process = train(outputs, *shards, command="predict")
-        wait_for(lambda outputs=outputs: list(outputs.rglob("shard-*.parquet")))
+        wait_for(process, lambda outputs=outputs: list(outputs.rglob("shard-*.parquet")))
         sleep(place.rng.random() / 2)
         if launcher:
             os.kill(joblib_workers(process.pid)[0], signal.SIGKILL)
@@ -88,7 +88,7 @@ def kill_a_node(place: Place) -> Iterator[bool]:
         with ray_cluster() as cluster:
             ray = ("launcher=ray", f"hydra.launcher.address={cluster.address}")
             process = train(sweep, "-m", "seed=0,1", *ray, *options)
-            wait_for(lambda sweep=sweep: len(list(sweep.glob("*/metrics.csv"))) == 2)
+            wait_for(process, lambda sweep=sweep: len(list(sweep.glob("*/metrics.csv"))) == 2)
             sleep(place.rng.random())
             cluster.kill_second()
             said = process.communicate(timeout=2 * PATIENCE)[1]
@@ -121,7 +121,7 @@ def requeue(place: Place) -> Iterator[bool]:
         launcher = ("launcher=slurm", *(f"hydra.launcher.{option}" for option in node))
         process = train(sweep, "-m", f"seed={','.join(jobs)}", *launcher, *options)
         for job in jobs:
-            wait_for(lambda job=job: (sweep / job / "metrics.csv").exists())
+            wait_for(process, lambda job=job: (sweep / job / "metrics.csv").exists())
             cluster.run("scancel", "--signal=USR2", cluster.job_ids()[job])
         cluster.kill("slurmctld")
         sleep(2)
@@ -214,7 +214,7 @@ def trains_through(fault: str, bucket: Bucket, run: Path, options: Sequence[str]
     """Return True if a run ends as the undisturbed one; with a killed server after an error in one line."""
     if fault == "killed":
         process = train(run, *options)
-        wait_for(lambda: (run / "checkpoints/last.ckpt").exists())
+        wait_for(process, lambda: (run / "checkpoints/last.ckpt").exists())
         sleep(wait)
         bucket.kill()
         told = tells(process, "cannot access s3://bucket/faces/chunk", "resume=RUN") and status(run) == "failed"
@@ -236,7 +236,7 @@ def predicts_through(fault: str, bucket: Bucket, folder: Path, options: Sequence
     bucket.proxy.delay, bucket.proxy.cut = (0.0, 3) if fault == "cut" else (0.2, 0)
     if fault == "killed":
         process = train(folder, *options, command="predict")
-        wait_for(lambda: len(list(folder.parent.glob("cache/packed-faces-*/*.bin"))) >= 3)
+        wait_for(process, lambda: len(list(folder.parent.glob("cache/packed-faces-*/*.bin"))) >= 3)
         bucket.kill()
         told = tells(process, "cannot access s3://bucket/faces/chunk") and not list(folder.glob("predictions*"))
         bucket.start()

@@ -75,10 +75,12 @@ def new_run(place: Place, name: str, *options: str, photos: Path | None = None) 
     return run, [*TINY, *places, f"data.cache_dir={place.photos.parent / 'cache'}", *options]
 
 
-def wait_for(found: Callable[[], object]) -> None:
-    """Wait until it is found. Raises TimeoutError after PATIENCE seconds."""
+def wait_for(process: subprocess.Popen[str], found: Callable[[], object]) -> None:
+    """Wait until it is found. Raises TimeoutError after PATIENCE seconds, EOFError if the process has ended before."""
     end = monotonic() + PATIENCE
     while not found():
+        if process.poll() is not None and not found():
+            raise EOFError(f"the process ended too early, with exit code {process.returncode}")
         if monotonic() > end:
             raise TimeoutError
         sleep(0.02)

@@ -11,6 +11,7 @@ from pathlib import Path
 from time import sleep
 
 import pytest
+from joblib.externals.loky import ProcessPoolExecutor
 from torch.utils.data import Dataset
 
 from mask_lightning.data import loading
@@ -33,6 +34,18 @@ def test_memory_is_trimmed_before_each_fork(
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_workers_start_in_a_job_of_joblib() -> None:
+    """A job runs in a process of loky, whose start method DataLoader cannot use."""
+
+    def load() -> tuple[str, list[int]]:
+        import multiprocessing
+
+        return multiprocessing.get_start_method(), [int(i) for i in LeanLoader(range(4), num_workers=1)]
+
+    with ProcessPoolExecutor(1) as pool:
+        assert pool.submit(load).result() == ("loky", [0, 1, 2, 3])
+
+
 def test_trimming_returns_kept_memory() -> None:
     keep_memory()
     blocks = [b"1" * 2**22 for _ in range(32)]  # 128 MiB

@@ -16,14 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mask_lightning.data.class_cover import class_members, divide, first_with_all_classes, swap_to_cover
 from mask_lightning.errors import SplitError
 from mask_lightning.labels import PERSON_TASKS, UNLABELLED, LabelSpace
 
 log = logging.getLogger(__name__)
 
 STRATA = PERSON_TASKS
-MAX_STEPS = 2_000  # of the search for a split with every class on both sides
-MAX_SWAPPED = 100  # families per side that are tried for a swap
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -218,7 +217,7 @@ def choose_families(families: pd.DataFrame, share: Fraction, *, seed: int) -> Bo
     combination of classes has its share up to one family. Rounding is the cost of stability: classes of a later column
     may differ by one family per class of the columns before it.
 
-    A class of which no family, or every family, is chosen swaps two families, see `_cover_classes`.
+    A class of which no family, or every family, is chosen swaps two families, see `swap_to_cover`.
 
     Args:
         families: result of `find_families`.
@@ -233,7 +232,9 @@ def choose_families(families: pd.DataFrame, share: Fraction, *, seed: int) -> Bo
     count = min(max(round(len(ranked) * share), 1), len(ranked) - 1)
     chosen = np.zeros(len(ranked), bool)
     chosen[_choose(ranked, list(ranked.columns), count, share)] = True
-    chosen = _cover_classes(chosen, ranked)
+    columns = [ranked[column].to_numpy() for column in ranked]
+    members = [values == each for values in columns for each in np.unique(values) if each != UNLABELLED]
+    chosen = swap_to_cover(chosen, np.array(members, bool).reshape(-1, len(ranked)).T)
     result = np.empty_like(chosen)
     result[order] = chosen
     return result
@@ -256,40 +257,6 @@ def _choose(ranked: pd.DataFrame, columns: Sequence[str], count: int, share: Fra
     for i in by_remainder[: count - sum(counts)]:
         counts[i] += 1
     return [i for rows, each in zip(classes, counts, strict=True) for i in _choose(rows, columns[1:], each, share)]
-
-
-def _cover_classes(chosen: Bools, ranked: pd.DataFrame) -> Bools:
-    """Swap families so that each class with two or more families has one chosen and one that is not, if possible."""
-    columns = [ranked[column].to_numpy() for column in ranked]
-    members = [values == each for values in columns for each in np.unique(values) if each != UNLABELLED]
-    members = [member for member in members if member.sum() > 1]
-    if not members:
-        return chosen
-    classes = np.stack(members, axis=1).astype(int)  # (F, C)
-
-    def misses(choice: Bools) -> int:
-        return int((classes[choice].sum(0) == 0).sum() + (classes[~choice].sum(0) == 0).sum())
-
-    while misses(chosen):
-        side = chosen if (classes[chosen].sum(0) == 0).any() else ~chosen
-        absent = int(np.argmin(classes[side].sum(0)))
-        swaps = [
-            (misses(swapped), -int(classes[come] @ classes[go]), come, -go)
-            for come in np.flatnonzero(~side & (classes[:, absent] == 1))[:MAX_SWAPPED].tolist()
-            for go in np.flatnonzero(side)[-MAX_SWAPPED:].tolist()
-            for swapped in [_swap(chosen, come, go)]
-        ]
-        fewest, _, come, go = min(swaps)
-        if fewest >= misses(chosen):
-            break
-        chosen = _swap(chosen, come, -go)
-    return chosen
-
-
-def _swap(chosen: Bools, one: int, other: int) -> Bools:
-    swapped = chosen.copy()
-    swapped[[one, other]] = chosen[[other, one]]
-    return swapped
 
 
 def _cover_before_and_after(
@@ -325,21 +292,21 @@ def cover_classes(split: Split, table: pd.DataFrame, space: LabelSpace, *, seed:
     Raises:
         SplitError: no division of the families has every class on both sides.
     """
-    has_class = _has_classes(table, space)
+    has_class = class_members(table, space)
     members, names = has_class.to_numpy(bool), has_class.index
     held_out = np.asarray(names.isin(split.val["family"]))
     if split.val.empty or (members[held_out].any(0) & members[~held_out].any(0)).all() or (members.sum(0) < 2).any():
         return split
     order, count = _hash_order(names, seed), int(held_out.sum())
     members, preferred = members[order], held_out[order]
-    if _divide(members, preferred) is None:
+    if divide(members, preferred) is None:
         raise SplitError(
             f"expected every class of {', '.join(space.names)} on both sides of the split, found no division of "
             f"{len(names)} families that has it; add people of the rare classes, train fewer tasks, or set "
             "data.val_fraction=0"
         )
     for larger in range(count, min(count + len(has_class.columns) + 1, len(names))):
-        sides = _divide(members, preferred, count=larger)
+        sides = divide(members, preferred, count=larger)
         if sides is not None:
             break
     else:
@@ -348,55 +315,6 @@ def cover_classes(split: Split, table: pd.DataFrame, space: LabelSpace, *, seed:
         log.warning("%d instead of %d families are held out, so that every class is on both sides", larger, count)
     rows = table["family"].isin(names[order[sides]])
     return Split(table[~rows].reset_index(drop=True), table[rows].reset_index(drop=True))
-
-
-def _divide(members: Bools, preferred: Bools, count: int | None = None) -> Bools | None:
-    """Return sides (F,) on each of which every class has a family; None if none are found in MAX_STEPS.
-
-    Args:
-        members: (F, C), True for a family that has photos of the class.
-        preferred: (F,) sides that families keep if possible.
-        count: number of families on the side True; None for any.
-    """
-    room = {True: len(members) if count is None else count, False: len(members) - (count or 0)}
-    totals = members.sum(0).tolist()
-    fixed: dict[int, bool] = {}
-    steps = 0
-
-    def search() -> bool:
-        """Fix a family for the need with the fewest candidates, and try the next one if the rest is impossible."""
-        nonlocal steps
-        steps += 1
-        sides_of = [[side for i, side in fixed.items() if members[i, class_]] for class_ in range(len(totals))]
-        needs = [
-            (totals[class_] - len(sides), class_, side)
-            for class_, sides in enumerate(sides_of)
-            for side in (False, True)
-            if side not in sides
-        ]
-        if not needs:
-            return True
-        _, class_, side = min(needs)
-        if sum(each == side for each in fixed.values()) >= room[side]:
-            return False
-        needed = [other for _, other, of in needs if of == side]
-        free = [i for i in np.flatnonzero(members[:, class_]).tolist() if i not in fixed]
-        for i in sorted(free, key=lambda i: (-int(members[i, needed].sum()), preferred[i] != side)):
-            fixed[i] = side
-            if steps < MAX_STEPS and search():
-                return True
-            del fixed[i]
-        return False
-
-    if not search():
-        return None
-    sides = preferred.copy()
-    sides[list(fixed)] = list(fixed.values())
-    for i in range(len(sides)):
-        surplus = 0 if count is None else int(sides.sum()) - count
-        if surplus and i not in fixed and sides[i] == (surplus > 0):
-            sides[i] = not sides[i]
-    return sides
 
 
 def class_counts(
@@ -481,39 +399,9 @@ def limit_people(
     groups = ranked.assign(stratum=0).groupby([*strata, "stratum"])["stratum"]
     position = groups.cumcount() / groups.transform("size")
     order = position.sort_values(kind="stable").index
-    members = np.zeros((len(order), 0), bool) if space is None else _has_classes(rows, space).loc[order].to_numpy(bool)
-    kept = order[_first_with_all_classes(members, limit)]
+    members = np.zeros((len(order), 0), bool) if space is None else class_members(rows, space).loc[order].to_numpy(bool)
+    kept = order[first_with_all_classes(members, limit)]
     return rows[rows["family"].isin(kept)].reset_index(drop=True)
-
-
-def _has_classes(table: pd.DataFrame, space: LabelSpace) -> pd.DataFrame:
-    """Return a row per family and a column per class: True if the family has photos of the class."""
-    return pd.DataFrame(
-        {
-            f"{task.name} {name}": (table[task.name] == i).groupby(table["family"]).any()
-            for task in space.tasks
-            for i, name in enumerate(task.classes)
-        }
-    )
-
-
-def _first_with_all_classes(members: Bools, count: int) -> list[int]:
-    """Return the first `count` of (F, C) families; others if these lack classes: for the rarest class first.
-
-    Example:
-        >>> _first_with_all_classes(np.array([[True, False], [True, False], [False, True]]), 2)
-        [2, 0]
-    """
-    order, missing = list(range(len(members))), members.any(0)
-    if (members[order[:count]].any(0) == missing).all():
-        return order[:count]
-    chosen: list[int] = []
-    while missing.any():
-        rarest = min(np.flatnonzero(missing).tolist(), key=lambda class_: int(members[:, class_].sum()))
-        having = np.flatnonzero(members[:, rarest]).tolist()
-        chosen.append(max(having, key=lambda i: int((members[i] & missing).sum())))
-        missing = missing & ~members[chosen[-1]]
-    return [*chosen, *(i for i in order if i not in chosen)][:count]
 
 
 def draw_stratified(rows: pd.DataFrame, count: int, *, strata: Sequence[str], seed: int) -> pd.DataFrame:

@@ -252,6 +252,8 @@ def main() -> int:
     parser.add_argument("--lines", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if not any(args.only in name for name in HARMS):
+        parser.error(f"expected a part of a harm's name ({', '.join(HARMS)}), found --only {args.only}")
 
     from mask_lightning.synthetic.portraits import write_portraits
 

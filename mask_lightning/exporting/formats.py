@@ -19,7 +19,7 @@ import torch
 from mask_lightning.errors import ExportError, one_line
 from mask_lightning.exporting.graph import ExportGraph, Member
 from mask_lightning.exporting.hub import write_weights
-from mask_lightning.exporting.runtimes import INPUT, MODEL_FILES, require
+from mask_lightning.exporting.runtimes import INPUT, MODEL_FILES, openvino_core, require
 from mask_lightning.settings.export import ExportFormat
 
 TRACED_BATCH = 2  # torch.export takes a batch of 1 for a constant
@@ -118,7 +118,7 @@ def convert_to_openvino(source: Path, target: Path) -> None:
     """
     openvino = require("openvino")
     try:
-        model = openvino.Core().read_model(str(source))
+        model = openvino_core().read_model(str(source))
     except RuntimeError as error:
         raise ExportError(
             f"OpenVINO cannot convert this network ({one_line(str(error), most=200)}); use format=onnx"

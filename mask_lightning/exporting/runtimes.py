@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,6 +43,10 @@ class Runtime(Protocol):
 
     def __call__(self, images: Images) -> Probs:
         """Return task -> probabilities (B, C) from RGB images uint8 (B, S, S, 3)."""
+        ...
+
+    def side_by_side(self, calls: int) -> Runtime | None:
+        """Return a runtime that so many threads may call at once, each on one core; None if this one cannot."""
         ...
 
 
@@ -86,6 +92,20 @@ def require(package: str) -> Any:
         ) from None
 
 
+def openvino_core() -> Any:
+    """Return the one Core of this process. Raises ExportError if OpenVINO is not installed.
+
+    It stays alive, because with the last model OpenVINO would free the memory on which it makes this process handle
+    signals, and the next Ctrl-C would end in a segmentation fault.
+    """
+    return _create_core(require("openvino"))
+
+
+@cache
+def _create_core(openvino: Any) -> Any:
+    return openvino.Core()
+
+
 def installed(*packages: str) -> bool:
     """Return True if all the packages can be imported, without importing them."""
     return all(importlib.util.find_spec(package) is not None for package in packages)
@@ -98,6 +118,7 @@ class OnnxRuntime:
 
     def __init__(self, path: Path, threads: int) -> None:
         onnxruntime = require("onnxruntime")
+        self._path = path
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3  # errors only
@@ -110,28 +131,48 @@ class OnnxRuntime:
         """Return task -> probabilities (B, C)."""
         return dict(zip(self._tasks, self._session.run(None, {INPUT: images}), strict=True))
 
+    def side_by_side(self, _: int) -> OnnxRuntime:
+        """Return a session in which each call has one thread."""
+        return OnnxRuntime(self._path, threads=1)
+
 
 class OpenVino:
-    """OpenVINO on the CPU, for its own files and ONNX; one call at a time."""
+    """OpenVINO on the CPU, for its own files and ONNX; safe to call from several threads.
+
+    Args:
+        path: model file.
+        threads: of all calls together.
+        streams: calls that are executed at once, each with an equal part of the threads.
+    """
 
     name = "openvino"
 
-    def __init__(self, path: Path, threads: int) -> None:
-        openvino = require("openvino")
+    def __init__(self, path: Path, threads: int, streams: int = 1) -> None:
         options = {
             "INFERENCE_NUM_THREADS": threads,
-            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": streams,
+            # Threads that are bound to cores would wait there for the threads that decode photos.
+            "ENABLE_CPU_PINNING": streams == 1,
             "INFERENCE_PRECISION_HINT": "f32",  # the default is bfloat16 where the CPU has it, with errors of 0.01
         }
-        core = openvino.Core()
+        core = openvino_core()
         model = core.compile_model(core.read_model(str(path)), "CPU", options)
-        self._request = model.create_infer_request()
+        self._path, self._idle = path, SimpleQueue[Any]()  # a request executes one call at a time
+        for _ in range(streams):
+            self._idle.put(model.create_infer_request())
         self._tasks = [output.get_any_name() for output in model.outputs]
 
     def __call__(self, images: Images) -> Probs:
         """Return task -> probabilities (B, C)."""
-        results = self._request.infer({INPUT: images}, share_inputs=True)
-        return dict(zip(self._tasks, results.to_tuple(), strict=True))
+        request = self._idle.get()
+        try:
+            return dict(zip(self._tasks, request.infer({INPUT: images}, share_inputs=True).to_tuple(), strict=True))
+        finally:
+            self._idle.put(request)
+
+    def side_by_side(self, calls: int) -> OpenVino:
+        """Return a model with one stream of one thread per call."""
+        return OpenVino(self._path, threads=calls, streams=calls)
 
 
 class TorchExport:
@@ -151,6 +192,9 @@ class TorchExport:
             probs = self._module(self._torch.from_numpy(images))
         return {task: values.numpy() for task, values in probs.items()}
 
+    def side_by_side(self, _: int) -> None:
+        """Return None: torch has one pool of threads."""
+
 
 class TorchEager:
     """The network itself, built again from architecture.json, with its weights from safetensors."""
@@ -169,3 +213,6 @@ class TorchEager:
         with self._torch.inference_mode():
             probs = self._graph(self._torch.from_numpy(images))
         return {task: values.numpy() for task, values in probs.items()}
+
+    def side_by_side(self, _: int) -> None:
+        """Return None: torch has one pool of threads."""

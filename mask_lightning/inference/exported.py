@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,11 @@ class ExportedModel:
     def device(self) -> torch.device:
         """The CPU."""
         return torch.device("cpu")
+
+    def side_by_side(self, calls: int) -> ExportedModel | None:
+        """Return the model for so many threads that call it at once; None if its runtime cannot."""
+        runtime = self.runtime.side_by_side(calls)
+        return None if runtime is None else replace(self, runtime=runtime)
 
     def log_probs(self, images: Tensor) -> dict[str, Tensor]:
         """Return task -> log probabilities (B, C) before calibration, float32, from images uint8 (B, 3, S, S)."""

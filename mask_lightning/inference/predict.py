@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,11 +37,12 @@ from mask_lightning.labels import UNLABELLED, LabelSpace
 from mask_lightning.metrics.predictions import Predictions, join_rows, no_targets
 from mask_lightning.settings.data import DataSettings
 from mask_lightning.settings.inference import Tta
-from mask_lightning.utils.system import keep_memory
+from mask_lightning.utils.system import keep_memory, map_in_order, share_of_cores
 
 log = logging.getLogger(__name__)
 
 CHUNK_ROWS = 2**14  # photos whose predictions stay on the device before they are fetched
+MAX_THREADS = 8  # that decode and compute side by side; each needs the memory of a batch
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ def predict_many(
         tta: test-time augmentation, see `inference.tta`.
         calibrated: apply the temperatures stored beside the checkpoints; preds do not change.
         batch_size: photos per batch.
-        num_workers: loader processes; None: see `default_workers`.
+        num_workers: loader processes; None: threads that decode and compute side by side, if the models are exported
+            ones for onnxruntime or OpenVINO, else see `default_workers`.
         progress: show a progress bar on stderr.
         cache: photo cache of a training run, which is used where it has the photo with the same preprocessing; or
             packed photos, which must have all.
@@ -180,19 +183,15 @@ def predict_chunks(
     errors: dict[str, str] = {}
     tally = SizeTally()
     done = waiting = 0
-    for batch in _batches(dataset, networks, batch_size, num_workers, progress):
-        errors |= batch.errors
-        for path, size in batch.sizes:
+    for scored in _score_batches(dataset, networks, batch_size, num_workers, progress):
+        errors |= scored.errors
+        for path, size in scored.sizes:
             tally.add(path, size)
-        if errors:  # the pass will fail: only look for further broken photos
+        if errors or not scored.log_probs:
             continue
-        inputs = {
-            spec: _Inputs(spec, versions)
-            for spec, versions in zip(specs, _to_device(batch, networks[0].device), strict=True)
-        }
-        for network, part in zip(networks, parts, strict=True):
-            part.append(_log_probs(network, inputs[network.spec], tta))
-        waiting += len(batch.images[0])
+        for part, log_probs in zip(parts, scored.log_probs, strict=True):
+            part.append(log_probs)
+        waiting += len(next(iter(scored.log_probs[0].values())))
         if waiting >= CHUNK_ROWS or done + waiting == len(rows):
             chunk = rows.iloc[done : done + waiting]
             yield [_to_predictions(network, part, chunk) for network, part in zip(networks, parts, strict=True)]
@@ -218,9 +217,8 @@ def predict_prepared(
         One entry per model.
     """
     specs = list(dict.fromkeys(network.spec for network in networks))
-    versions = _to_device(Batch(list(images), {}, []), networks[0].device)
-    inputs = {spec: _Inputs(spec, each) for spec, each in zip(specs, versions, strict=True)}
-    return [_to_predictions(each, [_log_probs(each, inputs[each.spec], tta)], rows) for each in networks]
+    found = _score(images, specs, networks, tta)
+    return [_to_predictions(each, [log_probs], rows) for each, log_probs in zip(networks, found, strict=True)]
 
 
 def known_targets(rows: pd.DataFrame, space: LabelSpace) -> dict[str, npt.NDArray[np.int64]]:
@@ -304,6 +302,11 @@ class PredictionDataset(Dataset[PreparedPhoto]):
         ]
         self.caches = caches
 
+    @property
+    def is_thread_safe(self) -> bool:
+        """False for packed photos, whose chunks are opened and removed as they are read."""
+        return not any(isinstance(cache, PackedPhotos) for cache in self.caches)
+
     def __len__(self) -> int:
         return len(self.paths)
 
@@ -344,26 +347,83 @@ def collate_photos(photos: Sequence[PreparedPhoto]) -> Batch:
     return Batch(images, errors, [photo.size for photo in photos if photo.size is not None])
 
 
-def _batches(
+class _Scored(NamedTuple):
+    """Predictions of a batch.
+
+    Attributes:
+        errors, sizes: as of the `Batch`.
+        log_probs: one entry per network, see `_log_probs`; empty once a photo cannot be decoded, because the pass then
+            fails and only looks for further broken photos.
+    """
+
+    errors: dict[str, str]
+    sizes: list[tuple[str, PhotoSize]]
+    log_probs: list[dict[str, Tensor]]
+
+
+def _score_batches(
     dataset: PredictionDataset, networks: Sequence[Model], batch_size: int, num_workers: int | None, progress: bool
-) -> Iterator[Batch]:
-    on_gpu = networks[0].device.type == "cuda"
-    loader: DataLoader[PreparedPhoto] = LeanLoader(
-        dataset,
-        batch_size=batch_size,
-        num_workers=default_workers(on_gpu=on_gpu) if num_workers is None else num_workers,
-        pin_memory=on_gpu,
-        collate_fn=collate_photos,
-    )
+) -> Iterator[_Scored]:
+    """Decode and predict all batches, in order."""
     names = ", ".join(networks[0].space.names) if len(networks) == 1 else f"with {len(networks)} networks"
-    console = Console(stderr=True)
+    starts = range(0, len(dataset), batch_size)
+    broken = threading.Event()
+
+    def score(batch: Batch, networks: Sequence[Model]) -> _Scored:
+        if batch.errors:
+            broken.set()
+        log_probs = [] if broken.is_set() else _score(batch.images, dataset.specs, networks, dataset.tta)
+        return _Scored(batch.errors, batch.sizes, log_probs)
+
+    threads = min(share_of_cores(), MAX_THREADS)
+    copies = _side_by_side(networks, threads) if num_workers is None and dataset.is_thread_safe else None
+    scored: Iterator[_Scored]
+    if copies is not None and 1 < threads <= len(starts):
+
+        def decode_and_score(start: int) -> _Scored:
+            rows = range(start, min(start + batch_size, len(dataset)))
+            return score(collate_photos([dataset[row] for row in rows]), copies)
+
+        scored = map_in_order(decode_and_score, starts, threads)
+    else:
+        on_gpu = networks[0].device.type == "cuda"
+        loader: DataLoader[PreparedPhoto] = LeanLoader(
+            dataset,
+            batch_size=batch_size,
+            num_workers=default_workers(on_gpu=on_gpu) if num_workers is None else num_workers,
+            pin_memory=on_gpu,
+            collate_fn=collate_photos,
+        )
+        scored = (score(batch, networks) for batch in loader)
     with worker_errors_in_one_line():
-        yield from track(loader, description=f"predicting {names}", console=console, disable=not progress)
+        yield from track(
+            scored,
+            total=len(starts),
+            description=f"predicting {names}",
+            console=Console(stderr=True),
+            disable=not progress,
+        )
 
 
-def _to_device(batch: Batch, device: torch.device) -> list[tuple[Tensor, ...]]:
-    """Move the batch to the device: for each transform, V tensors of images (B, 3, S, S)."""
-    return [images.to(device, non_blocking=True).unbind(dim=1) for images in batch.images]
+def _side_by_side(networks: Sequence[Model], calls: int) -> list[Model] | None:
+    """Return the models for threads that call them at once; None if one cannot."""
+    copies: list[Model] = []
+    for network in networks:
+        copy = network.side_by_side(calls) if isinstance(network, ExportedModel) else None
+        if copy is None:
+            return None
+        copies.append(copy)
+    return copies
+
+
+def _score(
+    images: Sequence[Tensor], specs: Sequence[TransformSpec], networks: Sequence[Model], tta: Tta
+) -> list[dict[str, Tensor]]:
+    """Compute the log probabilities of each network for one tensor of images (B, V, 3, S, S) per transform."""
+    device = networks[0].device
+    versions = [each.to(device, non_blocking=True).unbind(dim=1) for each in images]
+    inputs = {spec: _Inputs(spec, each) for spec, each in zip(specs, versions, strict=True)}
+    return [_log_probs(network, inputs[network.spec], tta) for network in networks]
 
 
 @dataclass(frozen=True)

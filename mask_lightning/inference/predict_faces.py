@@ -8,12 +8,9 @@ largest of its photo), the box (`left`, `top`, `right`, `bottom`), `score`, and 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -33,7 +30,7 @@ from mask_lightning.inference.predict import predict_prepared
 from mask_lightning.inference.tta import tta_images
 from mask_lightning.metrics.predictions import Predictions, combine, join_rows
 from mask_lightning.settings.inference import Tta
-from mask_lightning.utils.system import keep_memory, share_of_cores
+from mask_lightning.utils.system import keep_memory, map_in_order, share_of_cores
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +41,6 @@ FACE_COLUMNS = (
 )
 VIDEO_COLUMNS = ("frame", "time", "track")
 MAX_WAITING = 32  # photos whose faces wait for a full batch
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -168,31 +162,6 @@ def predict_faces(
         yield _predict(networks, waiting, tta, batch_size)
     for line in tally.notes({network.spec.crop: network.sizes for network in networks}):
         log.warning("%s", line)
-
-
-def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """Call a function for each item in threads and yield the results in order; few items are held at a time.
-
-    Args:
-        function: called once per item.
-        items: read by this thread.
-        threads: 0 calls the function in this thread.
-    """
-    if threads == 0:
-        yield from map(function, items)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        pending: deque[Future[Result]] = deque()
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) > threads:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
 
 
 def _search(

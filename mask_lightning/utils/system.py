@@ -1,4 +1,4 @@
-"""CPU cores, memory and signals of this process."""
+"""CPU cores, threads, memory and signals of this process."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ import ctypes
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import FrameType
+from typing import TypeVar
 
 from mask_lightning.errors import Terminated
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 JOBS = "MASK_LIGHTNING_JOBS"  # number of jobs that a launcher runs at once on this machine, set by conf/launcher
 
@@ -25,6 +31,31 @@ def share_of_cores(processes: int = 1) -> int:
     """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, usable // (int(os.environ.get(JOBS, "1")) * processes))
+
+
+def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """Call a function for each item in threads and yield the results in order; few items are held at a time.
+
+    Args:
+        function: called once per item.
+        items: read by this thread.
+        threads: 0 calls the function in this thread.
+    """
+    if threads == 0:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        pending: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
 
 
 def keep_memory() -> None:

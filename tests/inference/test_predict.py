@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from prediction_fixtures import SPEC
 from red_faces import draw_face, install
 
 from mask_lightning.data import prepared
@@ -18,10 +21,13 @@ from mask_lightning.data.images import decode_photo
 from mask_lightning.data.transforms import TransformSpec, eval_pipeline
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.errors import LabelError, PhotoError
+from mask_lightning.exporting.runtimes import Images, Probs
+from mask_lightning.inference.exported import ExportedModel
 from mask_lightning.inference.photo_list import read_photo_list
 from mask_lightning.inference.predict import CacheLocation, PredictionDataset, predict, predict_many
 from mask_lightning.inference.trained import load_trained
 from mask_lightning.labels import FACE, UNLABELLED
+from mask_lightning.metrics.predictions import Source
 
 CPU = torch.device("cpu")
 
@@ -187,6 +193,53 @@ def test_all_broken_photos_are_named_after_one_pass(
     with pytest.raises(PhotoError, match=r"^2 of 5 photos cannot be decoded: [^\n]*a1\.png[^\n]*b2\.jpg[^\n]*$"):
         predict(load_trained(make_checkpoint(), CPU), rows, batch_size=2, num_workers=num_workers)
     assert opened == (rows["path"].tolist() if num_workers == 0 else [])  # a worker's calls are not seen here
+
+
+class Brightness:
+    """A runtime whose probabilities are the mean brightness of an image; records the threads that call its copy."""
+
+    name = "onnx"
+
+    def __init__(self, called_by: set[str] | None = None) -> None:
+        self.called_by = called_by
+
+    def __call__(self, images: Images) -> Probs:
+        if self.called_by is not None:
+            sleep(0.01)  # so that other threads take the next batches
+            self.called_by.add(threading.current_thread().name)
+        bright = images.mean(axis=(1, 2, 3)).astype(np.float32) / 255
+        return {"gender": np.stack([bright, 1 - bright], axis=1)}
+
+    def side_by_side(self, _: int) -> Brightness:
+        return Brightness(set() if self.called_by is None else self.called_by)
+
+
+def brightness(called_by: set[str]) -> ExportedModel:
+    source = Source("model.onnx", "0" * 64, "none", ("gender",), SPEC.to_plain())
+    return ExportedModel(Brightness(called_by), FACE.only(["gender"]), SPEC, source)
+
+
+@pytest.mark.parametrize(("workers", "side_by_side"), [(None, True), (0, False)])
+def test_exported_models_decode_and_compute_side_by_side(
+    rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, workers: int | None, side_by_side: bool
+) -> None:
+    monkeypatch.setattr("mask_lightning.inference.predict.share_of_cores", lambda: 3)
+    called_by: set[str] = set()
+    rows = pd.concat([rows] * 4, ignore_index=True)
+    found = predict(brightness(called_by), rows, batch_size=2, num_workers=workers)
+    assert (threading.current_thread().name in called_by) == (not side_by_side)
+    assert (len(called_by) > 1) == side_by_side
+    for path, probs in zip(rows["path"], found.probs["gender"], strict=True):
+        photo = Image.open(path).convert("RGB").crop((8, 8, 40, 56)).resize((32, 32), Image.Resampling.BILINEAR)
+        np.testing.assert_allclose(probs[0], np.asarray(photo).mean() / 255, atol=1e-6)
+
+
+def test_all_broken_photos_are_named_side_by_side(rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mask_lightning.inference.predict.share_of_cores", lambda: 2)
+    for row in (1, 3):
+        Path(rows["path"][row]).write_bytes(b"no photo")
+    with pytest.raises(PhotoError, match=r"^2 of 5 photos cannot be decoded: [^\n]*a1\.png[^\n]*b2\.jpg[^\n]*$"):
+        predict(brightness(set()), rows, batch_size=1)
 
 
 def test_photos_of_the_training_cache_are_not_decoded(

@@ -11,7 +11,14 @@ import threading
 
 import pytest
 
-from mask_lightning.utils.system import JOBS, ignore_signals, keep_memory, share_of_cores, stop_on_interrupt
+from mask_lightning.utils.system import (
+    JOBS,
+    ignore_signals,
+    keep_memory,
+    map_in_order,
+    share_of_cores,
+    stop_on_interrupt,
+)
 
 
 @pytest.mark.parametrize(
@@ -92,3 +99,23 @@ def test_a_thread_gets_no_ctrl_c() -> None:
     thread.start()
     thread.join()
     assert found == [False]
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_results_come_in_order_and_few_items_are_held(threads: int) -> None:
+    held: list[int] = []
+    others: set[str] = set()
+
+    def square(number: int) -> int:
+        others.add(threading.current_thread().name)
+        return number**2
+
+    def numbers():
+        for number in range(20):
+            held.append(number)
+            yield number
+
+    for i, result in enumerate(map_in_order(square, numbers(), threads)):
+        assert result == i**2
+        assert len(held) <= i + 1 + threads
+    assert (threading.current_thread().name in others) == (threads == 0)

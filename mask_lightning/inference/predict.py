@@ -42,7 +42,8 @@ from mask_lightning.utils.system import keep_memory, map_in_order, share_of_core
 log = logging.getLogger(__name__)
 
 CHUNK_ROWS = 2**14  # photos whose predictions stay on the device before they are fetched
-MAX_THREADS = 8  # that decode and compute side by side; each needs the memory of a batch
+MAX_THREADS = 8  # that decode and compute side by side
+PART = 16  # photos that such a thread decodes and computes at once
 
 
 @dataclass(frozen=True)
@@ -365,8 +366,6 @@ def _score_batches(
     dataset: PredictionDataset, networks: Sequence[Model], batch_size: int, num_workers: int | None, progress: bool
 ) -> Iterator[_Scored]:
     """Decode and predict all batches, in order."""
-    names = ", ".join(networks[0].space.names) if len(networks) == 1 else f"with {len(networks)} networks"
-    starts = range(0, len(dataset), batch_size)
     broken = threading.Event()
 
     def score(batch: Batch, networks: Sequence[Model]) -> _Scored:
@@ -378,13 +377,12 @@ def _score_batches(
     threads = min(share_of_cores(), MAX_THREADS)
     copies = _side_by_side(networks, threads) if num_workers is None and dataset.is_thread_safe else None
     scored: Iterator[_Scored]
-    if copies is not None and 1 < threads <= len(starts):
-
-        def decode_and_score(start: int) -> _Scored:
-            rows = range(start, min(start + batch_size, len(dataset)))
-            return score(collate_photos([dataset[row] for row in rows]), copies)
-
-        scored = map_in_order(decode_and_score, starts, threads)
+    if copies is not None:
+        parts = _part_batches(len(dataset), batch_size)
+        total = len(parts)
+        scored = map_in_order(
+            lambda rows: score(collate_photos([dataset[row] for row in rows]), copies), parts, threads
+        )
     else:
         on_gpu = networks[0].device.type == "cuda"
         loader: DataLoader[PreparedPhoto] = LeanLoader(
@@ -394,19 +392,29 @@ def _score_batches(
             pin_memory=on_gpu,
             collate_fn=collate_photos,
         )
+        total = len(loader)
         scored = (score(batch, networks) for batch in loader)
+    names = ", ".join(networks[0].space.names) if len(networks) == 1 else f"with {len(networks)} networks"
+    console = Console(stderr=True)
     with worker_errors_in_one_line():
-        yield from track(
-            scored,
-            total=len(starts),
-            description=f"predicting {names}",
-            console=Console(stderr=True),
-            disable=not progress,
-        )
+        yield from track(scored, f"predicting {names}", total=total, console=console, disable=not progress)
+
+
+def _part_batches(photos: int, batch_size: int) -> list[range]:
+    """Divide batches into parts of at most PART photos, so that threads finish together.
+
+    Example:
+        >>> _part_batches(50, 24)
+        [range(0, 16), range(16, 24), range(24, 40), range(40, 48), range(48, 50)]
+    """
+    batches = [range(start, min(start + batch_size, photos)) for start in range(0, photos, batch_size)]
+    return [rows[start : start + PART] for rows in batches for start in range(0, len(rows), PART)]
 
 
 def _side_by_side(networks: Sequence[Model], calls: int) -> list[Model] | None:
-    """Return the models for threads that call them at once; None if one cannot."""
+    """Return the models for threads that call them at once; None if there is one thread, or a model cannot."""
+    if calls == 1:
+        return None
     copies: list[Model] = []
     for network in networks:
         copy = network.side_by_side(calls) if isinstance(network, ExportedModel) else None

@@ -25,7 +25,9 @@ class InferenceSettings(Settings):
     """How photos are passed through networks, and where results go."""
 
     batch_size: Positive = Field(64, description="photos per batch")
-    num_workers: Count | None = Field(None, description="processes that load photos; null: chosen from the cores")
+    num_workers: Count | None = Field(
+        None, description="processes that load photos; null: chosen from the cores and the engine"
+    )
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="where to predict")
     progress: bool = Field(True, description="show progress bars")
     outputs: Path = Field(Path("outputs"), description="results go to a new folder below this one")

@@ -303,6 +303,18 @@ def face_pretraining_by_seed() -> str:
     return table(["macro F1 (18) by seed", *map(str, sorted(runs.seed.unique()))], rows)
 
 
+def techniques() -> str:
+    """Return each change of `quick` with the paired differences of its scores."""
+    runs = read("techniques")
+    base = runs[runs.options == "experiment=quick"].set_index("seed")
+    rows = []
+    for options, own in runs.groupby("options", sort=False):
+        differences = [own.set_index("seed")[column] - base[column] for column in TASKS]
+        paired = [signed([each.mean(), each.sem()]) if each.any() else "" for each in differences]
+        rows.append([f"`{options}`", spread(own.f1), *paired])
+    return table(["added to `quick`", "macro F1 (18)", *(f"{name}, difference" for name in TASKS.values())], rows)
+
+
 PROBE_TASKS = {"f1": "macro F1 (18)", "mask": "mask", "gender": "gender", "age": "age"}
 
 
@@ -353,6 +365,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "probe curve": probe_curve,
     "face pretraining": face_pretraining,
     "face pretraining by seed": face_pretraining_by_seed,
+    "techniques": techniques,
     "targets": targets,
     "chaos": chaos,
 }

@@ -142,8 +142,8 @@ class EpochHistory(OrderedCallback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Read the rows of the epochs before a resume."""
         if self.path.exists():
-            earlier = pd.read_csv(self.path)
-            self._rows = earlier[earlier["epoch"] < trainer.current_epoch].to_dict("records")
+            earlier = pd.read_csv(self.path, dtype=str)  # as text, because pandas before 3 changes the last digit
+            self._rows = earlier[earlier["epoch"].astype(int) < trainer.current_epoch].to_dict("records")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note that this epoch has scores: Lightning keeps showing old ones until the next validation."""

@@ -195,5 +195,6 @@ def import_opencv() -> Any:
         raise VideoError(
             f"videos and cameras need the package opencv-python, which is not installed; {EXTRA}"
         ) from None
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # of OpenCV 4, of OpenCV 5
+    set_log_level(0)
     return cv2

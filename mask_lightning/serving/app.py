@@ -17,6 +17,7 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -237,14 +238,21 @@ async def read_uploads(request: Request, limits: Limits, timeout: float) -> list
 
 async def _read_form(request: Request, limits: Limits) -> list[Upload]:
     form = request.form(max_files=limits.photos + 1, max_fields=MAX_OTHER_FIELDS)
-    async with form as fields:
-        uploads: list[Upload] = []
-        for name, value in fields.multi_items():
-            if name != FIELD or not isinstance(value, UploadFile):
-                shown = one_line(repr(name), most=80)
-                raise RefusedError(400, "bad_form", f'expected files in the field "{FIELD}", found {shown}; rename it')
-            uploads.append(Upload(check_name(value.filename, len(uploads)), await value.read()))
-        return uploads
+    uploads: list[Upload] = []
+    try:
+        async with form as fields:
+            for name, value in fields.multi_items():
+                if name != FIELD or not isinstance(value, UploadFile):
+                    shown = one_line(repr(name), most=80)
+                    raise RefusedError(
+                        400, "bad_form", f'expected files in the field "{FIELD}", found {shown}; rename it'
+                    )
+                uploads.append(Upload(check_name(value.filename, len(uploads)), await value.read()))
+    except FormParserError as error:  # newer versions of starlette answer it themselves
+        raise RefusedError(
+            400, "bad_request", f"expected a form, found another body ({one_line(str(error))})"
+        ) from None
+    return uploads
 
 
 def _read_json(content: bytes) -> list[Upload]:

@@ -291,8 +291,7 @@ def face_pretraining() -> str:
     base, faces = (runs[runs.recipe == name].set_index("seed") for name in ("quick", "from_faces"))
     rows = [[f"`experiment={own.recipe.iloc[0]}`", *(spread(own[column]) for column in TASKS)] for own in (base, faces)]
     paired = [faces[column] - base[column] for column in TASKS]
-    errors = [(each.mean(), each.std() / len(each) ** 0.5) for each in paired]
-    rows.append(["difference", *(signed(each) for each in errors)])
+    rows.append(["difference", *(signed([each.mean(), each.sem()]) for each in paired)])
     return table(["seeds 0 to 4", *TASKS.values()], rows)
 
 

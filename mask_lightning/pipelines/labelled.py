@@ -13,15 +13,16 @@ import pandas as pd
 from mask_lightning.data.sources import LabelledPhotos
 from mask_lightning.errors import LabelError, MaskLightningError, RunFolderError
 from mask_lightning.exporting.folder import is_export
+from mask_lightning.inference.dataset import PhotoPlace, place_of
 from mask_lightning.inference.exported import Model, load_model, with_engine
-from mask_lightning.inference.predict import PhotoPlace, place_of, predict_many
+from mask_lightning.inference.predict import predict_many
 from mask_lightning.inference.trained import choose_device, find_checkpoint
 from mask_lightning.labels import UNLABELLED
 from mask_lightning.metrics.predictions import Predictions, join_spaces
 from mask_lightning.pipelines.output import engine_cache
 from mask_lightning.pipelines.photos import Photos, read_labelled, restore_photos, without_skipped
 from mask_lightning.runs.folder import RunFolder, with_earlier_runs
-from mask_lightning.runs.photos import identify_photos, mark_trained
+from mask_lightning.runs.photos import identify_photos, mark_trained, read_split
 from mask_lightning.settings.base import check
 from mask_lightning.settings.data import DataSettings
 from mask_lightning.settings.export import Engine
@@ -240,7 +241,7 @@ def _count_seen(rows: pd.DataFrame, folder: RunFolder | None) -> int | None:
     seen = np.zeros(len(rows), np.bool_)
     for run in with_earlier_runs([folder]):
         try:
-            trained, skipped = mark_trained(run.split, run.extra), run.read_result().data.get("skipped", [])
+            trained, skipped = mark_trained(read_split(run.split), run.extra), run.read_result().data.get("skipped", [])
         except MaskLightningError as error:
             log.warning("cannot tell whether %s was trained on these photos: %s", run.path, error)
             return None

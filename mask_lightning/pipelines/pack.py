@@ -30,7 +30,7 @@ from mask_lightning.data.splits import Split
 from mask_lightning.data.transforms import TransformSpec
 from mask_lightning.errors import PackedError
 from mask_lightning.faces.detector import require_detector
-from mask_lightning.inference.predict import CacheLocation, PredictionDataset, collate_photos
+from mask_lightning.inference.dataset import CacheLocation, PredictionDataset, collate_photos
 from mask_lightning.pipelines.photos import check_few_broken, read_labelled, split_photos
 from mask_lightning.runs.photos import short_name
 from mask_lightning.settings.pack import PackSettings

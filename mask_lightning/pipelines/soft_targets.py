@@ -28,7 +28,8 @@ from mask_lightning.data.soft_targets import (
     read_extra,
 )
 from mask_lightning.errors import CheckpointError, LabelError, PhotoError, RunFolderError, SplitError
-from mask_lightning.inference.predict import place_of, predict_many
+from mask_lightning.inference.dataset import place_of
+from mask_lightning.inference.predict import predict_many
 from mask_lightning.inference.prediction_file import describe_space
 from mask_lightning.inference.trained import Trained, choose_device, load_trained
 from mask_lightning.labels import LabelSpace
@@ -208,7 +209,8 @@ def check_leaks(folders: Iterable[RunFolder], val: pd.DataFrame, *, allowed: boo
     seen = np.zeros(len(val), np.bool_)
     for folder in with_earlier_runs(folders):
         try:
-            recorded, trained = read_split(folder.split), mark_trained(folder.split, folder.extra)
+            recorded = read_split(folder.split)
+            trained = mark_trained(recorded, folder.extra)
         except RunFolderError as error:
             log.warning("cannot tell whether %s was trained on people whom this run holds out: %s", folder.path, error)
             continue

@@ -23,9 +23,10 @@ from mask_lightning.ensemble.soups import make_soups, write_checkpoint
 from mask_lightning.ensemble.voting import Vote, Weights, vote_predictions
 from mask_lightning.errors import CheckpointError, MaskLightningError, RunFolderError, SubmissionError
 from mask_lightning.inference import prediction_file, submission
+from mask_lightning.inference.dataset import PhotoPlace
 from mask_lightning.inference.exported import Model, with_engine
 from mask_lightning.inference.photo_list import PhotoList, list_photos
-from mask_lightning.inference.predict import PhotoPlace, predict_many
+from mask_lightning.inference.predict import predict_many
 from mask_lightning.inference.trained import Trained, choose_device, load_trained
 from mask_lightning.labels import LabelSpace
 from mask_lightning.metrics.calibration import fit_corrections

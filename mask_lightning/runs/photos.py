@@ -96,18 +96,18 @@ def read_split(file: Path) -> pd.DataFrame:
     return recorded.assign(bytes=recorded["bytes"].str.removesuffix(".0"))
 
 
-def mark_trained(split: Path, extra: Path) -> set[str]:
+def mark_trained(recorded: pd.DataFrame, extra: Path) -> set[str]:
     """Return `photo:bytes` of the photos that a run was trained on: its training side, and those of `data.extra`.
 
     Args:
-        split: its split.csv.
+        recorded: its split.csv, read by `read_split`.
         extra: its extra.csv, which may be missing.
 
     Raises:
-        RunFolderError: a file cannot be read.
+        RunFolderError: extra.csv cannot be read.
     """
     further = mark_photos(read_split(extra)) if extra.is_file() else set()
-    return mark_photos(read_split(split), role="train") | further
+    return mark_photos(recorded, role="train") | further
 
 
 def held_out_photos(file: Path) -> set[str] | None:

@@ -25,8 +25,8 @@ def predict(folder: Path, rows: int) -> None:
     import pandas as pd
 
     from mask_lightning.cli.compose import compose
+    from mask_lightning.inference.dataset import PredictionDataset, PreparedPhoto
     from mask_lightning.inference.photo_list import PhotoList
-    from mask_lightning.inference.predict import PredictionDataset, PreparedPhoto
     from mask_lightning.pipelines import predict as pipeline
     from mask_lightning.settings.base import check
     from mask_lightning.settings.inference import PredictSettings

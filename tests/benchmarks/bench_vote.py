@@ -28,7 +28,8 @@ from mask_lightning.data.index import read_index
 from mask_lightning.data.transforms import TransformSpec
 from mask_lightning.engine.modules import module_class
 from mask_lightning.ensemble.voting import vote_predictions
-from mask_lightning.inference.predict import PredictionDataset, collate_photos, predict_many
+from mask_lightning.inference.dataset import PredictionDataset, collate_photos
+from mask_lightning.inference.predict import predict_many
 from mask_lightning.inference.trained import Trained
 from mask_lightning.labels import FACE
 from mask_lightning.metrics.predictions import Source

@@ -22,9 +22,10 @@ from mask_lightning.data.transforms import TransformSpec, eval_pipeline
 from mask_lightning.engine.modules import MultiTaskModule
 from mask_lightning.errors import LabelError, PhotoError
 from mask_lightning.exporting.runtimes import Images, Probs
+from mask_lightning.inference.dataset import CacheLocation, PredictionDataset
 from mask_lightning.inference.exported import ExportedModel
 from mask_lightning.inference.photo_list import read_photo_list
-from mask_lightning.inference.predict import CacheLocation, PredictionDataset, predict, predict_many
+from mask_lightning.inference.predict import predict, predict_many
 from mask_lightning.inference.trained import load_trained
 from mask_lightning.labels import FACE, UNLABELLED
 from mask_lightning.metrics.predictions import Source

@@ -16,7 +16,7 @@ from mask_lightning.serving.uploads import Limits
 from mask_lightning.settings.serve import ServeSettings
 
 API_KEY = "MASK_LIGHTNING_API_KEY"  # environment variable: an option would appear in the list of processes
-PACKAGES = ("litserve", "python_multipart")
+PACKAGES = ("litserve", "python_multipart", "psutil")
 
 
 def serve(settings: ServeSettings) -> None:

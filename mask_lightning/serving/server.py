@@ -1,8 +1,8 @@
 """Processes of the server with LitServe: one for HTTP, and workers that decode and predict batches of requests.
 
 LitServe starts the processes, forms the batches and replaces dead workers. Added here, as LitServe 0.2.19 lacks it:
-an idle worker waits without polling, a request whose worker died is answered, SIGTERM drains, a dead HTTP process ends
-the server, and no process survives a killed server.
+an idle worker waits without polling, the requests of a dead worker are refused at once, SIGTERM drains, a dead HTTP
+process ends the server, and no process survives a killed server.
 
 Annotations are not postponed in this module: LitServe passes those of `decode_request` to FastAPI.
 """
@@ -24,6 +24,7 @@ from queue import Empty
 from types import FrameType
 from typing import Any
 
+import psutil
 import torch
 from fastapi import FastAPI
 from litserve import LitAPI, LitServer
@@ -68,6 +69,11 @@ class ServerOptions:
 
 class PatientLoop(BatchedLoop):  # type: ignore[misc]  # litserve may be missing
     """LitServe's batched loop, but waiting for the first request instead of asking for one all the time."""
+
+    @property
+    def worker_id(self) -> int:
+        """Process id. LitServe sends it to the HTTP process with each request that a worker begins."""
+        return os.getpid()
 
     def get_batch_requests(self, lit_api: Any, request_queue: Any, transport: Any) -> tuple[list[Any], list[Any]]:
         """Return the requests of the next batch, and those that waited for too long."""
@@ -208,7 +214,7 @@ class FaceServer(LitServer):  # type: ignore[misc]
         """Send the photos to a worker, and wait for its answer.
 
         Raises:
-            RefusedError: the worker refused a photo; or no answer came in time (status 504), as when the worker died.
+            RefusedError: the worker refused a photo, or died (status 503); or no answer came in time (status 504).
         """
         uid = uuid.uuid4().hex
         item = ResponseBufferItem(asyncio.Event())
@@ -217,7 +223,7 @@ class FaceServer(LitServer):  # type: ignore[misc]
         try:
             async with asyncio.timeout(self.options.timeout):
                 await asyncio.to_thread(self.litapi_request_queues[PATH].put, request)
-                await item.event.wait()
+                await wait_for_answer(item)
         except TimeoutError:
             raise RefusedError(
                 504,
@@ -232,6 +238,17 @@ class FaceServer(LitServer):  # type: ignore[misc]
         if status != LitAPIStatus.OK:
             raise RefusedError(500, "internal", "the server failed; its log has the cause")
         return Answer.model_validate(content)
+
+
+async def wait_for_answer(item: Any) -> None:
+    """Wait for the answer to a request of LitServe. Raises RefusedError (status 503) if its worker died."""
+    while not item.event.is_set():
+        # read before the wait: an answer sent just before the worker's end still arrives
+        alive = item.worker_id is None or psutil.pid_exists(item.worker_id)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(item.event.wait(), POLL_SECONDS)
+        if not alive and not item.event.is_set():
+            raise RefusedError(503, "worker_died", "the process that held the request ended; try again in some seconds")
 
 
 def check_port(host: str, port: int) -> None:

@@ -28,12 +28,19 @@ from tiny_runs import settings_for
 pytest.importorskip("litserve", reason="needs the extra `serve`")
 pytest.importorskip("python_multipart", reason="needs the extra `serve`")
 from litserve.loops.base import _SENTINEL_VALUE
-from litserve.utils import LitAPIStatus
+from litserve.utils import LitAPIStatus, ResponseBufferItem
 
 from mask_lightning.errors import ConfigError, ServeError
 from mask_lightning.pipelines import serve as pipeline
 from mask_lightning.serving.answers import ModelOptions, describe_model
-from mask_lightning.serving.server import FaceApi, FaceServer, PatientLoop, ServerOptions, check_port
+from mask_lightning.serving.server import (
+    FaceApi,
+    FaceServer,
+    PatientLoop,
+    ServerOptions,
+    check_port,
+    wait_for_answer,
+)
 from mask_lightning.serving.uploads import RefusedError, Upload
 from mask_lightning.settings.serve import ServeSettings
 
@@ -120,7 +127,7 @@ class Answering:
         (({"photos": []}, LitAPIStatus.OK), None),
         ((RefusedError(422, "damaged_photo", "x"), LitAPIStatus.OK), 422),
         ((b"an error of the worker", LitAPIStatus.ERROR), 500),
-        (None, 504),  # the worker died
+        (None, 504),
     ],
 )
 def test_every_request_is_answered(response: Any, status: int | None, make_checkpoint: Any, tmp_path: Path) -> None:
@@ -139,6 +146,32 @@ def test_every_request_is_answered(response: Any, status: int | None, make_check
             asyncio.run(ask())
         assert error.value.status == status
     assert server.response_buffer == {}
+
+
+@pytest.mark.parametrize(
+    ("alive", "answered", "status"),
+    [(True, True, None), (False, True, None), (False, False, 503)],
+    ids=["alive", "died after its answer was sent", "died"],
+)
+def test_a_request_does_not_wait_for_a_dead_worker(
+    alive: bool, answered: bool, status: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mask_lightning.serving.server.POLL_SECONDS", 0.05)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+
+    async def wait() -> None:
+        item = ResponseBufferItem(asyncio.Event(), worker_id=os.getpid() if alive else ended.pid)
+        if answered:
+            asyncio.get_running_loop().call_later(0.02, item.event.set)
+        await wait_for_answer(item)
+
+    if status is None:
+        asyncio.run(wait())
+    else:
+        with pytest.raises(RefusedError, match="try again") as error:
+            asyncio.run(wait())
+        assert error.value.status == status
 
 
 @pytest.mark.parametrize("error", [EOFError, ConnectionResetError, BrokenPipeError])
@@ -304,7 +337,15 @@ def test_a_server_answers_replaces_dead_workers_and_drains(
         assert ask(port, "/predict", b'{"photos": ["AAAA"]}')[0] == 415
 
         (worker,) = children(server.pid, "spawn_main")
+        lost: list[tuple[int, Any]] = []
+        waiting = threading.Thread(target=lambda: lost.append(ask(port, "/predict", content)))
+        waiting.start()
+        time.sleep(0.7)  # the worker waits for a second request
         os.kill(worker, signal.SIGKILL)
+        killed = time.monotonic()
+        waiting.join()
+        assert lost[0][0] == 503
+        assert time.monotonic() - killed < 15  # not after the timeout of 20 seconds
         wait_until(lambda: children(server.pid, "spawn_main") not in ([], [worker]))
         wait_until(lambda: is_healthy(port))
         assert ask(port, "/predict", content) == (200, first)

@@ -6,8 +6,10 @@ torch is imported only by the runtimes that need it, so that the others stay as 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import copy
+from functools import cache, cached_property
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -71,13 +73,20 @@ def open_model(path: Path, *, engine: str | None = None, threads: int | None = N
     chosen = engine or next(iter(able))
     if chosen not in able:
         raise ExportError(f"{path.name} runs with engine={' or '.join(able)}, found engine={chosen}; change engine")
-    try:
+    with _errors_in_one_line(chosen, path):
         return able[chosen](path, threads or share_of_cores())
+
+
+@contextmanager
+def _errors_in_one_line(engine: str, path: Path) -> Iterator[None]:
+    """Convert the errors of a runtime in the block, each of its own type, to an ExportError."""
+    try:
+        yield
     except (ExportError, KeyboardInterrupt):
         raise
-    except Exception as error:  # each runtime raises errors of its own
+    except Exception as error:
         raise ExportError(
-            f"{chosen} cannot read {path} ({one_line(str(error), most=200)}); export the model again"
+            f"{engine} cannot read {path} ({one_line(str(error), most=200)}); export the model again"
         ) from error
 
 
@@ -141,13 +150,23 @@ class OpenVino:
 
     Args:
         path: model file.
-        threads: of all calls together.
-        streams: calls that are executed at once, each with an equal part of the threads.
+        threads: of a call.
     """
 
     name = "openvino"
 
-    def __init__(self, path: Path, threads: int, streams: int = 1) -> None:
+    def __init__(self, path: Path, threads: int) -> None:
+        self._path, self._threads = path, threads
+        self._model = openvino_core().read_model(str(path))
+        self._tasks = [output.get_any_name() for output in self._model.outputs]
+
+    @cached_property
+    def _requests(self) -> SimpleQueue[Any]:
+        """Compiled on first use: that takes as long as a hundred photos, and `side_by_side` compiles otherwise."""
+        return self._compile(self._threads, streams=1)
+
+    def _compile(self, threads: int, *, streams: int) -> SimpleQueue[Any]:
+        """Compile for so many calls at once; return one request per call, since it executes one at a time."""
         options = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": streams,
@@ -155,24 +174,26 @@ class OpenVino:
             "ENABLE_CPU_PINNING": streams == 1,
             "INFERENCE_PRECISION_HINT": "f32",  # the default is bfloat16 where the CPU has it, with errors of 0.01
         }
-        core = openvino_core()
-        model = core.compile_model(core.read_model(str(path)), "CPU", options)
-        self._path, self._idle = path, SimpleQueue[Any]()  # a request executes one call at a time
-        for _ in range(streams):
-            self._idle.put(model.create_infer_request())
-        self._tasks = [output.get_any_name() for output in model.outputs]
+        requests = SimpleQueue[Any]()
+        with _errors_in_one_line(self.name, self._path):
+            compiled = openvino_core().compile_model(self._model, "CPU", options)
+            for _ in range(streams):
+                requests.put(compiled.create_infer_request())
+        return requests
 
     def __call__(self, images: Images) -> Probs:
         """Return task -> probabilities (B, C)."""
-        request = self._idle.get()
+        request = self._requests.get()
         try:
             return dict(zip(self._tasks, request.infer({INPUT: images}, share_inputs=True).to_tuple(), strict=True))
         finally:
-            self._idle.put(request)
+            self._requests.put(request)
 
     def side_by_side(self, calls: int) -> OpenVino:
         """Return a model with one stream of one thread per call."""
-        return OpenVino(self._path, threads=calls, streams=calls)
+        model = copy(self)
+        model._requests = self._compile(calls, streams=calls)
+        return model
 
 
 class TorchExport:

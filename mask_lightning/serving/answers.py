@@ -143,6 +143,8 @@ class Predictor:
         # The engine is chosen as for many photos: a server runs for long.
         model = with_engine(loaded, options.engine, cache=options.cache, photos=MANY_PHOTOS)
         self.model: Model = with_options(model, "none", calibrated=options.calibrated)
+        blank = torch.zeros(1, 3, self.spec.size, self.spec.size, dtype=torch.uint8, device=device)
+        self.model.log_probs(blank)  # compiles what a runtime compiles on its first call, before the first request
 
     @property
     def spec(self) -> TransformSpec:

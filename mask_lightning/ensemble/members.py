@@ -136,7 +136,7 @@ def read_members(folders: Sequence[Path]) -> list[Member]:
     Raises:
         RunFolderError: a record or a config cannot be read.
         SplitError: a run was trained as a member that does not exist.
-        CheckpointError: a member of an ensemble occurs twice, or the runs held out different people.
+        CheckpointError: a member of an ensemble occurs twice.
     """
     members = []
     for path in folders:
@@ -148,8 +148,29 @@ def read_members(folders: Sequence[Path]) -> list[Member]:
     members = [_with_parent(each) if names[each.name] > 1 and not each.subset else each for each in members]
     members.sort(key=_sort_key)
     _refuse_duplicates(members)
-    _refuse_other_splits(members)
     return members
+
+
+def refuse_other_splits(members: Sequence[Member]) -> None:
+    """Check that there are people whom all members held out. Raises CheckpointError if they were split differently."""
+    for member in members[1:]:
+        for name, value in members[0].split.items():
+            if member.split[name] != value:
+                raise CheckpointError(
+                    f"expected members with the same held-out people, found {name} {value} in {members[0].name} and "
+                    f"{member.split[name]} in {member.name}; take the runs of one sweep, or vote on other "
+                    "photos only, with kind=hard or soft: data.root=PHOTOS"
+                )
+    # Equal options do not suffice: another version may have split the same photos otherwise.
+    first = held_out_photos(members[0].folder.split)
+    for member in members[1:]:
+        others = held_out_photos(member.folder.split)
+        if first is not None and others is not None and first != others:
+            raise CheckpointError(
+                f"expected members with the same held-out people, found {len(first - others)} photos held out by "
+                f"{members[0].name} only and {len(others - first)} by {member.name} only; train those of another "
+                "version again: skip_done=false"
+            )
 
 
 def missing_members(members: Sequence[Member]) -> list[str]:
@@ -235,26 +256,6 @@ def _refuse_duplicates(members: Sequence[Member]) -> None:
             raise CheckpointError(
                 f"expected every member once, found {first.name} in {first.folder.path} and in {second.folder.path}; "
                 "set runs to one sweep"
-            )
-
-
-def _refuse_other_splits(members: Sequence[Member]) -> None:
-    for member in members[1:]:
-        for name, value in members[0].split.items():
-            if member.split[name] != value:
-                raise CheckpointError(
-                    f"expected members with the same held-out people, found {name} {value} in {members[0].name} and "
-                    f"{member.split[name]} in {member.name}; vote over the runs of one sweep"
-                )
-    # Equal options do not suffice: another version may have split the same photos otherwise.
-    first = held_out_photos(members[0].folder.split)
-    for member in members[1:]:
-        others = held_out_photos(member.folder.split)
-        if first is not None and others is not None and first != others:
-            raise CheckpointError(
-                f"expected members with the same held-out people, found {len(first - others)} photos held out by "
-                f"{members[0].name} only and {len(others - first)} by {member.name} only; train those of another "
-                "version again: skip_done=false"
             )
 
 

@@ -19,7 +19,7 @@ from mask_lightning.data.index import read_index
 from mask_lightning.data.prepared import read_prepared
 from mask_lightning.data.splits import draw_stratified
 from mask_lightning.data.transforms import TransformSpec
-from mask_lightning.ensemble.members import find_members, load_members
+from mask_lightning.ensemble.members import find_members, load_members, refuse_other_splits
 from mask_lightning.ensemble.soups import CLEAN_PHOTOS, SoupMember, uniform_soup, why_no_soup
 from mask_lightning.ensemble.voting import vote_predictions
 from mask_lightning.errors import CheckpointError, ExportError, MaskLightningError, RunFolderError
@@ -144,11 +144,13 @@ def load_networks(settings: ExportSettings) -> Networks:
 
     Raises:
         CheckpointError: networks of one graph need the same input, and members of a soup the same start.
-        MaskLightningError: as `load_trained`, `find_members` and `load_members`.
+        MaskLightningError: as `load_trained`, `find_members`, `refuse_other_splits` and `load_members`.
     """
     if settings.ckpt is not None:
         return Networks.of(load_trained(settings.ckpt, CPU))
-    loaded = load_members(find_members(settings.runs or []).members, CPU)
+    members = find_members(settings.runs or []).members
+    refuse_other_splits(members)
+    loaded = load_members(members, CPU)
     if settings.combine == "soft":
         _refuse_other_inputs(loaded.networks)
         return Networks(loaded.networks, loaded.networks, "soft")

@@ -12,10 +12,12 @@ import pandas as pd
 from mask_lightning.ensemble.cross_fit import FOLDS, person_folds
 from mask_lightning.ensemble.members import (
     LoadedMembers,
+    Member,
     MemberSearch,
     chosen_weights,
     find_members,
     load_members,
+    refuse_other_splits,
     score_weights,
 )
 from mask_lightning.ensemble.scoring import EnsembleScores, SoupPredictions, score_ensemble
@@ -41,7 +43,6 @@ from mask_lightning.reports import vote_report
 from mask_lightning.reports.figures import save_figure
 from mask_lightning.reports.predictions import print_decisions
 from mask_lightning.reports.vote_report import plot_agreement, plot_candidates
-from mask_lightning.runs.folder import RunFolder
 from mask_lightning.settings.inference import VoteSettings
 from mask_lightning.utils.files import write_atomically, write_json
 
@@ -62,7 +63,7 @@ def vote(settings: VoteSettings, folder: Path) -> None:
     loaded = load_members(found.members, choose_device(settings.accelerator))
     weights = _choose_weights(loaded, settings)
     submit = photos_to_predict is not None and _must_submit(loaded.space, photos_to_predict, settings)
-    photos, remarks = _held_out(found.members[0].folder, settings, is_needed=photos_to_predict is None)
+    photos, remarks = _held_out(found.members, settings)
     vote_report.print_members(
         [member.name for member in found.members], loaded.megabytes, found.left_out, found.missing
     )
@@ -83,24 +84,27 @@ def vote(settings: VoteSettings, folder: Path) -> None:
     vote_report.print_files(folder, _next_command(folder, photos_to_predict, settings, submit=submit))
 
 
-def _held_out(folder: RunFolder, settings: VoteSettings, *, is_needed: bool) -> tuple[Photos | None, list[str]]:
-    """Return the photos of the members, to score on people whom they held out.
-
-    Args:
-        folder: run of a member.
-        settings: options of the command.
-        is_needed: True if there are no other photos to vote on.
+def _held_out(members: Sequence[Member], settings: VoteSettings) -> tuple[Photos | None, list[str]]:
+    """Return the photos of the members, to score on people whom all of them held out.
 
     Returns:
         The photos, or None and a remark that says why there are no scores.
 
     Raises:
+        CheckpointError: scores are needed, also as weights, and the members held out different people.
         RunFolderError: they are needed, for scores or for `decision=macro_f1`, and nobody was held out.
         MaskLightningError: they are needed and cannot be read.
     """
-    calibrates = settings.decision == "macro_f1"
+    is_needed, calibrates = settings.data.root is None, settings.decision == "macro_f1"
+    by_score = settings.kind == "weighted" and settings.weights is None
     try:
-        photos = photos_of_run(folder, remedy="restore them, or train the members again")
+        refuse_other_splits(members)
+    except CheckpointError as error:
+        if is_needed or calibrates or by_score:
+            raise
+        return None, [f"no scores: {error}"]
+    try:
+        photos = photos_of_run(members[0].folder, remedy="restore them, or train the members again")
     except MaskLightningError as error:
         if is_needed or calibrates:
             raise

@@ -18,6 +18,7 @@ from mask_lightning.ensemble.members import (
     load_members,
     missing_members,
     read_members,
+    refuse_other_splits,
     score_weights,
 )
 from mask_lightning.errors import CheckpointError, MaskLightningError, PredictionsError, RunFolderError
@@ -77,7 +78,7 @@ def test_missing_members_are_named(make_run, present: list[str | None], want: li
 def test_members_of_different_splits_are_refused(make_run, other: dict[str, Any], message: str) -> None:
     folders = [make_run("0", "age0"), make_run("1", **{"member": "age1", **other})]
     with pytest.raises(MaskLightningError, match=message):
-        read_members(folders)
+        refuse_other_splits(read_members(folders))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_recorded_sides_of_members_are_compared(make_run, roles: tuple[str, ...]
         rows = pd.DataFrame({"photo": ["a/1.jpg", "b/1.jpg", "c/1.jpg"], "bytes": [1, 2, 3], "role": each})
         rows.to_csv(RunFolder(folder).split, index=False)
     with pytest.raises(CheckpointError, match=message) if message else nullcontext():
-        read_members(folders)
+        refuse_other_splits(read_members(folders))
 
 
 CPU = torch.device("cpu")

@@ -21,6 +21,7 @@ from mask_lightning.data import images
 from mask_lightning.data.index import read_index
 from mask_lightning.ensemble.cross_fit import cross_fitted_decision, person_folds
 from mask_lightning.errors import MaskLightningError
+from mask_lightning.inference.predict import predict
 from mask_lightning.inference.prediction_file import read_predictions
 from mask_lightning.inference.submission import read_answers
 from mask_lightning.inference.trained import load_trained
@@ -192,6 +193,26 @@ def test_members_whose_photos_are_gone_vote_on_others(eval_root: Path, competiti
     for others in ([*options, "kind=soft", "decision=macro_f1"], options[:-1]):
         with pytest.raises(MaskLightningError, match="photos"):
             vote_runs.vote(settings_for("vote", VoteSettings, *others), tmp_path / "other")
+
+
+def test_members_with_different_splits_vote_on_others_without_scores(
+    eval_root: Path, competition: Path, tmp_path: Path
+) -> None:
+    for name, split in (("age_a", 0), ("age_b", 1)):
+        train(competition, tmp_path / "runs", name, f"data.split_seed={split}")
+    quiet = ("num_workers=0", "accelerator=cpu", "progress=false", "submission=false")
+    options = [f"runs={tmp_path}/runs", *quiet, f"data.root={eval_root}", "kind=soft"]
+    vote_runs.vote(settings_for("vote", VoteSettings, *options), tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "vote.json").read_text())
+    assert record["held_out"] is None
+    assert record["remarks"][0].startswith("no scores: expected members with the same held-out people")
+    voted = read_predictions(tmp_path / "out")
+    members = [load_trained(tmp_path / "runs" / name, torch.device("cpu")) for name in ("age_a", "age_b")]
+    probs = [predict(member, voted.photos, num_workers=0).probs["age"] for member in members]
+    np.testing.assert_allclose(voted.probs["age"], np.mean(probs, axis=0), atol=1e-5)
+    for others in (["kind=weighted"], ["decision=macro_f1"], ["data.root=null"]):
+        with pytest.raises(MaskLightningError, match="same held-out people"):
+            vote_runs.vote(settings_for("vote", VoteSettings, *options, *others), tmp_path / "other")
 
 
 @pytest.mark.parametrize(

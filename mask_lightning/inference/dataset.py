@@ -15,9 +15,9 @@ from torch.utils.data import Dataset
 from mask_lightning.data.cache import FileStamp, PhotoCache, PreparedPhotos, cache_file_name, cache_key
 from mask_lightning.data.packed import PackedPhotos, open_packed
 from mask_lightning.data.prepared import PhotoSize, read_prepared
-from mask_lightning.data.transforms import TransformSpec, to_uint8
+from mask_lightning.data.transforms import TransformSpec
 from mask_lightning.errors import PhotoError
-from mask_lightning.inference.tta import tta_images, tta_weights
+from mask_lightning.inference.tta import stack_pixels, tta_pixels, tta_weights
 from mask_lightning.settings.data import DataSettings
 from mask_lightning.settings.inference import Tta
 
@@ -124,7 +124,7 @@ class PredictionDataset(Dataset[PreparedPhoto]):
             count = len(tta_weights(self.tta))
             blank = [torch.zeros(count, 3, spec.size, spec.size, dtype=torch.uint8) for spec in self.specs]
             return PreparedPhoto(blank, (path, str(error)))
-        images = [torch.stack([to_uint8(each) for each in tta_images(image, self.tta)]) for image in prepared]
+        images = [tta_pixels(image, self.tta) for image in prepared]
         return PreparedPhoto(images, None, None if size is None else (path, size))
 
     def _from_cache(self, path: str) -> tuple[list[Image.Image], PhotoSize | None]:
@@ -148,6 +148,6 @@ def _is_current(cache: PhotoCache | None, stamps: dict[str, FileStamp], path: st
 
 def collate_photos(photos: Sequence[PreparedPhoto]) -> Batch:
     """Stack the images of the photos, and collect errors and sizes."""
-    images = [torch.stack(same) for same in zip(*(photo.images for photo in photos), strict=True)]
+    images = [stack_pixels(same) for same in zip(*(photo.images for photo in photos), strict=True)]
     errors = dict(photo.error for photo in photos if photo.error is not None)
     return Batch(images, errors, [photo.size for photo in photos if photo.size is not None])

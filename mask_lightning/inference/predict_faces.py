@@ -14,20 +14,18 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
-from torch import Tensor
 
 from mask_lightning.data.images import LARGE, Size, open_photo, raise_if_broken
 from mask_lightning.data.prepared import PhotoSize, SizeTally
-from mask_lightning.data.transforms import TransformSpec, prepare_with_face, to_uint8
+from mask_lightning.data.transforms import TransformSpec, prepare_with_face
 from mask_lightning.errors import PhotoError
 from mask_lightning.faces.detector import Face
 from mask_lightning.faces.tracking import Tracker
 from mask_lightning.inference.exported import Model
 from mask_lightning.inference.many_faces import find_faces, require_face_crop
 from mask_lightning.inference.predict import predict_prepared
-from mask_lightning.inference.tta import tta_images
+from mask_lightning.inference.tta import stack_pixels, tta_pixels
 from mask_lightning.metrics.predictions import Predictions, combine, join_rows
 from mask_lightning.settings.inference import Tta
 from mask_lightning.utils.system import keep_memory, map_in_order, share_of_cores
@@ -198,7 +196,7 @@ def _predict(networks: Sequence[Model], searched: list[Searched], tta: Tta, batc
     for start in range(0, len(rows), batch_size):
         chosen = slice(start, start + batch_size)
         # Not in the threads of `_search`: TTA draws from torch's global generator.
-        images = [torch.stack([_versions(face, tta) for face in faces[chosen]]) for faces in by_spec]
+        images = [stack_pixels([tta_pixels(face, tta) for face in faces[chosen]]) for faces in by_spec]
         batches.append(combine(predict_prepared(networks, images, keys.iloc[chosen], tta=tta)))
     predictions = join_rows(batches) if batches else no_faces(networks)
     return Part([replace(each, prepared=[]) for each in searched], replace(predictions, photos=rows))
@@ -206,10 +204,6 @@ def _predict(networks: Sequence[Model], searched: list[Searched], tta: Tta, batc
 
 def _specs(networks: Sequence[Model]) -> int:
     return len({network.spec for network in networks})
-
-
-def _versions(face: Image.Image, tta: Tta) -> Tensor:
-    return torch.stack([to_uint8(version) for version in tta_images(face, tta)])
 
 
 def no_faces(networks: Sequence[Model]) -> Predictions:

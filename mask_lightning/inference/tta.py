@@ -9,6 +9,7 @@ import math
 import zlib
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -50,6 +51,20 @@ def tta_images(image: Image.Image, tta: Tta) -> list[Image.Image]:
     if tta == "flip":
         return [image, TF.hflip(image)]
     return ([image] if tta == "blend" else []) + _draw(image)
+
+
+def tta_pixels(image: Image.Image, tta: Tta) -> Tensor:
+    """Return the versions of a prepared photo of S x S pixels as one tensor, uint8 (V, 3, S, S).
+
+    Its memory has the order of a photo (V, S, S, 3), in which networks and runtimes take it.
+    """
+    versions = np.stack([np.asarray(version) for version in tta_images(image, tta)])
+    return torch.from_numpy(versions).permute(0, 3, 1, 2)
+
+
+def stack_pixels(photos: Sequence[Tensor]) -> Tensor:
+    """Stack tensors (V, 3, S, S) of `tta_pixels` to (B, V, 3, S, S), with the same order in memory."""
+    return torch.stack([photo.permute(0, 2, 3, 1) for photo in photos]).permute(0, 1, 4, 2, 3)
 
 
 def average_log_probs(log_probs: Sequence[Tensor], tta: Tta) -> Tensor:

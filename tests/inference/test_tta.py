@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
 
-from mask_lightning.inference.tta import average_log_probs, tta_images, tta_weights
+from mask_lightning.inference.tta import average_log_probs, stack_pixels, tta_images, tta_pixels, tta_weights
 
 RNG = np.random.default_rng(0)
 PHOTO = Image.fromarray(RNG.integers(0, 256, (32, 32, 3), np.uint8))
@@ -57,3 +58,12 @@ def test_probabilities_are_averaged_not_their_logs(tta) -> None:
     probs = RNG.dirichlet(np.ones(3), (len(tta_weights(tta)), 4))
     got = average_log_probs([torch.tensor(values).log() for values in probs], tta).exp().numpy()
     np.testing.assert_allclose(got, np.average(probs, axis=0, weights=tta_weights(tta)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("tta", ["none", "flip"])
+def test_pixels_have_the_values_of_the_versions_in_the_order_of_a_photo(tta) -> None:
+    want = torch.stack([pil_to_tensor(version) for version in tta_images(PHOTO, tta)])
+    pixels, batch = tta_pixels(PHOTO, tta), stack_pixels([tta_pixels(PHOTO, tta)] * 2)
+    assert torch.equal(pixels, want)
+    assert torch.equal(batch, torch.stack([want, want]))
+    assert batch.permute(0, 1, 3, 4, 2).is_contiguous(), "runtimes take it without a copy"

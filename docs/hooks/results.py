@@ -303,15 +303,35 @@ def face_pretraining_by_seed() -> str:
 
 
 def techniques() -> str:
-    """Return each change of `quick` with the paired differences of its scores."""
-    runs = read("techniques")
-    base = runs[runs.options == "experiment=quick"].set_index("seed")
+    """Return each change of `quick` with the paired differences of its scores, and its cost."""
+    return changes(read("techniques"), "added to `quick`")
+
+
+def ablation() -> str:
+    """Return `from_faces` without each of its parts, with the paired differences of the scores."""
+    return changes(read("ablation"), "`from_faces`, changed by")
+
+
+def changes(runs: pd.DataFrame, title: str) -> str:
+    """Return the first recipe, and each other one with the paired differences to it."""
+    base = runs[runs.options == runs.options[0]].set_index("seed")
     rows = []
     for options, own in runs.groupby("options", sort=False):
         differences = [own.set_index("seed")[column] - base[column] for column in TASKS]
         paired = [signed([each.mean(), each.sem()]) if each.any() else "" for each in differences]
-        rows.append([f"`{options}`", spread(own.f1), *paired])
-    return table(["added to `quick`", "macro F1 (18)", *(f"{name}, difference" for name in TASKS.values())], rows)
+        rows.append([f"`{options}`", spread(own.f1), *paired, f"{own.seconds.median():.0f}"])
+    head = [title, "macro F1 (18)", *(f"{name}, difference" for name in TASKS.values()), "seconds"]
+    return table(head, rows)
+
+
+def learning_curve() -> str:
+    """Return the scores over the number of training people, with and without face pretraining."""
+    runs = read("learning_curve")
+    rows = [
+        [f"`{options}`", str(people), *(spread(own[column]) for column in TASKS)]
+        for (options, people), own in runs.groupby(["options", "people"], sort=False)
+    ]
+    return table(["`experiment=`", "people", *TASKS.values()], rows)
 
 
 PROBE_TASKS = {"f1": "macro F1 (18)", "mask": "mask", "gender": "gender", "age": "age"}
@@ -337,6 +357,21 @@ def probe_curve() -> str:
         for (weights, people), own in runs.groupby(["weights", "people"], sort=False)
     ]
     return table(["features", "people", *PROBE_TASKS.values()], rows)
+
+
+def exported_formats() -> str:
+    """Return size, largest difference of a probability over all heads, and speed of each format relative to PyTorch."""
+    rows = [
+        [
+            row["backbone"],
+            row["format"],
+            f"{max(row['differences'].values()):.1e}",
+            f"{row['megabytes']:.1f}",
+            f"{row['ratio']:.2f}",
+        ]
+        for row in load("bench_export")["rows"]
+    ]
+    return table(["backbone", "format", "largest difference", "MB", "speed"], rows)
 
 
 def chaos() -> str:
@@ -365,6 +400,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "face pretraining": face_pretraining,
     "face pretraining by seed": face_pretraining_by_seed,
     "techniques": techniques,
+    "ablation": ablation,
+    "learning curve": learning_curve,
+    "exported formats": exported_formats,
     "targets": targets,
     "chaos": chaos,
 }

@@ -48,6 +48,7 @@ ADDED = frozenset(
         "loss.distill_temperature",
         "augment.trivial",
         "augment.erase",
+        "augment.tight",
         "data.two_per_person",
         "finetune.probe",
         "loss.consistency",

@@ -28,7 +28,6 @@ from mask_lightning.settings.data import MARGIN, CropMode
 Transform = Callable[[Image.Image], Image.Image]
 
 ERASED_AREA, ERASED_RATIO, GREY = (0.02, 0.33), (0.3, 3.3), 128  # limits of the area and shape, as torchvision's
-TIGHT = 0.2  # largest share of the square beyond which a tight photo ends on each side; the rest shows brows to chin
 ZOOM_RATIO = (0.85, 1 / 0.85)  # limits of width / height of the zoomed part, narrow enough to keep a face's proportions
 
 
@@ -146,13 +145,11 @@ def train_pipeline(spec: TransformSpec, augment: AugmentSettings, *, batched: bo
 
 
 def augmentation(augment: AugmentSettings, size: int) -> Transform:
-    """Build the random part for prepared squares of `size` pixels: tight, zoom, policy, mirror image, erasing.
+    """Build the random part for prepared squares of `size` pixels: zoom, policy, mirror image, erasing, in that order.
 
     It draws from torch's global generator and keeps the size.
     """
     steps: list[Transform] = []
-    if augment.tight:
-        steps.append(partial(tighten, probability=augment.tight))
     if augment.min_area < 1:
         steps.append(RandomResizedCrop(size, (augment.min_area, 1.0), ZOOM_RATIO))
     if augment.num_ops:
@@ -188,28 +185,6 @@ def erase(photo: Image.Image, *, probability: float) -> Image.Image:
     erased = photo.copy()
     erased.paste((GREY,) * 3, (left, top, left + width, top + height))
     return erased
-
-
-def tighten(photo: Image.Image, *, probability: float) -> Image.Image:
-    """Let an aligned face look like that of a photo which ends near the face: beyond, its border pixels are repeated.
-
-    `faces.alignment.align` repeats them for faces that other programs have cut out. A network that has only learned
-    from photos with room around the face takes the stripes below the chin for a mask.
-
-    Args:
-        photo: RGB square, left unchanged.
-        probability: of a tight photo; its four sides are then drawn uniformly up to TIGHT.
-
-    Example:
-        >>> tight = tighten(Image.linear_gradient("L").convert("RGB"), probability=1.0)
-        >>> tight.size, tight.getpixel((0, 255)) == tight.getpixel((0, 250))
-        ((256, 256), True)
-    """
-    if torch.rand(1) >= probability:
-        return photo
-    left, top, right, bottom = (torch.rand(4) * TIGHT * photo.width).int().tolist()
-    part = np.asarray(photo)[top : photo.height - bottom, left : photo.width - right]
-    return Image.fromarray(np.pad(part, ((top, bottom), (left, right), (0, 0)), mode="edge"))
 
 
 def find_face(photo: Image.Image, spec: TransformSpec) -> Face | None:

@@ -10,7 +10,7 @@ from mask_lightning.settings.base import Settings
 
 
 class AugmentSettings(Settings):
-    """Random changes to a training photo: tight, zoom, RandAugment or TrivialAugment, mirror, erasing, in this order.
+    """Random changes to a training photo, in this order: zoom, RandAugment or TrivialAugment, mirror image, erasing.
 
     RandAugment (Cubuk et al. 2020, arXiv:1909.13719): its scale is torchvision's, so magnitude 6 means 6 of 30.
     TrivialAugment (Müller and Hutter 2021, "TrivialAugment: tuning-free yet state-of-the-art data augmentation",
@@ -28,12 +28,6 @@ class AugmentSettings(Settings):
     )
     min_area: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="smallest share of the photo's area that a random zoom keeps; 1: no zoom"
-    )
-
-    tight: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0,
-        description="data.crop=face: probability that the photo seems to end near the face, as photos cut out by other "
-        "programs do",
     )
 
     @model_validator(mode="after")

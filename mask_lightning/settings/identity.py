@@ -48,7 +48,6 @@ ADDED = frozenset(
         "loss.distill_temperature",
         "augment.trivial",
         "augment.erase",
-        "augment.tight",
         "data.two_per_person",
         "finetune.probe",
         "loss.consistency",

@@ -134,11 +134,6 @@ class TrainSettings(Settings):
             self._check_consistency()
         if self.finetune.probe:
             self._check_probe()
-        if self.augment.tight and self.data.crop != "face":
-            raise ValueError(
-                f"augment.tight is for data.crop=face, found data.crop={self.data.crop}; set augment.tight to 0, or "
-                "data.crop=face"
-            )
         if self.data.device_augment == "on" and self.augment.cpu_only:
             raise ValueError(
                 f"data.device_augment=on augments batches by RandAugment and mirror images, found "

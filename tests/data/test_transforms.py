@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from torchvision.transforms import RandAugment, RandomErasing, TrivialAugmentWide
 
-from mask_lightning.data.transforms import TransformSpec, centre_crop, eval_pipeline, tighten, to_uint8, train_pipeline
+from mask_lightning.data.transforms import TransformSpec, centre_crop, eval_pipeline, to_uint8, train_pipeline
 from mask_lightning.errors import ConfigError
-from mask_lightning.faces.alignment import Frame, align
 from mask_lightning.settings.augment import AugmentSettings
 
 
@@ -211,30 +210,6 @@ def test_erasing_has_its_probability() -> None:
     torch.manual_seed(0)
     erased = sum(not torch.equal(to_uint8(pipeline(PHOTO)), plain) for _ in range(200))
     assert 40 < erased < 80
-
-
-def test_a_tight_photo_ends_where_the_aligned_crop_of_a_cut_photo_does() -> None:
-    """`align` is the reference: the same face in a photo of which the sides were cut off."""
-    photo = np.asarray(PHOTO.resize((64, 64)))
-    torch.manual_seed(2)
-    found = np.asarray(tighten(Image.fromarray(photo), probability=1.0))
-    torch.manual_seed(2)
-    torch.rand(1)
-    left, top, right, bottom = (int(12.8 * float(share)) for share in torch.rand(4))
-    cut = Image.fromarray(photo[top : 64 - bottom, left : 64 - right])
-    whole = Frame(np.array([[64.0, 0, -left], [0, 64.0, -top]]))
-    np.testing.assert_array_equal(found, np.asarray(align(cut, whole, 64)))
-
-
-@pytest.mark.parametrize("batched", [False, True])
-def test_tight_photos_have_their_probability(batched: bool) -> None:
-    pipeline = train_pipeline(SPEC, AugmentSettings(num_ops=0, flip=1.0, tight=0.3), batched=batched)
-    assert pipeline.augment is not None
-    prepared = eval_pipeline(SPEC)(PHOTO)
-    plain = prepared if batched else ImageOps.mirror(prepared)
-    torch.manual_seed(0)
-    changed = sum(pipeline.augment(prepared) != plain for _ in range(200))
-    assert 40 < changed < 80
 
 
 @pytest.mark.parametrize("option", [{"erase": 1.0}, {"num_ops": 0, "trivial": True}])

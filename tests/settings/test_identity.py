@@ -40,7 +40,6 @@ def compose(*overrides: str) -> TrainSettings:
         ["data.crop=centre", "data.margin=0.25", "data.keep_aspect=false"],  # as they are
         [
             "augment.erase=0",
-            "augment.tight=0",
             "loss.consistency=0",
             "model.keep_heads=auto",
             "model.pretrained=auto",

@@ -244,7 +244,6 @@ def test_a_wrong_phase_is_told_by_its_place(composed: Options, phases: list[Opti
             {"augment.erase": 0.5, "data.device_augment": "on"},
             ["found augment.erase", "set data.device_augment=auto"],
         ),
-        ({"augment.tight": 0.5}, ["is for data.crop=face, found data.crop=centre"]),
         ({"data.two_per_person": True, "data.batch_size": 31}, ["even data.batch_size, got 31", "set it to 32"]),
         ({**PAIRS, "data.balanced_by": ["age"]}, ["found data.balanced_by=['age']", "loss=balanced"]),
         ({"loss.consistency": 1.0}, ["found data.two_per_person=false", "set that to true"]),

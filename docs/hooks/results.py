@@ -359,6 +359,22 @@ def probe_curve() -> str:
     return table(["features", "people", *PROBE_TASKS.values()], rows)
 
 
+def masked_or_bare() -> str:
+    """Return the scores of networks on photos of which only is known whether a mask is there."""
+    runs = read("masked_or_bare")
+    columns = {
+        "balanced": "balanced accuracy",
+        "masked_incorrect": "masked called incorrect",
+        "masked_bare": "masked called bare",
+        "bare_masked": "bare called masked",
+    }
+    rows = [
+        [str(model), ", ".join(map(str, own.seed)), *(spread(own[column]) for column in columns)]
+        for model, own in runs.groupby("model", sort=False)
+    ]
+    return table(["network", "seeds", *columns.values()], rows)
+
+
 def exported_formats() -> str:
     """Return size, largest difference of a probability over all heads, and speed of each format relative to PyTorch."""
     rows = [
@@ -402,6 +418,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "techniques": techniques,
     "ablation": ablation,
     "learning curve": learning_curve,
+    "masked or bare": masked_or_bare,
     "exported formats": exported_formats,
     "targets": targets,
     "chaos": chaos,

@@ -148,9 +148,9 @@ def load_networks(settings: ExportSettings) -> Networks:
     """
     if settings.ckpt is not None:
         return Networks.of(load_trained(settings.ckpt, CPU))
-    members = find_members(settings.runs or []).members
-    refuse_other_splits(members)
-    loaded = load_members(members, CPU)
+    runs = find_members(settings.runs or []).members
+    refuse_other_splits(runs)
+    loaded = load_members(runs, CPU)
     if settings.combine == "soft":
         _refuse_other_inputs(loaded.networks)
         return Networks(loaded.networks, loaded.networks, "soft")

@@ -327,11 +327,16 @@ def changes(runs: pd.DataFrame, title: str) -> str:
 def learning_curve() -> str:
     """Return the scores over the number of training people, with and without face pretraining."""
     runs = read("learning_curve")
+    return over_people(runs.assign(options="`" + runs.options + "`"), "options", "`experiment=`", TASKS)
+
+
+def over_people(runs: pd.DataFrame, column: str, title: str, scores: dict[str, str]) -> str:
+    """Return the scores for each value of a column, entitled `title`, and number of training people."""
     rows = [
-        [f"`{options}`", str(people), *(spread(own[column]) for column in TASKS)]
-        for (options, people), own in runs.groupby(["options", "people"], sort=False)
+        [str(value), str(people), *(spread(own[name]) for name in scores)]
+        for (value, people), own in runs.groupby([column, "people"], sort=False)
     ]
-    return table(["`experiment=`", "people", *TASKS.values()], rows)
+    return table([title, "people", *scores.values()], rows)
 
 
 PROBE_TASKS = {"f1": "macro F1 (18)", "mask": "mask", "gender": "gender", "age": "age"}
@@ -351,12 +356,7 @@ def probe_crops() -> str:
 
 def probe_curve() -> str:
     """Return the probes on features of two networks over the number of training people."""
-    runs = read("probe_curve")
-    rows = [
-        [str(weights), str(people), *(spread(own[name]) for name in PROBE_TASKS)]
-        for (weights, people), own in runs.groupby(["weights", "people"], sort=False)
-    ]
-    return table(["features", "people", *PROBE_TASKS.values()], rows)
+    return over_people(read("probe_curve"), "weights", "features", PROBE_TASKS)
 
 
 def masked_or_bare() -> str:

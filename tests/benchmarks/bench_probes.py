@@ -23,11 +23,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from collect_scores import plot_curve
 from torch.utils.data import DataLoader
 
 from mask_lightning.data.dataset import FaceDataset, collate
@@ -108,22 +108,6 @@ def fit_and_score(
         }
 
 
-def plot_curve(curve: pd.DataFrame, path: Path) -> None:
-    """Plot macro F1 of the 18 classes and of each task over the number of training people, a line per network."""
-    columns = {"f1": "18 classes", "mask": "mask", "gender": "gender", "age": "age"}
-    figure, panels = plt.subplots(1, len(columns), figsize=(12, 3.2), layout="constrained")
-    for panel, (column, title) in zip(panels, columns.items(), strict=True):
-        for weights, own in curve.groupby("weights", sort=False):
-            of_size = own.groupby("people")[column]
-            panel.errorbar(PEOPLE, of_size.mean(), of_size.std(), label=weights, marker="o", capsize=3)
-        panel.set(xscale="log", xticks=PEOPLE, xticklabels=PEOPLE, xlabel="training people", title=title)
-        panel.minorticks_off()
-    panels[0].set_ylabel("macro F1, mean and deviation")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
 def main() -> None:
     """Compute what WORK does not have yet, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -163,7 +147,8 @@ def main() -> None:
     for name, result in tables.items():
         result.to_csv(args.results / f"{name}.csv", index=False)
         if name == "probe_curve":
-            plot_curve(result, args.results / f"{name}.png")
+            titles = {"f1": "18 classes", **{task: task for task in FACE.names}}
+            plot_curve(result, args.results / f"{name}.png", by="weights", titles=titles)
         print(result.groupby(list(result.columns[:3]), sort=False)[["f1", *FACE.names]].agg(["mean", "std"]).round(3))
 
 

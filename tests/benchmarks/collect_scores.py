@@ -10,7 +10,7 @@ the scores on the held-out people, and the seconds. Several sweeps may have one 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -20,7 +20,7 @@ from mask_lightning.runs.folder import RunFolder
 from mask_lightning.sweeps.table import collect_runs
 
 SCORES = ("f1", "accuracy", "mask/f1", "gender/f1", "age/f1")
-PANELS = {"f1": "18 classes", "mask/f1": "mask", "gender/f1": "gender", "age/f1": "age"}
+TITLES = {"f1": "18 classes", "mask/f1": "mask", "gender/f1": "gender", "age/f1": "age"}
 
 
 def scores_of(label: str, sweep: Path) -> Iterator[dict[str, object]]:
@@ -41,18 +41,25 @@ def scores_of(label: str, sweep: Path) -> Iterator[dict[str, object]]:
         }
 
 
-def plot_curve(curve: pd.DataFrame, path: Path) -> None:
-    """Plot macro F1 of the 18 classes and of each task over the number of training people, a line per label."""
+def plot_curve(curve: pd.DataFrame, path: Path, *, by: str = "options", titles: Mapping[str, str] = TITLES) -> None:
+    """Plot scores over the number of training people.
+
+    Args:
+        curve: one row per run, with the columns `by`, `people` and those of `titles`.
+        path: the PNG.
+        by: column with the name of the run's line.
+        titles: column -> title of its panel.
+    """
     people = sorted(curve.people.unique())
-    figure, panels = plt.subplots(1, len(PANELS), figsize=(12, 3.2), layout="constrained")
-    for panel, (column, title) in zip(panels, PANELS.items(), strict=True):
-        for label, own in curve.groupby("options", sort=False):
+    figure, panels = plt.subplots(1, len(titles), figsize=(12, 3.2), layout="constrained")
+    for panel, (column, title) in zip(panels, titles.items(), strict=True):
+        for label, own in curve.groupby(by, sort=False):
             of_size = own.groupby("people")[column]
             panel.errorbar(of_size.mean().index, of_size.mean(), of_size.std(), label=label, marker="o", capsize=3)
         panel.set(xscale="log", xticks=people, xticklabels=people, xlabel="training people", title=title)
         panel.minorticks_off()
     panels[0].set_ylabel("macro F1, mean and deviation")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

@@ -158,8 +158,7 @@ def refuse_other_splits(members: Sequence[Member]) -> None:
             if member.split[name] != value:
                 raise CheckpointError(
                     f"expected members with the same held-out people, found {name} {value} in {members[0].name} and "
-                    f"{member.split[name]} in {member.name}; take the runs of one sweep, or vote on other "
-                    "photos only, with kind=hard or soft: data.root=PHOTOS"
+                    f"{member.split[name]} in {member.name}; take the runs of one sweep"
                 )
     # Equal options do not suffice: another version may have split the same photos otherwise.
     first = held_out_photos(members[0].folder.split)

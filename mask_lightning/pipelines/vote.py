@@ -101,7 +101,8 @@ def _held_out(members: Sequence[Member], settings: VoteSettings) -> tuple[Photos
         refuse_other_splits(members)
     except CheckpointError as error:
         if is_needed or calibrates or by_score:
-            raise
+            hint = "or vote on other photos, with kind=hard or soft: data.root=PHOTOS"
+            raise CheckpointError(f"{error}, {hint}") from error
         return None, [f"no scores: {error}"]
     try:
         photos = photos_of_run(members[0].folder, remedy="restore them, or train the members again")

@@ -7,7 +7,6 @@ from pathlib import Path
 from uuid import uuid4
 
 PHOTO_SIZE = (384, 512)  # width, height
-SHOT_NAMES = ("mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal")
 TRAIN_COLUMNS = ("id", "gender", "race", "age", "path")  # of train/train.csv
 
 

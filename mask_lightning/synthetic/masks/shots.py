@@ -12,8 +12,9 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
+from mask_lightning.data.index import SHOTS
 from mask_lightning.synthetic.canvas import blur, to_image, to_pixels
-from mask_lightning.synthetic.layout import PHOTO_SIZE, SHOT_NAMES
+from mask_lightning.synthetic.layout import PHOTO_SIZE
 from mask_lightning.synthetic.masks.landmarks import FaceLandmarks
 from mask_lightning.synthetic.masks.render import draw_mask
 from mask_lightning.synthetic.masks.shapes import MaskKind, Worn
@@ -69,7 +70,7 @@ def plan_shots(rng: np.random.Generator) -> list[Shot]:
     worn = rng.choice(list(WRONG_SHARES), p=list(WRONG_SHARES.values()))
     if kinds[5] == "gaiter" and worn in ("eyes", "one_ear"):  # a tube around the neck
         worn = np.str_("nose_out")
-    right = [Shot(name, kind.item(), "right") for name, kind in zip(SHOT_NAMES, kinds[:5], strict=False)]
+    right = [Shot(name, kind.item(), "right") for name, kind in zip(SHOTS, kinds[:5], strict=False)]
     return [*right, Shot("incorrect_mask", kinds[5].item(), worn.item()), Shot("normal", None, None)]
 
 
@@ -77,7 +78,7 @@ def select_shots(shots: Sequence[T], masks: int) -> list[T]:
     """Select the first `masks` of the five masks worn right, and the other two of the seven shots (or of their parts).
 
     Example:
-        >>> select_shots(SHOT_NAMES, masks=1)
+        >>> select_shots(SHOTS, masks=1)
         ['mask1', 'incorrect_mask', 'normal']
     """
     return [*shots[:masks], *shots[5:]]

@@ -16,8 +16,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from mask_lightning.data.index import SHOTS
 from mask_lightning.errors import ConfigError
-from mask_lightning.synthetic.layout import SHOT_NAMES, TRAIN_COLUMNS, draft_folder
+from mask_lightning.synthetic.layout import TRAIN_COLUMNS, draft_folder
 from mask_lightning.synthetic.portraits.masks import MASK_KINDS, MISPLACEMENTS, Mask, sample_mask
 from mask_lightning.synthetic.portraits.people import Person, sample_people
 from mask_lightning.synthetic.portraits.photos import draw_photo, sample_shot
@@ -67,7 +68,7 @@ def is_complete(root: Path, stamp: dict[str, int]) -> bool:
         return False
     photos = sum(1 for path in (root / "train" / "images").glob("*/*") if not path.name.startswith("."))
     table = root / "train" / "train.csv"
-    return bool(found == stamp) and table.is_file() and photos == len(SHOT_NAMES) * stamp["people"]
+    return bool(found == stamp) and table.is_file() and photos == len(SHOTS) * stamp["people"]
 
 
 def _refuse_foreign_folder(root: Path) -> None:
@@ -140,7 +141,7 @@ def _sample_masks(person: Person, *, seed: int) -> Iterator[tuple[str, Mask | No
     worn = [MASK_KINDS[i] for i in rng.permutation(len(MASK_KINDS)).tolist()]
     # Nobody owns exactly one mask of each kind.
     worn[1:] = [MASK_KINDS[int(rng.integers(len(MASK_KINDS)))] if rng.random() < 0.3 else kind for kind in worn[1:]]
-    for name, kind in zip(SHOT_NAMES, worn, strict=False):
+    for name, kind in zip(SHOTS, worn, strict=False):
         yield name, sample_mask(kind, None, rng)
     kind = MASK_KINDS[int(rng.integers(len(MASK_KINDS)))]
     misplacement = MISPLACEMENTS[int(rng.integers(len(MISPLACEMENTS)))]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from mask_lightning.data.index import SHOTS
 from mask_lightning.errors import ConfigError
-from mask_lightning.synthetic.layout import SHOT_NAMES
 from mask_lightning.synthetic.portraits import folder, write_portraits
 from mask_lightning.synthetic.portraits.folder import STAMP_FILE
 
@@ -49,7 +49,7 @@ def test_layout(drawn: Path) -> None:
     for row in rows:
         assert row["path"] == f"{row['id']}_{row['gender']}_{row['race']}_{row['age']}"
         photos = list((drawn / "train" / "images" / row["path"]).iterdir())
-        assert Counter(photo.stem for photo in photos) == Counter(SHOT_NAMES)
+        assert Counter(photo.stem for photo in photos) == Counter(SHOTS)
         assert {photo.suffix for photo in photos} <= {".jpg", ".jpeg", ".png"}
         for photo in photos:
             with Image.open(photo) as image:

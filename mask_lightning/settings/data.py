@@ -203,7 +203,7 @@ class DataSettings(Settings):
             if value != default and self.crop not in modes:
                 raise ValueError(
                     f"data.{name}={value} is for data.crop={' or '.join(modes)}, found data.crop={self.crop}; "
-                    f"leave it out, or set data.crop={modes[0]}"
+                    f"set it to {'null' if default is None else default}, the default, or set data.crop={modes[0]}"
                 )
         return self
 

@@ -307,6 +307,11 @@ def techniques() -> str:
     return changes(read("techniques"), "added to `quick`")
 
 
+def techniques_128px() -> str:
+    """Return further changes, of a shorter recipe."""
+    return changes(read("techniques_128px"), "added to `ablation/quick_classes_and_regression`")
+
+
 def ablation() -> str:
     """Return `from_faces` without each of its parts, with the paired differences of the scores."""
     return changes(read("ablation"), "`from_faces`, changed by")
@@ -416,6 +421,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "face pretraining": face_pretraining,
     "face pretraining by seed": face_pretraining_by_seed,
     "techniques": techniques,
+    "techniques at 128 pixels": techniques_128px,
     "ablation": ablation,
     "learning curve": learning_curve,
     "masked or bare": masked_or_bare,

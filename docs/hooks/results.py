@@ -313,7 +313,7 @@ def techniques_128px() -> str:
 
 
 def ablation() -> str:
-    """Return `from_faces` without each of its parts, with the paired differences of the scores."""
+    """Return `from_faces` with each of its parts changed or left out, with the paired differences of the scores."""
     return changes(read("ablation"), "`from_faces`, changed by")
 
 

@@ -145,6 +145,14 @@ def test_the_kinds_of_vote(vote) -> None:
     )
 
 
+def test_the_next_command_votes_in_the_same_way(vote, sweep: Path, capsys) -> None:
+    vote("soup=false", "kind=soft", "tta=flip", names=("age_a", "age_b"), out="as_scored")
+    runs = f"[{sweep / 'age_a'},{sweep / 'age_b'}]"
+    assert f"vote runs={runs} kind=soft tta=flip data.root=PHOTOS" in capsys.readouterr().err
+    vote("soup=false", "kind=weighted", "weights=[1,0.5]", names=("age_a", "age_b"), out="weighted")
+    assert "kind=weighted weights=[1.0,0.5] data.root=PHOTOS" in capsys.readouterr().err
+
+
 def test_a_soup_of_members_that_started_alike(vote, sweep: Path) -> None:
     out = vote()
     record = json.loads((out / "vote.json").read_text())

@@ -136,6 +136,12 @@ def test_an_ensemble_sweeps_all_its_members_once(ensemble: str, members: tuple[s
         assert settled.task.tasks == [member.rstrip("0123456789")]
 
 
+def test_the_members_of_the_ensemble_of_seeds_hold_out_the_same_people() -> None:
+    members = [settle(compose("ensemble=seeds", f"seed={seed}")) for seed in (0, 4)]
+    assert [member.seed for member in members] == [0, 4]
+    assert {member.data.split_seed for member in members} == {0}
+
+
 @cache
 def layer_groups(backbone: str) -> list[str]:
     with torch.device("meta"):

@@ -25,7 +25,7 @@ from mask_lightning.reports.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RE
 from mask_lightning.reports.study_plots import save_study_plots
 from mask_lightning.settings.multirun import SearchSettings
 from mask_lightning.sweeps.paired import PairedDifference
-from mask_lightning.sweeps.table import to_frame, varied_overrides, write_summary
+from mask_lightning.sweeps.table import Row, best_first, to_frame, varied_overrides, write_summary
 
 SCORE_COLUMNS = ("score", "last")
 STATUS_COLOURS = {"finished": "", "pruned": "dim", "failed": "red", "interrupted": "yellow", "running": "cyan"}
@@ -65,6 +65,29 @@ def report_sweep(sweep: Path, search: SearchSettings | None = None) -> None:
     print(f"{jobs}; look at: {sweep}/{', '.join(['summary.csv', *figures])}", file=sys.stderr)
     if not counts.index.isin(["finished", "pruned"]).all():
         print("to continue, repeat the command: finished jobs are skipped, failed jobs run again", file=sys.stderr)
+    elif following := next_command(sweep, found.rows):
+        print(f"next:    python -m mask_lightning.{following}", file=sys.stderr)
+
+
+def next_command(sweep: Path, rows: Sequence[Row]) -> str | None:
+    """Return the command that follows a sweep: what its ensemble is for, otherwise a report on its best run.
+
+    Args:
+        sweep: folder of the sweep.
+        rows: its jobs, all of them finished or pruned.
+
+    Returns:
+        The command without `python -m mask_lightning.`; None if no run can be called the best.
+    """
+    ensemble = rows[0].options.get("ensemble")
+    best = rows[best_first(rows)[0]]
+    monitor = best.result.monitor if best.result is not None and best.result.score is not None else ""
+    if ensemble == "folds":
+        return f"suspects runs={sweep}"
+    if ensemble:
+        kind = " kind=soft" if ensemble == "seeds" else ""
+        return f"vote runs={sweep}{kind}{'' if monitor.startswith('val/') else ' data.root=PHOTOS'}"
+    return f"report ckpt={best.folder}" if monitor else None
 
 
 def print_table(frame: pd.DataFrame, title: str, *, to_stderr: bool = False) -> None:

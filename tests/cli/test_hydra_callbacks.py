@@ -80,11 +80,17 @@ def test_optuna_trials_are_counted_with_the_fixed_overrides() -> None:
     assert list_jobs(composed) == [["sweeper=optuna", "model=lite0"]] * 7
 
 
-@pytest.mark.parametrize(("ensemble", "members"), [("age", 9), ("mask", 10), ("gender", 3), ("all", 22), ("folds", 5)])
+@pytest.mark.parametrize(
+    ("ensemble", "members"), [("age", 9), ("mask", 10), ("gender", 3), ("all", 22), ("folds", 5), ("seeds", 5)]
+)
 def test_every_member_of_an_ensemble_is_counted_and_keeps_one_checkpoint(ensemble: str, members: int) -> None:
     composed = config(f"ensemble={ensemble}")
     assert len(list_jobs(composed)) == members
     assert composed.checkpoint.keep == "best"
+
+
+def test_typed_seeds_replace_those_of_an_ensemble() -> None:
+    assert len(list_jobs(config("ensemble=seeds", "seed=5,6,7"))) == 3
 
 
 def test_the_need_is_printed_with_a_warning_if_the_disk_is_too_small(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -1,13 +1,17 @@
-"""Figure of a sweep: one panel per option."""
+"""Figure of a sweep, one panel per option, and the command that follows it."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mask_lightning.reports.figures import RED
-from mask_lightning.reports.sweep_report import plot_sweep
+from mask_lightning.reports.sweep_report import next_command, plot_sweep
+from mask_lightning.runs.folder import RunResult
+from mask_lightning.sweeps.table import Row
 
 
 def points(figure, panel: int, marker: str) -> int:
@@ -55,3 +59,29 @@ def test_names_are_shown_literally(draw_texts) -> None:
     drawn = draw_texts(plot_sweep(options, [0.1, None, 0.2], "val/$y$/f1"))
     assert {"$a$", "$x^2$ 100$", "val/$y$/f1"} <= set(drawn.literal)
     assert drawn.math == ()
+
+
+def job(folder: str, score: float | None, monitor: str = "val/f1", ensemble: str | None = None) -> Row:
+    best = {} if score is None else {monitor: score}
+    return Row("finished", Path(folder), RunResult("finished", monitor, best=best), {"ensemble": ensemble})
+
+
+@pytest.mark.parametrize(
+    ("rows", "want"),
+    [
+        ([job("a", 0.4), job("b", 0.6), job("c", 0.5)], "report ckpt=b"),
+        ([job("a", 0.4, "val/loss"), job("b", 0.6, "val/loss")], "report ckpt=a"),
+        ([job("a", float("nan")), job("b", 0.1)], "report ckpt=b"),
+        ([job("a", None), job("b", None)], None),
+        ([job("a", 0.4, ensemble="folds"), job("b", 0.6, ensemble="folds")], "suspects runs=sweep"),
+        ([job("a", 0.4, ensemble="age"), job("b", 0.6, ensemble="age")], "vote runs=sweep"),
+        ([job("a", 0.4, ensemble="seeds"), job("b", 0.6, ensemble="seeds")], "vote runs=sweep kind=soft"),
+        (
+            [job("a", None, ensemble="seeds"), job("b", None, ensemble="seeds")],
+            "vote runs=sweep kind=soft data.root=PHOTOS",
+        ),
+        ([job("a", 0.9, "clean_train/f1", ensemble="age")], "vote runs=sweep data.root=PHOTOS"),
+    ],
+)
+def test_the_next_command_fits_the_sweep(rows: list[Row], want: str | None) -> None:
+    assert next_command(Path("sweep"), rows) == want

@@ -322,11 +322,54 @@ def changes(runs: pd.DataFrame, title: str) -> str:
     base = runs[runs.options == runs.options[0]].set_index("seed")
     rows = []
     for options, own in runs.groupby("options", sort=False):
-        differences = [own.set_index("seed")[column] - base[column] for column in TASKS]
-        paired = [signed([each.mean(), each.sem()]) if each.any() else "" for each in differences]
-        rows.append([f"`{options}`", spread(own.f1), *paired, f"{own.seconds.median():.0f}"])
+        rows.append([f"`{options}`", spread(own.f1), *differences(own, base), f"{own.seconds.median():.0f}"])
     head = [title, "macro F1 (18)", *(f"{name}, difference" for name in TASKS.values()), "seconds"]
     return table(head, rows)
+
+
+def seed_votes() -> str:
+    """Return soft votes over the number of members, with the paired differences to one member of the same recipe."""
+    rows = []
+    votes = read("seed_votes")
+    for (options, people), own in votes[~is_student(votes)].groupby(["options", "people"], sort=False):
+        base = own[own.members == 1].set_index("seed")
+        for count, voted in own[own.members.isin([1, 3, own.members.max()])].groupby("members"):
+            cells = [spread(voted.f1), *differences(voted, base), f"{voted.seconds.mean():.0f}"]
+            rows.append([f"`{options}`", str(people), span(voted.seed), str(count), *cells])
+    names = (f"{name}, difference" for name in TASKS.values())
+    head = ["members", "people", "splits", "number", "macro F1 (18)", *names, "seconds"]
+    return table(head, rows)
+
+
+def students() -> str:
+    """Return networks that learned from an ensemble, with the paired differences to its members and its votes."""
+    rows = []
+    votes = read("seed_votes")
+    for options, own in votes[is_student(votes)].groupby("options", sort=False):
+        teachers = votes[votes.options == str(options).partition(" distill=")[0]]
+        for count in (1, teachers.members.max()):
+            base = teachers[teachers.members == count].set_index("seed")
+            for members, voted in own.groupby("members"):
+                cells = [spread(voted.f1), str(count), *differences(voted, base)]
+                rows.append([f"`{options}`", span(voted.seed), str(members), *cells])
+    head = ["students", "splits", "number", "macro F1 (18)", "difference to a vote of", *TASKS.values()]
+    return table(head, rows)
+
+
+def is_student(votes: pd.DataFrame) -> pd.Series:
+    """Return whether the members of each row learned from teachers."""
+    return votes.options.str.contains(" distill=")
+
+
+def differences(runs: pd.DataFrame, base: pd.DataFrame) -> list[str]:
+    """Return the paired difference of each score to `base`, with its standard error; empty texts for `base` itself."""
+    found = [runs.set_index("seed")[column] - base[column] for column in TASKS]
+    return [signed([each.mean(), each.sem()]) if each.any() else "" for each in found]
+
+
+def span(seeds: pd.Series) -> str:
+    """Return the first and the last seed: 10-14."""
+    return f"{seeds.min()}-{seeds.max()}"
 
 
 def learning_curve() -> str:
@@ -423,6 +466,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "techniques": techniques,
     "techniques at 128 pixels": techniques_128px,
     "ablation": ablation,
+    "seed votes": seed_votes,
+    "students": students,
     "learning curve": learning_curve,
     "masked or bare": masked_or_bare,
     "exported formats": exported_formats,

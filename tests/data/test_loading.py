@@ -13,6 +13,7 @@ from time import sleep
 import pytest
 from joblib.externals.loky import ProcessPoolExecutor
 from torch.utils.data import Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from mask_lightning.data import loading
 from mask_lightning.data.loading import LeanLoader, leave_signals_to_the_trainer, worker_errors_in_one_line
@@ -80,7 +81,8 @@ class Deadly(Dataset[int]):
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS])
-def test_a_killed_worker_raises_one_line(how: int) -> None:
+def test_a_killed_worker_raises_one_line(how: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))  # looks every 5 s
     loader = LeanLoader(Deadly(how), num_workers=1, batch_size=None)
     message = r"^a process that decodes photos [^\n]+; set num_workers to fewer[^\n]+$"
     with pytest.raises(WorkerError, match=message), worker_errors_in_one_line():

@@ -308,8 +308,6 @@ def _next_command(folder: Path, photos_to_predict: PhotoList | None, settings: V
         return f"python -m mask_lightning.blend files=[{folder},OTHER] kind=mean"
     places = ",".join(map(str, settings.runs))
     runs = f"[{places}]" if len(settings.runs) > 1 else places
-    chosen: dict[str, str] = {"kind": settings.kind, "decision": settings.decision, "tta": settings.tta}
-    if settings.weights is not None:
-        chosen["weights"] = f"[{','.join(map(str, settings.weights))}]"
-    given = [f"{name}={value}" for name, value in chosen.items() if value != VoteSettings.model_fields[name].default]
+    typed = settings.model_dump(include={"kind", "decision", "tta", "weights"}, exclude_defaults=True)
+    given = [f"{name}={value}".replace(" ", "") for name, value in typed.items()]
     return " ".join([f"python -m mask_lightning.vote runs={runs}", *given, "data.root=PHOTOS"])

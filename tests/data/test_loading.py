@@ -82,7 +82,7 @@ class Deadly(Dataset[int]):
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS])
 def test_a_killed_worker_raises_one_line(how: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))  # looks every 5 s
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))  # torch: 5 s
     loader = LeanLoader(Deadly(how), num_workers=1, batch_size=None)
     message = r"^a process that decodes photos [^\n]+; set num_workers to fewer[^\n]+$"
     with pytest.raises(WorkerError, match=message), worker_errors_in_one_line():
